@@ -1,0 +1,59 @@
+# `make help` explains every target. All of them do their own set-up; nothing needs root.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := producer worker tests
+# One test process a core, four at most: the tests start servers of their own.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
+
+.PHONY: help setup demo up test lint format bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with every locked package and both distributions
+
+$(READY): requirements-dev.lock pyproject.toml producer/pyproject.toml worker/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found; install one or run make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e producer -e worker
+	@touch $(READY)
+
+demo: $(READY) ## Run everything on this machine against a simulated Trackdesk with faults, and check the books
+	$(BIN)/trackdesk up --demo
+
+up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl-C
+	$(BIN)/trackdesk up
+
+test: $(READY) ## Run all tests (about four minutes on two cores)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lint: $(READY) ## Check format, lint, types and the arrows between modules
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## Format the code and mend what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(READY) ## Measure throughput and cost on this machine
+	$(BIN)/trackdesk bench
+
+lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
+		--extra simulator --extra embedded worker/pyproject.toml producer/pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
+		--extra simulator --extra embedded -c requirements.lock --group pyproject.toml:dev \
+		worker/pyproject.toml producer/pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
