@@ -1,0 +1,190 @@
+"""The durable record of one conversion, as it stands in Redis and as callers see it.
+
+A record is one Redis string: a header line of space-separated words, a line feed, and the body that
+goes to Trackdesk (the guide's POST body). Text, because it is compact, because Lua and Python read it
+with the same few lines, and because an engineer can read it with ``redis-cli GET``. When a job ends,
+the record shrinks to a tombstone: a shorter header and no body, so that personal data leaves with the
+delivery while dedupe, the books and ``trackdesk show`` still know how it ended.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Self
+
+FORMAT_LIVE = "1"
+FORMAT_TOMBSTONE = "t1"
+
+LIVE_FIELDS = (
+    "format",
+    "state",
+    "job_class",
+    "fingerprint",
+    "amount",
+    "currency",
+    "accepted",
+    "at",
+    "attempts",
+    "attempts_total",
+    "token",
+    "ambiguous",
+    "strikes",
+    "epoch",
+    "redrives",
+    "reason",
+)
+"""Header words of a live record, in order; the Lua prelude gets the same list.
+
+``at`` is the job's score in the index of its state: ready since (µs), due (ms), end of the lease (ms),
+died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when
+the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
+is 1 once an attempt may have landed. ``-`` stands for no value.
+"""
+
+TOMBSTONE_FIELDS = (
+    "format",
+    "state",
+    "fingerprint",
+    "amount",
+    "currency",
+    "accepted",
+    "at",
+    "attempts_total",
+    "reason",
+)
+"""Header words of a tombstone, in order. ``at`` (ms) is when the job ended, ``reason`` how."""
+
+NO_CURRENCY = "XXX"
+"""ISO 4217 for "no currency": the column of the books for amounts that came without one."""
+
+
+class State(StrEnum):
+    """Where a job is; always exactly one."""
+
+    READY = "ready"
+    SCHEDULED = "scheduled"
+    IN_FLIGHT = "in_flight"
+    DEAD = "dead"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended and only its tombstone is left."""
+        return self in (State.DELIVERED, State.CANCELLED, State.DISCARDED)
+
+
+class JobClass(StrEnum):
+    """Why a job is ready; decides its share of a tenant's budget."""
+
+    LIVE = "live"
+    RETRY = "retry"
+    REDRIVE = "redrive"
+
+
+def job_id(tenant: str, external_id: str, conversion_type: str | None = None) -> str:
+    """Return the identity of a job, on which enqueue dedupes.
+
+    ``<tenant>/<externalId>``, or, for tenants that reuse order ids across types, with the type and a
+    control character between, which neither part can contain: so no two identities are ever equal.
+    """
+    if conversion_type is None:
+        return f"{tenant}/{external_id}"
+    return f"{tenant}/{conversion_type}\x1f{external_id}"
+
+
+def tenant_of(identity: str) -> str:
+    """Return the tenant of a job id."""
+    return identity.partition("/")[0]
+
+
+def external_id_of(identity: str) -> str:
+    """Return the externalId of a job id."""
+    rest = identity.partition("/")[2]
+    return rest.rpartition("\x1f")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One record, read. Times are Unix milliseconds unless named otherwise."""
+
+    id: str
+    state: State
+    job_class: JobClass | None
+    fingerprint: str
+    amount: Decimal | None
+    currency: str | None
+    accepted_ms: int
+    at: int
+    attempts: int
+    attempts_total: int
+    token: int
+    ambiguous: bool
+    strikes: int
+    epoch_ms: int
+    redrives: int
+    reason: str | None
+    body: bytes
+
+    @classmethod
+    def parse(cls, identity: str, raw: bytes) -> Self:
+        """Read a record as stored.
+
+        Raises:
+            ValueError: if the bytes are no record of a known format.
+        """
+        head, _, body = raw.partition(b"\n")
+        words = head.decode("ascii", "strict").split(" ")
+        names = {FORMAT_LIVE: LIVE_FIELDS, FORMAT_TOMBSTONE: TOMBSTONE_FIELDS}.get(words[0])
+        if names is None or len(names) != len(words):
+            raise ValueError(f"job {identity!r} has a record of an unknown format")
+        field = dict(zip(names, words, strict=True))
+
+        def optional(name: str) -> str | None:
+            return None if field.get(name, "-") == "-" else field[name]
+
+        amount = optional("amount")
+        job_class = optional("job_class")
+        return cls(
+            id=identity,
+            state=State(field["state"]),
+            job_class=None if job_class is None else JobClass(job_class),
+            fingerprint=field["fingerprint"],
+            amount=None if amount is None else Decimal(amount),
+            currency=optional("currency"),
+            accepted_ms=int(field["accepted"]),
+            at=int(field["at"]),
+            attempts=int(field.get("attempts", 0)),
+            attempts_total=int(field["attempts_total"]),
+            token=int(field.get("token", 0)),
+            ambiguous=field.get("ambiguous") == "1",
+            strikes=int(field.get("strikes", 0)),
+            epoch_ms=int(field.get("epoch", field["accepted"])),
+            redrives=int(field.get("redrives", 0)),
+            reason=optional("reason"),
+            body=body,
+        )
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose Trackdesk gets the conversion."""
+        return tenant_of(self.id)
+
+    @property
+    def external_id(self) -> str:
+        """The caller's id of the sale, which is also Trackdesk's idempotency key."""
+        return external_id_of(self.id)
+
+
+def lua_fields() -> str:
+    """Return the Lua statements that give the scripts the same header words."""
+
+    def table(names: tuple[str, ...]) -> str:
+        return "{ " + ", ".join(f"'{name}'" for name in names) + " }"
+
+    return (
+        f"local FORMAT_LIVE, FORMAT_TOMBSTONE = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}'\n"
+        f"local LIVE_FIELDS = {table(LIVE_FIELDS)}\n"
+        f"local TOMBSTONE_FIELDS = {table(TOMBSTONE_FIELDS)}"
+    )

@@ -1,0 +1,131 @@
+"""Every Redis key of a deployment, built here and nowhere else.
+
+All keys share one hash slot: they start with ``{<namespace>}:``. The Lua scripts build the same
+names: `lua_names` renders this table into their prelude, so there is no second list to keep in step.
+
+| name | type | what it holds |
+|---|---|---|
+| job:<id> | string | the job's record (`job.py`) |
+| history:<id> | list | one JSON entry per attempt and operator's act, the newest last |
+| ready:<tenant>:<class> | sorted set | ready jobs, by the time they became ready (µs) |
+| turn | sorted set | tenants with ready jobs, by the time their next claim may come (µs) |
+| tenant:<tenant> | hash | budget, freeze, hold, pause of one tenant |
+| tenants | set | every tenant that ever had a job |
+| scheduled | sorted set | jobs that wait for a time, by that time (ms) |
+| in_flight | sorted set | claimed jobs, by the end of their lease (ms) |
+| dead | sorted set | dead letters, by the time they died (ms) |
+| dead:<tenant>:<reason> | sorted set | the same, by tenant and reason |
+| dead_groups | hash | "<tenant>:<reason>" → number of dead letters |
+| ledger:<tenant> | hash | the books: jobs and money, by state (`ledger.py` of the worker) |
+| moves | integer | grows with every change of the books |
+| tombstones | sorted set | prune buckets, by the hour they fall due |
+| tombstones:<hour> | list | ids of terminal jobs that leave in that hour |
+| sequence | integer | source of fencing tokens and delivery tags |
+| wakeups | list | the Celery queue: wake-ups only, they carry no data |
+| workers | sorted set | workers by their last heartbeat (ms) |
+| operations | list | operators' acts as JSON, the newest last |
+| admission | string | present while enqueue must refuse (Redis is nearly full) |
+"""
+
+from dataclasses import dataclass
+
+from .checks import check_namespace
+
+NAMES = {
+    "job": "job:",
+    "history": "history:",
+    "ready": "ready:",
+    "turn": "turn",
+    "tenant": "tenant:",
+    "tenants": "tenants",
+    "scheduled": "scheduled",
+    "in_flight": "in_flight",
+    "dead": "dead",
+    "dead_group": "dead:",
+    "dead_groups": "dead_groups",
+    "ledger": "ledger:",
+    "moves": "moves",
+    "tombstones": "tombstones",
+    "tombstone_bucket": "tombstones:",
+    "sequence": "sequence",
+    "wakeups": "wakeups",
+    "workers": "workers",
+    "operations": "operations",
+    "admission": "admission",
+}
+
+
+def lua_names() -> str:
+    """Return the Lua statement that gives the scripts the same names."""
+    fields = ", ".join(f"{name} = '{suffix}'" for name, suffix in NAMES.items())
+    return f"local NAMES = {{ {fields} }}"
+
+
+class _Single:
+    """A key of which a namespace has exactly one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._suffix = NAMES[name]
+
+    def __get__(self, keys: "Keys", owner: type) -> str:
+        return keys.prefix + self._suffix
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str = "trackdesk"
+
+    turn = _Single()
+    tenants = _Single()
+    scheduled = _Single()
+    in_flight = _Single()
+    dead = _Single()
+    dead_groups = _Single()
+    moves = _Single()
+    tombstones = _Single()
+    wakeups = _Single()
+    workers = _Single()
+    operations = _Single()
+    admission = _Single()
+    sequence = _Single()
+
+    def __post_init__(self) -> None:
+        check_namespace(self.namespace)
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the namespace starts with."""
+        return f"{{{self.namespace}}}:"
+
+    def _key(self, name: str, rest: str = "") -> str:
+        return self.prefix + NAMES[name] + rest
+
+    def job(self, job_id: str) -> str:
+        """Record of one job."""
+        return self._key("job", job_id)
+
+    def history(self, job_id: str) -> str:
+        """Attempts and operators' acts of one job."""
+        return self._key("history", job_id)
+
+    def ready(self, tenant: str, job_class: str) -> str:
+        """Ready jobs of one tenant and class."""
+        return self._key("ready", f"{tenant}:{job_class}")
+
+    def tenant(self, tenant: str) -> str:
+        """Operational state of one tenant."""
+        return self._key("tenant", tenant)
+
+    def dead_group(self, tenant: str, reason: str) -> str:
+        """Dead letters of one tenant and reason."""
+        return self._key("dead_group", f"{tenant}:{reason}")
+
+    def ledger(self, tenant: str) -> str:
+        """Books of one tenant."""
+        return self._key("ledger", tenant)
+
+    def tombstone_bucket(self, hour: str) -> str:
+        """Terminal jobs that leave in one hour."""
+        return self._key("tombstone_bucket", hour)

@@ -1,0 +1,24 @@
+-- Cancel jobs for their caller, as long as none was ever sent.
+-- KEYS  1 prefix
+-- ARGV  1 now | 2 dedupe window (ms) | 3… ids
+-- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or sent before and retrying)
+
+local window_ms = tonumber(ARGV[2])
+local replies = {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local job = read_job(id)
+  if not job then
+    replies[#replies + 1] = 'unknown'
+  elseif job.state == 'cancelled' then
+    replies[#replies + 1] = 'cancelled'
+  elseif (job.state == 'ready' or job.state == 'scheduled') and job.attempts_total == '0' then
+    leave(id, job)
+    to_terminal(id, job, 'cancelled', 'by_caller', window_ms)
+    replies[#replies + 1] = 'cancelled'
+  else
+    replies[#replies + 1] = 'refused:' .. job.state
+  end
+end
+close_books()
+return replies

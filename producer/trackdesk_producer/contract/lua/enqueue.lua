@@ -1,0 +1,57 @@
+-- Accept a batch of conversions: record, index, books and wake-up in one step, or a duplicate or conflict.
+-- KEYS  1 prefix
+-- ARGV  1 now | 2 wake-up envelope | then per item, 6 each:
+--         id | fingerprint | amount or '-' | currency or '-' | not before (ms, 0: now) | body
+-- Reply one string per item: 'accepted:<state>' | 'duplicate:<state>' | 'conflict:<state>', where <state> is
+--       the first job's; or the single string 'full' when admission is closed: nothing was stored.
+-- Not allow-oom: a Redis at its limit refuses the whole batch before any write.
+
+local ITEM = 6
+if (#ARGV - 2) % ITEM ~= 0 then
+  return redis.error_reply('ERR enqueue: items come in groups of ' .. ITEM)
+end
+if redis.call('EXISTS', key('admission')) == 1 then
+  return 'full'
+end
+
+local replies, known, woken = {}, {}, {}
+for base = 3, #ARGV, ITEM do
+  local id, fingerprint, due_ms = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 4])
+  local tenant = tenant_of(id)
+  local first = read_job(id)
+  local reply
+  if not first then
+    local ready = due_ms <= NOW_MS
+    local job = {
+      job_class = 'live', fingerprint = fingerprint, amount = ARGV[base + 2], currency = ARGV[base + 3],
+      accepted = integer(NOW_MS), attempts = '0', attempts_total = '0', token = '0', ambiguous = '0',
+      strikes = '0', epoch = integer(ready and NOW_MS or due_ms), redrives = '0', reason = '-',
+      body = ARGV[base + 5],
+    }
+    book(tenant, 'accepted', job, 1)
+    if ready then
+      to_ready(id, job, NOW_US + (base - 3) / ITEM)
+      woken[tenant] = true
+    else
+      to_scheduled(id, job, due_ms)
+    end
+    known[tenant] = true
+    reply = 'accepted:' .. job.state
+  elseif first.fingerprint == fingerprint then
+    count(tenant, 'duplicates', 1)
+    reply = 'duplicate:' .. first.state
+  else
+    count(tenant, 'conflicts', 1)
+    reply = 'conflict:' .. first.state
+  end
+  replies[#replies + 1] = reply
+end
+
+for tenant in pairs(known) do
+  redis.call('SADD', key('tenants'), tenant)
+end
+for tenant in pairs(woken) do
+  queue_turn(tenant, ARGV[2])
+end
+close_books()
+return replies

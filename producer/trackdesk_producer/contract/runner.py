@@ -1,0 +1,105 @@
+"""Running operations: one round trip, and a second one only after Redis lost its scripts.
+
+The logic is a generator that yields what to send and is given the replies; `run` and `arun` are the two shells
+around it, one for redis-py's blocking client and one for its asyncio client.
+"""
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from .scripts import Operation
+
+T = TypeVar("T")
+Command: TypeAlias = tuple[Any, ...]
+Replies: TypeAlias = list[Any]
+"""One reply per command; an error reply stands in its place as the exception."""
+Send: TypeAlias = Callable[[Sequence[Command]], Replies]
+AsyncSend: TypeAlias = Callable[[Sequence[Command]], Awaitable[Replies]]
+
+
+def exchange(
+    operations: Sequence[Operation[Any]], also: Sequence[Command]
+) -> Generator[Sequence[Command], Replies, Replies]:
+    """Yield the commands of one round trip, take their replies; again for scripts Redis did not know.
+
+    Redis forgets scripts when it restarts or fails over. A call it did not know did nothing, so that repeating it
+    is safe; the plain commands (`also`) go behind it again.
+    """
+    calls = [("EVALSHA", o.script.sha, 1, o.prefix, *o.arguments) for o in operations]
+    replies = yield [*calls, *also]
+    unknown = [i for i in range(len(calls)) if isinstance(replies[i], NoScriptError)]
+    if unknown:
+        sources = {operations[i].script.sha: operations[i].script.source for i in unknown}
+        loads: list[Command] = [("SCRIPT", "LOAD", source) for source in sources.values()]
+        again = yield [*loads, *(calls[i] for i in unknown), *also]
+        repeated = again[len(loads) :]
+        for position, reply in zip(unknown, repeated, strict=False):
+            replies[position] = reply
+        replies[len(calls) :] = repeated[len(unknown) :]
+    return replies
+
+
+def run_raw(send: Send, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()) -> Replies:
+    """Run operations and, behind them on the same connection, plain commands; return the raw replies."""
+    talk = exchange(operations, also)
+    commands = next(talk)
+    while True:
+        try:
+            commands = talk.send(send(commands))
+        except StopIteration as end:
+            replies: Replies = end.value
+            return replies
+
+
+async def arun_raw(
+    send: AsyncSend, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()
+) -> Replies:
+    """Do what `run_raw` does, on asyncio."""
+    talk = exchange(operations, also)
+    commands = next(talk)
+    while True:
+        try:
+            commands = talk.send(await send(commands))
+        except StopIteration as end:
+            replies: Replies = end.value
+            return replies
+
+
+def result(operation: Operation[T], reply: Any) -> T:
+    """Return what the operation's reply means, or raise the error that came instead."""
+    if isinstance(reply, Exception):
+        raise reply
+    return operation.read(reply)
+
+
+def run(client: redis.Redis, operation: Operation[T]) -> T:
+    """Run one operation and return its result."""
+
+    def send(commands: Sequence[Command]) -> Replies:
+        with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return pipeline.execute(raise_on_error=False)
+
+    return result(operation, run_raw(send, [operation])[0])
+
+
+async def arun_all(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
+    """Run operations in one round trip on asyncio; return their raw replies, for `result`."""
+
+    async def send(commands: Sequence[Command]) -> Replies:
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
+
+    return await arun_raw(send, operations)
+
+
+async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
+    """Do what `run` does, on asyncio."""
+    return result(operation, (await arun_all(client, [operation]))[0])

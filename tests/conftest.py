@@ -1,0 +1,74 @@
+"""Fixtures every tier may ask for: real servers, a namespace per test."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.embedded import EmbeddedServer, valkey_binary
+
+SERVERS = ("valkey", "redis")
+
+
+def server_binary(kind: str) -> Path:
+    """Return the server to test on; a missing one skips here and fails in CI."""
+    if kind == "valkey":
+        return valkey_binary()
+    found = shutil.which("redis-server")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is missing: .ci/run has to install it")
+        pytest.skip("redis-server is not installed here; CI runs this on it too")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EmbeddedServer]]:
+    """Servers of this test process, started when first asked for."""
+    running: dict[str, EmbeddedServer] = {}
+    yield running
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture(params=SERVERS)
+def server(
+    request: pytest.FixtureRequest,
+    servers: dict[str, EmbeddedServer],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> EmbeddedServer:
+    """A shared server of each kind: never stop, pause or flush it; ask for `own_server` for that."""
+    kind = request.param
+    if kind not in servers:
+        server = EmbeddedServer(tmp_path_factory.mktemp(kind), binary=server_binary(kind))
+        server.start()
+        servers[kind] = server
+    return servers[kind]
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A Valkey of the test's own, which it may kill, pause and restart."""
+    server = EmbeddedServer(tmp_path / "valkey", binary=server_binary("valkey"))
+    server.start()
+    yield server
+    server.resume()
+    server.stop()
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator["redis.Redis[bytes]"]:
+    """A blocking client of `server`."""
+    with redis.Redis(port=server.port) as connection:
+        yield connection
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """A namespace nobody else uses."""
+    return Keys(f"test-{uuid.uuid4().hex[:12]}")

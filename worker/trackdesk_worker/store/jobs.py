@@ -1,0 +1,234 @@
+"""Transitions of jobs between claim and end, as operations on the store.
+
+Every function returns an `Operation`: what to send and how to read the reply. Whoever holds a client runs it
+(`trackdesk_producer.contract.runner`). All times are Unix milliseconds; ``now_ms=None`` is Redis' own clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from trackdesk_producer.contract.job import JobClass, tenant_of
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
+from trackdesk_producer.contract.wakeup import envelope
+
+
+def script(name: str) -> Script:
+    """Return one of the worker's scripts; all of them may finish work on a full Redis."""
+    return load_script(__package__, name, allow_oom=True)
+
+
+class ClaimedJob(NamedTuple):
+    """A job this process holds until its lease ends. A named tuple: one is built per delivery."""
+
+    id: str
+    token: str
+    attempts: int
+    """This one included, within the present budget."""
+    strikes: int
+    last_reason: str
+    ambiguous: bool
+    epoch_ms: int
+    accepted_ms: int
+    job_class: JobClass
+    probe: bool
+    """Whether the tenant is on hold and this job tries if it may go on."""
+    attempts_total: int
+    body: bytes
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose Trackdesk gets it."""
+        return tenant_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one claim brought."""
+
+    jobs: list[ClaimedJob]
+    wait_ms: int | None
+    """Time until some tenant's next turn, 0 if one waits now, None if no job is ready."""
+
+
+class Verb(StrEnum):
+    """What a settlement does with the job."""
+
+    DELIVER = "deliver"
+    RETRY = "retry"
+    BURY = "bury"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one claim."""
+
+    id: str
+    token: str
+    verb: Verb
+    reason: str
+    at_ms: int = 0
+    """When to try again; for `Verb.RETRY`."""
+    strikes: int = 0
+    ambiguous: bool = False
+    spends_attempt: bool = True
+    entry: str = ""
+    """The attempt as JSON, for the job's history; empty if no request was made."""
+
+
+class EffectKind(StrEnum):
+    """What an answer means for all jobs of its tenant."""
+
+    FREEZE = "freeze"
+    HOLD = "hold"
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One such meaning."""
+
+    tenant: str
+    kind: EffectKind
+    until_ms: int = 0
+    reason: str = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a tenant without settings of its own may do."""
+
+    rate_per_s: float = 5
+    """Requests per second; 0 is no limit."""
+    burst: int = 1
+    cap: int = 0
+    """Requests in flight; 0 is no limit."""
+    probe_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a reclaim took back."""
+
+    ready: int
+    buried: int
+
+
+class Jobs:
+    """The transitions of one namespace."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self._envelope = envelope(keys.wakeups)
+
+    def claim(
+        self, wanted: int, *, lease_ms: int, limits: Limits = Limits(), now_ms: int | None = None
+    ) -> Operation[Claims]:
+        """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is on record when this returns."""
+        rate_us = round(1_000_000 / limits.rate_per_s) if limits.rate_per_s > 0 else 0
+        arguments = (clock(now_ms), wanted, lease_ms, rate_us, limits.burst, limits.cap, limits.probe_ms)
+        return Operation(script("claim"), self.keys.prefix, arguments, _read_claims)
+
+    def settle(
+        self,
+        settlements: Sequence[Settlement],
+        effects: Sequence[Effect] = (),
+        *,
+        dedupe_window_ms: int,
+        now_ms: int | None = None,
+    ) -> Operation[list[bool]]:
+        """End claims; per settlement True, or False where the lease was lost and nothing changed."""
+        arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms, len(settlements)]
+        for s in settlements:
+            arguments += (s.id, s.token, s.verb.value, s.at_ms, s.reason, s.strikes)
+            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry)
+        for e in effects:
+            arguments += (e.tenant, e.kind.value, e.until_ms, e.reason)
+        return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
+
+    def promote(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
+        """Move up to `most` due jobs from scheduled to ready; return how many."""
+        return Operation(
+            script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int
+        )
+
+    def reclaim(
+        self, most: int = 500, *, max_attempts: int, now_ms: int | None = None
+    ) -> Operation[Reclaimed]:
+        """Take back up to `most` jobs whose lease ran out."""
+        arguments = (clock(now_ms), self._envelope, most, max_attempts)
+        return Operation(script("reclaim"), self.keys.prefix, arguments, lambda r: Reclaimed(int(r[0]), int(r[1])))
+
+    def prune(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
+        """Remove up to `most` tombstones whose dedupe window is over; return how many."""
+        return Operation(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
+
+    def ring(self, *, now_ms: int | None = None) -> Operation[bool]:
+        """Wake a worker if a tenant's turn has come; return whether one has."""
+        return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
+
+    def pause(
+        self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None
+    ) -> Operation[bool]:
+        """Stop claims of the tenant's jobs until `resume`; return whether that changed anything."""
+        arguments = (clock(now_ms), self._envelope, "pause", tenant, operator, reason)
+        return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
+
+    def resume(self, tenant: str, *, now_ms: int | None = None) -> Operation[bool]:
+        """End a pause or a freeze, and try a held tenant now; return whether that changed anything."""
+        arguments = (clock(now_ms), self._envelope, "resume", tenant)
+        return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
+
+    def redrive(
+        self, ids: Sequence[str], *, entry: str, now_ms: int | None = None
+    ) -> Operation[list[str]]:
+        """Give dead letters a fresh attempt budget; per id ``redriven``, ``unknown`` or ``refused:<state>``."""
+        arguments = (clock(now_ms), self._envelope, entry, *ids)
+        return Operation(script("redrive"), self.keys.prefix, arguments, _read_texts)
+
+    def discard(
+        self, ids: Sequence[str], *, dedupe_window_ms: int, now_ms: int | None = None
+    ) -> Operation[list[str]]:
+        """Give dead letters up for good; per id ``discarded``, ``unknown`` or ``refused:<state>``."""
+        arguments = (clock(now_ms), dedupe_window_ms, *ids)
+        return Operation(script("discard"), self.keys.prefix, arguments, _read_texts)
+
+
+_CLAIM_WIDTH = 12
+
+
+def _read_claims(reply: list[Any]) -> Claims:
+    jobs = [
+        ClaimedJob(
+            id=text(reply[i]),
+            token=text(reply[i + 1]),
+            attempts=int(reply[i + 2]),
+            strikes=int(reply[i + 3]),
+            last_reason=text(reply[i + 4]),
+            ambiguous=reply[i + 5] == b"1",
+            epoch_ms=int(reply[i + 6]),
+            accepted_ms=int(reply[i + 7]),
+            job_class=JobClass(text(reply[i + 8])),
+            probe=reply[i + 9] == b"1",
+            attempts_total=int(reply[i + 10]),
+            body=reply[i + 11],
+        )
+        for i in range(1, len(reply), _CLAIM_WIDTH)
+    ]
+    wait = int(reply[0])
+    return Claims(jobs, None if wait < 0 else wait)
+
+
+def _read_settled(reply: list[Any]) -> list[bool]:
+    return [item == b"ok" for item in reply]
+
+
+def _read_texts(reply: list[Any]) -> list[str]:
+    return [text(item) for item in reply]
+
+
+def _read_changed(reply: Any) -> bool:
+    return bool(reply == b"done")

@@ -1,0 +1,159 @@
+-- Hand out ready jobs: fair across tenants, each within its budget, classes by share. Raises the fencing
+-- token, leases the job and records the attempt before any request leaves.
+-- KEYS  1 prefix
+-- ARGV  1 now | 2 jobs wanted | 3 lease (ms) | 4 rate (µs per request, 0: no limit) | 5 burst (requests)
+--       6 requests in flight a tenant may have (0: no limit) | 7 time between probes of a held tenant (ms)
+--       The tenant's own rate_us, burst and cap, where set, go before 4 to 6.
+-- Reply { wait, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
+--       is ready; each job is 12 values: id | token | attempts | strikes | reason | ambiguous | epoch |
+--       accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | body
+-- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
+
+local VISITS = 64
+local CAPPED_US = 20000 -- a tenant at its cap is looked at again after this
+-- Ten slots give each class its guaranteed share (live 7, retry 2, redrive 1); what a class leaves is taken
+-- by the others, live first.
+local SLOTS = { 'live', 'live', 'retry', 'live', 'live', 'redrive', 'live', 'retry', 'live', 'live' }
+local CLASSES = { 'live', 'retry', 'redrive' }
+
+local wanted, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease_end = integer(NOW_MS + lease_ms)
+local jobs, reply = 0, { -1 }
+
+local function pop(tenant, class, most)
+  local popped = redis.call('ZPOPMIN', key('ready', tenant .. ':' .. class), most)
+  local ids = {}
+  for i = 1, #popped, 2 do
+    ids[#ids + 1] = popped[i]
+  end
+  return ids
+end
+
+-- At most `most` ready jobs of the tenant, by class share; `cursor` remembers the place in SLOTS.
+local function take(tenant, most, cursor)
+  local share = { live = 0, retry = 0, redrive = 0 }
+  for i = 0, most - 1 do
+    local class = SLOTS[(cursor + i) % #SLOTS + 1]
+    share[class] = share[class] + 1
+  end
+  local ids = {}
+  for pass = 1, 2 do
+    for _, class in ipairs(CLASSES) do
+      local room = pass == 1 and share[class] or most - #ids
+      if room > 0 then
+        for _, id in ipairs(pop(tenant, class, room)) do
+          ids[#ids + 1] = id
+        end
+      end
+    end
+  end
+  return ids
+end
+
+local function hand_out(tenant, id, token, probe)
+  local job = expect(id, 'ready')
+  if not job then
+    return
+  end
+  book(tenant, 'ready', job, -1)
+  job.state, job.at, job.token = 'in_flight', lease_end, token
+  job.attempts = integer(tonumber(job.attempts) + 1)
+  job.attempts_total = integer(tonumber(job.attempts_total) + 1)
+  write_live(id, job)
+  redis.call('ZADD', key('in_flight'), lease_end, id)
+  book(tenant, 'in_flight', job, 1)
+  for _, value in ipairs({
+    id, token, job.attempts, job.strikes, job.reason, job.ambiguous, job.epoch, job.accepted, job.job_class,
+    probe and '1' or '0', job.attempts_total, job.body,
+  }) do
+    reply[#reply + 1] = value
+  end
+  jobs = jobs + 1
+end
+
+-- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
+local function serve(tenant, most)
+  local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
+    'rate_us', 'burst', 'cap', 'cursor')
+  local frozen_us = (tonumber(state[2]) or 0) * 1000
+  local held = state[3]
+  local probe_us = (tonumber(state[4]) or 0) * 1000
+  local tat = math.max(tonumber(state[5]) or 0, NOW_US)
+  local rate_us = tonumber(state[6] or ARGV[4])
+  local burst = tonumber(state[7] or ARGV[5])
+  local cap = tonumber(state[8] or ARGV[6])
+  local cursor = tonumber(state[9]) or 0
+  if state[1] then
+    return nil -- paused: resume gives the turn back
+  end
+  if frozen_us > NOW_US then
+    return frozen_us
+  end
+  if held then
+    if probe_us > NOW_US then
+      return probe_us
+    end
+    most = 1
+  end
+  if rate_us > 0 then
+    -- GCRA: `tat` is when the budget would be whole again if nothing more were sent.
+    local allowed = math.floor((NOW_US + burst * rate_us - tat) / rate_us)
+    if allowed < 1 then
+      return tat - (burst - 1) * rate_us
+    end
+    most = math.min(most, allowed)
+  end
+  if cap > 0 then
+    local room = cap - (tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0)
+    if room < 1 then
+      return NOW_US + CAPPED_US
+    end
+    most = math.min(most, room)
+  end
+
+  local ids = take(tenant, most, cursor)
+  if #ids == 0 then
+    return nil
+  end
+  local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
+  for i, id in ipairs(ids) do
+    hand_out(tenant, id, integer(last - #ids + i), held)
+  end
+  local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
+  if rate_us > 0 then
+    write[#write + 1], write[#write + 2] = 'tat', integer(tat + #ids * rate_us)
+  end
+  if held then
+    local next_probe = NOW_MS + tonumber(ARGV[7])
+    write[#write + 1], write[#write + 2] = 'probe_at', integer(next_probe)
+    redis.call('HSET', key('tenant', tenant), unpack(write))
+    return next_probe * 1000
+  end
+  redis.call('HSET', key('tenant', tenant), unpack(write))
+  return #ids == most and NOW_US or nil
+end
+
+local eligible = redis.call('ZCOUNT', key('turn'), '-inf', integer(NOW_US))
+if eligible > 0 and wanted > 0 then
+  local share = math.ceil(wanted / math.min(eligible, VISITS))
+  local visited = redis.call('ZRANGEBYSCORE', key('turn'), '-inf', integer(NOW_US), 'LIMIT', 0, VISITS)
+  for i, tenant in ipairs(visited) do
+    if jobs >= wanted then
+      break
+    end
+    local next_us = serve(tenant, math.min(share, wanted - jobs))
+    if not next_us then
+      redis.call('ZREM', key('turn'), tenant)
+    else
+      -- Served last, next in turn last: + i keeps the order of this round.
+      redis.call('ZADD', key('turn'), integer(next_us + i), tenant)
+    end
+  end
+end
+
+local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
+if head[2] then
+  reply[1] = math.max(0, math.ceil((tonumber(head[2]) - NOW_US - VISITS) / 1000))
+end
+close_books()
+return reply
