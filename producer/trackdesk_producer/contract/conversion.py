@@ -1,0 +1,201 @@
+"""The conversion: a caller's immutable fact, valid from the moment it exists."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.aliases import AliasGenerator
+
+from trackdesk_producer.contract.arrange import Arranged, arrange_body, arrange_query
+from trackdesk_producer.contract.checks import (
+    AMOUNT_PATTERN,
+    MAX_BODY_BYTES,
+    MAX_ID_LENGTH,
+    MAX_TEXT_LENGTH,
+    NON_BLANK_PATTERN,
+    PLACEHOLDERS,
+    TEXT_PATTERN,
+    placeholder_problem,
+    relations,
+    shape,
+    warnings_about,
+)
+from trackdesk_producer.contract.explain import explain
+from trackdesk_producer.contract.names import CUSTOM_PARAM_NAMES, ConversionStatus
+from trackdesk_producer.contract.wire import post_body
+from trackdesk_producer.errors import ConversionInvalid, Problem
+
+__all__ = ["Conversion", "ConversionStatus", "CustomParams", "parse_conversion", "parse_query"]
+
+_Name = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT_LENGTH, pattern=NON_BLANK_PATTERN)]
+_Id = Annotated[str, StringConstraints(strict=True, max_length=MAX_ID_LENGTH, pattern=NON_BLANK_PATTERN)]
+_Customer = Annotated[str, StringConstraints(strict=True, max_length=MAX_ID_LENGTH, pattern=TEXT_PATTERN)]
+_Text = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT_LENGTH, pattern=TEXT_PATTERN)]
+_Amount = Annotated[str, StringConstraints(strict=True, pattern=AMOUNT_PATTERN)]
+
+_ROOM_FOR_EXTERNAL_ID: Final = len(',"externalId":""') + 4 * MAX_ID_LENGTH
+_ALWAYS_FITS: Final = 300
+"""Characters of custom parameters and coupon codes that fit into a body whatever the other fields hold, so
+that most sales are not encoded only to be measured (``test_a_body_below_the_free_limit_always_fits``)."""
+_WIRE_PARAMS: Final = tuple(CUSTOM_PARAM_NAMES.values())
+_NOTHING: Final = frozenset[str]()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomParams:
+    """The five free texts advS1 to advS5; they may be personal data. Checked by the conversion they enter."""
+
+    adv_s1: _Text | None = None
+    adv_s2: _Text | None = None
+    adv_s3: _Text | None = None
+    adv_s4: _Text | None = None
+    adv_s5: _Text | None = None
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return wire name and text of each parameter given, in order."""
+        texts = (self.adv_s1, self.adv_s2, self.adv_s3, self.adv_s4, self.adv_s5)
+        return [(name, text) for name, text in zip(_WIRE_PARAMS, texts, strict=True) if text is not None]
+
+
+class Conversion(BaseModel):
+    """One sale or lead, as Trackdesk's guide describes it.
+
+    Construct it with Python names, wire names, or the guide's nested objects: ``amount="100.50"`` and
+    ``amount={"value": "100.50"}`` are the same. None counts as absent. The attributes hold plain values:
+    ``amount`` and ``currency`` are strings, ``created_at`` is in UTC (to the microsecond).
+
+    Raises:
+        ConversionInvalid: on construction, naming every broken rule at once. As a field of another
+            pydantic model, the same sentences come as that model's ValidationError.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(serialization_alias=to_camel),
+    )
+
+    conversion_type_code: _Name
+    cid: _Name | None = None
+    external_cid: _Name | None = None
+    external_client_id: _Name | None = None
+    amount: _Amount | None = None
+    currency: _Name | None = None
+    external_id: _Id | None = None
+    customer_id: _Customer | None = Field(default=None, repr=False)
+    custom_params: CustomParams | None = Field(default=None, repr=False)
+    status: ConversionStatus | None = None
+    created_at: Annotated[datetime, Strict()] | None = None
+    coupon_codes: Annotated[tuple[_Name, ...], Strict()] = ()
+    revenue_origin_id: _Name | None = None
+    qualified: Annotated[bool, Strict()] | None = None
+
+    if not TYPE_CHECKING:  # type checkers read the constructor's parameters from the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            _validate(self, arrange_body(data), datetime.now(UTC))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each thing that is allowed but looks like a mistake."""
+        return warnings_about(self.cid, self.amount, self.currency)
+
+    def with_external_id(self, external_id: str) -> "Conversion":
+        """Return the same conversion under another externalId.
+
+        Raises:
+            ConversionInvalid: if the externalId breaks its rules.
+        """
+        problems = []
+        try:
+            _ExternalIdAlone(external_id=external_id)
+        except ValidationError as error:
+            problems = explain(error.errors(include_url=False))
+        if not problems and external_id in PLACEHOLDERS:
+            problems = [placeholder_problem("externalId")]
+        if problems:
+            raise ConversionInvalid(problems)
+        return self.model_copy(update={"external_id": external_id})
+
+
+def parse_conversion(data: Mapping[str, Any] | Conversion, *, now: datetime | None = None) -> Conversion:
+    """Return the conversion that a POST body of the guide, or a mapping of Python names, describes.
+
+    Args:
+        data: names and values; a conversion is returned as it is.
+        now: what createdAt is compared with, an aware time; by default the clock.
+
+    Raises:
+        ConversionInvalid: naming every broken rule, whatever the data is.
+    """
+    if isinstance(data, Conversion):
+        return data
+    body = _mapping(data, 'write {"conversionTypeCode": "sale", ...}')
+    return _validate(Conversion.__new__(Conversion), arrange_body(body), now or datetime.now(UTC))
+
+
+def parse_query(params: Mapping[str, str | list[str]], *, now: datetime | None = None) -> Conversion:
+    """Return the conversion that the guide's GET names describe; also for CSV rows.
+
+    Args:
+        params: one text per name, or a list of them as ``urllib.parse.parse_qs`` gives; empty text counts
+            as absent.
+        now: what createdAt is compared with, an aware time; by default the clock.
+
+    Raises:
+        ConversionInvalid: naming every broken rule, whatever the data is.
+    """
+    query = _mapping(params, "write conversionTypeCode=sale&cid=...")
+    return _validate(Conversion.__new__(Conversion), arrange_query(query), now or datetime.now(UTC))
+
+
+def _mapping(data: object, remedy: str) -> Mapping[Any, Any]:
+    if isinstance(data, Mapping):
+        return data
+    rule = f"must be an object of names and values (got {shape(data)})"
+    raise ConversionInvalid([Problem("conversion", rule, remedy)])
+
+
+def _validate(conversion: Conversion, arranged: Arranged, now: datetime) -> Conversion:
+    """Fill the bare conversion, or refuse with every problem. The one gate of all ways in."""
+    fields, problems, faulty = arranged.fields, arranged.problems, arranged.faulty
+    errors = None
+    try:
+        Conversion.__pydantic_validator__.validate_python(fields, self_instance=conversion)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    if errors is None and not problems:
+        problems = relations(fields, _NOTHING, now) or _size_problems(conversion)
+    else:
+        # pydantic stops at the fields' own rules; the rest is checked here, so that all is told at once.
+        errors = [error for error in errors or () if error["loc"][0] not in faulty]
+        faulty = faulty | {str(error["loc"][0]) for error in errors}
+        problems = [*problems, *explain(errors), *relations(fields, faulty, now)]
+    if problems:
+        raise ConversionInvalid(problems)
+    return conversion
+
+
+def _size_problems(conversion: Conversion) -> list[Problem]:
+    params = conversion.custom_params
+    free = sum(map(len, conversion.coupon_codes))
+    if params is not None:
+        free += sum([len(text) for _, text in params.items()])
+    if free <= _ALWAYS_FITS:
+        return []
+    size = len(post_body(conversion))
+    if conversion.external_id is None:
+        size += _ROOM_FOR_EXTERNAL_ID
+    if size <= MAX_BODY_BYTES:
+        return []
+    rule = (
+        f"must fit into {MAX_BODY_BYTES} bytes as a POST body, with room for an externalId (got {size} bytes)"
+    )
+    return [Problem("conversion", rule, "shorten the custom parameters or send fewer coupon codes")]
+
+
+class _ExternalIdAlone(BaseModel):
+    external_id: _Id
