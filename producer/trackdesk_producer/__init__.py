@@ -1,1 +1,52 @@
-"""x."""
+"""Enqueue e-commerce conversions for delivery to Trackdesk.
+
+>>> from trackdesk_producer import Conversion, Producer
+>>> producer = Producer("redis://localhost:6379/0", tenant="acme")
+>>> sale = Conversion(
+...     conversion_type_code="sale", cid="6f1c…", amount="100.50", currency="EUR", external_id="order-1001"
+... )
+>>> producer.enqueue(sale).status
+<ReceiptStatus.ACCEPTED: 'accepted'>
+
+The promise: at least once, and once at Trackdesk by externalId.
+"""
+
+from .aio import AsyncProducer
+from .contract.conversion import Conversion, CustomParams, parse_conversion, parse_query
+from .contract.job import State
+from .contract.names import ConversionStatus
+from .core import EnqueueItem
+from .errors import (
+    ConversionInvalid,
+    DurabilityNotMet,
+    Problem,
+    ProducerError,
+    QueueFull,
+    QueueUnavailable,
+)
+from .producer import Producer
+from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
+
+__all__ = [
+    "AsyncProducer",
+    "CancelStatus",
+    "Cancellation",
+    "Conversion",
+    "ConversionInvalid",
+    "ConversionStatus",
+    "CustomParams",
+    "Durability",
+    "DurabilityNotMet",
+    "EnqueueItem",
+    "JobStatus",
+    "Problem",
+    "Producer",
+    "ProducerError",
+    "QueueFull",
+    "QueueUnavailable",
+    "Receipt",
+    "ReceiptStatus",
+    "State",
+    "parse_conversion",
+    "parse_query",
+]

@@ -88,18 +88,14 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
     return result(operation, run_raw(send, [operation])[0])
 
 
+async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Replies:
+    """Send commands in one round trip on asyncio."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+
 async def arun_all(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
     """Run operations in one round trip on asyncio; return their raw replies, for `result`."""
-
-    async def send(commands: Sequence[Command]) -> Replies:
-        async with client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute(raise_on_error=False)
-
-    return await arun_raw(send, operations)
-
-
-async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
-    """Do what `run` does, on asyncio."""
-    return result(operation, (await arun_all(client, [operation]))[0])
+    return await arun_raw(lambda commands: asend(client, commands), operations)

@@ -1,0 +1,309 @@
+"""What a producer does, without I/O: both shells, blocking and asyncio, run these conversations.
+
+A conversation is a generator: it yields what to send in one round trip, is given the replies (or has
+`QueueUnavailable` thrown into it) and returns the result.
+"""
+
+import secrets
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from .contract.checks import check_tenant
+from .contract.conversion import Conversion, parse_conversion
+from .contract.job import NO_CURRENCY, JobRecord, State, job_id
+from .contract.keys import Keys
+from .contract.runner import Command, Replies
+from .contract.scripts import Argument, Operation, load_script, text
+from .contract.wakeup import envelope
+from .contract.wire import fingerprint, post_body
+from .errors import ConversionInvalid, DurabilityNotMet, Problem, ProducerError, QueueFull, QueueUnavailable
+from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
+
+T = TypeVar("T")
+
+BATCH = 500
+"""Conversions per round trip of ``enqueue_many``: large enough to make the trip cheap, small enough to hold
+the store for a few milliseconds only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one round trip sends: scripts, and plain commands behind them on the same connection."""
+
+    operations: Sequence[Operation[Any]] = ()
+    also: Sequence[Command] = ()
+
+
+Talk: TypeAlias = Generator[Request, Replies, T]
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueItem:
+    """One conversion of ``enqueue_many`` that needs more than the defaults."""
+
+    conversion: Conversion | Mapping[str, Any]
+    tenant: str | None = None
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    tenant: str
+    external_id: str
+    created: bool
+    job_id: str
+    warnings: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+
+
+class ProducerCore:
+    """The rules of producing for one namespace."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        tenant: str | None,
+        durability: Durability,
+        identity_by_type: bool,
+        timeout_s: float,
+        replicas: int,
+        dedupe_window_s: int,
+    ) -> None:
+        self.keys = Keys(namespace)
+        self.timeout_s = timeout_s
+        self._tenant = None if tenant is None else check_tenant(tenant)
+        self._durability = durability
+        self._identity_by_type = identity_by_type
+        self._replicas = replicas
+        self._dedupe_window_ms = dedupe_window_s * 1000
+        self._enqueue = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
+        self._cancel = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
+        self._envelope = envelope(self.keys.wakeups)
+
+    def enqueue(self, item: EnqueueItem, durability: Durability | None) -> Talk[Receipt]:
+        """Store one conversion; raise what keeps it from being stored."""
+        prepared = self._prepare(item)
+        try:
+            receipts = yield from self._store([prepared], durability or self._durability)
+        except QueueUnavailable as error:
+            error.external_id = prepared.external_id
+            raise
+        return receipts[0]
+
+    def enqueue_many(
+        self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | None
+    ) -> Talk[list[Receipt]]:
+        """Store many; one receipt per item, in order, failures told in their place."""
+        receipts: list[Receipt] = []
+        iterator = iter(items)
+        down: QueueUnavailable | None = None
+        while batch := list(islice(iterator, BATCH)):
+            prepared = [self._try_prepare(item) for item in batch]
+            sound = [p for p in prepared if isinstance(p, _Prepared)]
+            stored: Iterator[Receipt] = iter(())
+            if down is not None:
+                stored = iter([_refused(p, down) for p in sound])
+            elif sound:
+                try:
+                    stored = iter((yield from self._store(sound, durability or self._durability)))
+                except ProducerError as error:
+                    stored = iter([_refused(p, error) for p in sound])
+                    # One unanswered trip costs a deadline; the rest is told at once instead of waiting for each.
+                    if isinstance(error, QueueUnavailable) and not isinstance(error, DurabilityNotMet):
+                        down = error
+            receipts.extend(next(stored) if isinstance(p, _Prepared) else p for p in prepared)
+        return receipts
+
+    def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[Cancellation]:
+        """Cancel a job that was never sent."""
+        identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
+        operation = Operation(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
+        replies = yield Request([operation])
+        verdict, _, state = operation.read(_sound(replies[0])).partition(":")
+        if verdict == "cancelled":
+            return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
+        return Cancellation(CancelStatus(verdict), State(state) if state else None)
+
+    def get(
+        self, external_id: str, tenant: str | None, conversion_type: str | None
+    ) -> Talk[JobStatus | None]:
+        """Read one job; None if there is none, or none any more."""
+        identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
+        replies = yield Request(also=[("GET", self.keys.job(identity))])
+        raw = _sound(replies[0])
+        if raw is None:
+            return None
+        record = JobRecord.parse(identity, raw)
+        return JobStatus(
+            tenant=record.tenant,
+            external_id=record.external_id,
+            job_id=record.id,
+            state=record.state,
+            accepted_at=datetime.fromtimestamp(record.accepted_ms / 1000, UTC),
+            attempts=record.attempts_total,
+            reason=record.reason,
+            amount=record.amount,
+            currency=None if record.currency == NO_CURRENCY else record.currency,
+        )
+
+    def _tenant_for(self, tenant: str | None) -> str:
+        if tenant is not None:
+            return check_tenant(tenant)
+        if self._tenant is None:
+            raise ConversionInvalid(
+                [Problem("tenant", "is not set", "name it in the call, or as tenant= of the producer")]
+            )
+        return self._tenant
+
+    def _identity(self, tenant: str, external_id: str, conversion_type: str | None) -> str:
+        if not self._identity_by_type:
+            return job_id(tenant, external_id)
+        if conversion_type is None:
+            raise ConversionInvalid(
+                [
+                    Problem(
+                        "conversionTypeCode",
+                        "is part of the identity for this producer and was not given",
+                        "pass conversion_type=",
+                    )
+                ]
+            )
+        return job_id(tenant, external_id, conversion_type)
+
+    def _prepare(self, item: EnqueueItem) -> _Prepared:
+        tenant = self._tenant_for(item.tenant)
+        conversion = parse_conversion(item.conversion)
+        created = conversion.external_id is None
+        if created:
+            conversion = conversion.with_external_id(f"td-{secrets.token_urlsafe(16)}")
+        external_id = conversion.external_id or ""
+        identity = self._identity(tenant, external_id, conversion.conversion_type_code)
+        amount = conversion.amount
+        return _Prepared(
+            tenant=tenant,
+            external_id=external_id,
+            created=created,
+            job_id=identity,
+            warnings=conversion.warnings(),
+            arguments=(
+                identity,
+                fingerprint(conversion),
+                "-" if amount is None else amount,
+                "-" if amount is None else conversion.currency or NO_CURRENCY,
+                _due_ms(item.not_before),
+                post_body(conversion),
+            ),
+        )
+
+    def _try_prepare(self, item: EnqueueItem | Conversion | Mapping[str, Any]) -> _Prepared | Receipt:
+        whole = item if isinstance(item, EnqueueItem) else EnqueueItem(item)
+        try:
+            return self._prepare(whole)
+        except ProducerError as error:
+            given = whole.conversion
+            external_id = given.external_id if isinstance(given, Conversion) else None
+            return Receipt(
+                ReceiptStatus.REFUSED,
+                whole.tenant or self._tenant or "",
+                external_id,
+                None,
+                None,
+                error=error,
+            )
+
+    def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> Talk[list[Receipt]]:
+        arguments: list[Argument] = ["", self._envelope]
+        for item in prepared:
+            arguments += item.arguments
+        operation = Operation(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
+        replies = yield Request([operation], self._confirmation(durability))
+        verdicts = operation.read(_sound(replies[0]))
+        if durability is not Durability.MEMORY:
+            self._check_durability(durability, replies[1])
+        return [_receipt(item, verdict) for item, verdict in zip(prepared, verdicts, strict=True)]
+
+    def _confirmation(self, durability: Durability) -> list[Command]:
+        """Return the command that waits for the level, on the connection that wrote.
+
+        WAIT and WAITAOF do not block inside a script, so they follow it.
+        """
+        # The store answers before our own deadline does, so that the reply can say what was not met.
+        wait_ms = max(1, int(self.timeout_s * 800))
+        if durability is Durability.FSYNC:
+            return [("WAITAOF", 1, 0, wait_ms)]
+        if durability is Durability.REPLICATED:
+            return [("WAIT", self._replicas, wait_ms)]
+        return []
+
+    def _check_durability(self, durability: Durability, reply: Any) -> None:
+        if isinstance(reply, RedisError):
+            raise DurabilityNotMet(f"the store cannot promise durability {durability.value!r}: {reply}")
+        if durability is Durability.FSYNC and int(reply[0]) < 1:
+            raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
+        if durability is Durability.REPLICATED and int(reply) < self._replicas:
+            raise DurabilityNotMet(
+                f"stored, but only {int(reply)} of {self._replicas} replicas confirmed in time"
+            )
+
+
+def _due_ms(not_before: datetime | None) -> int:
+    if not_before is None:
+        return 0
+    if not_before.tzinfo is None:
+        raise ConversionInvalid(
+            [Problem("not_before", "has no time zone", "pass an aware datetime, such as datetime.now(UTC)")]
+        )
+    return max(0, int(not_before.timestamp() * 1000))
+
+
+def _first(reply: Any) -> str:
+    return text(reply[0])
+
+
+def _verdicts(reply: Any) -> list[str]:
+    if isinstance(reply, bytes | str):
+        raise QueueFull(
+            "the store is nearly full and takes no new conversions until there is room; nothing was stored"
+        )
+    return [text(item) for item in reply]
+
+
+def _sound(reply: Any) -> Any:
+    """Return the reply, or raise the error the store answered with, in our words."""
+    if isinstance(reply, OutOfMemoryError):
+        raise QueueFull("the store is full and takes no new conversions; nothing was stored") from reply
+    if isinstance(reply, RedisError):
+        raise QueueUnavailable(f"the store refused the call: {reply}") from reply
+    return reply
+
+
+def _receipt(item: _Prepared, verdict: str) -> Receipt:
+    status, _, state = verdict.partition(":")
+    return Receipt(
+        status=ReceiptStatus(status),
+        tenant=item.tenant,
+        external_id=item.external_id,
+        job_id=item.job_id,
+        state=State(state),
+        external_id_created=item.created,
+        warnings=item.warnings,
+    )
+
+
+def _refused(item: _Prepared, error: ProducerError) -> Receipt:
+    return Receipt(
+        ReceiptStatus.REFUSED,
+        item.tenant,
+        item.external_id,
+        item.job_id,
+        None,
+        item.created,
+        item.warnings,
+        error,
+    )

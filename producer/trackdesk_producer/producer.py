@@ -1,0 +1,193 @@
+"""The producer for blocking code: threads, prefork servers, scripts."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .contract.conversion import Conversion
+from .contract.runner import Command, Replies, run_raw
+from .core import EnqueueItem, ProducerCore, Talk
+from .errors import QueueUnavailable
+from .receipts import Cancellation, Durability, JobStatus, Receipt
+
+T = TypeVar("T")
+
+
+class Producer:
+    """Enqueue conversions from blocking code. Thread-safe; survives a fork; connects on first use.
+
+    Guarantees:
+        * A receipt means stored, with the durability asked for.
+        * Every call ends within `timeout_s` (``enqueue_many``: per round trip of 500), answered or raised.
+        * Every call is safe to repeat: the externalId is the identity of a sale.
+
+    Args:
+        url: the store, as ``redis://``, ``rediss://`` or ``unix://``.
+        tenant: default tenant of calls that name none.
+        namespace: prefix of all keys; the workers must use the same.
+        durability: default level of `Durability`.
+        identity_by_type: whether the conversion type belongs to a sale's identity, for shops that reuse
+            order ids across types.
+        connect_timeout_s: limit for opening a connection.
+        timeout_s: limit for the whole call.
+        replicas: replicas that must confirm under ``Durability.REPLICATED``.
+        dedupe_window_s: how long a cancelled sale is remembered.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        tenant: str | None = None,
+        namespace: str = "trackdesk",
+        durability: Durability | str = Durability.MEMORY,
+        identity_by_type: bool = False,
+        connect_timeout_s: float = 0.25,
+        timeout_s: float = 1.0,
+        replicas: int = 1,
+        dedupe_window_s: int = 30 * 86_400,
+    ) -> None:
+        self._core = ProducerCore(
+            namespace=namespace,
+            tenant=tenant,
+            durability=Durability(durability),
+            identity_by_type=identity_by_type,
+            timeout_s=timeout_s,
+            replicas=replicas,
+            dedupe_window_s=dedupe_window_s,
+        )
+        self._pool = redis.ConnectionPool.from_url(url, **connection_options(connect_timeout_s, timeout_s))
+
+    def enqueue(
+        self,
+        conversion: Conversion | Mapping[str, Any],
+        *,
+        tenant: str | None = None,
+        not_before: datetime | None = None,
+        durability: Durability | str | None = None,
+    ) -> Receipt:
+        """Store one conversion for delivery, not before a given time if one is given.
+
+        Args:
+            conversion: a `Conversion`, or the guide's POST body as a mapping.
+
+        Raises:
+            ConversionInvalid: it breaks a rule; ``problems`` names each.
+            QueueFull: the store takes no new conversions; nothing was stored.
+            QueueUnavailable: no answer within the deadline; repeat with the error's ``external_id``.
+            DurabilityNotMet: stored, but not confirmed as durably as asked; repeating is safe.
+        """
+        return self._drive(
+            self._core.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability))
+        )
+
+    def enqueue_many(
+        self,
+        conversions: Iterable[EnqueueItem | Conversion | Mapping[str, Any]],
+        *,
+        durability: Durability | str | None = None,
+    ) -> list[Receipt]:
+        """Store many conversions in few round trips; one receipt per item, in order.
+
+        Never raises for single items: a refused one has ``ReceiptStatus.REFUSED`` and its ``error``. After a
+        round trip without an answer the rest is refused at once.
+        """
+        return self._drive(self._core.enqueue_many(conversions, _level(durability)))
+
+    def cancel(
+        self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
+    ) -> Cancellation:
+        """Cancel a conversion that was never sent; raises `QueueUnavailable` like `enqueue`."""
+        return self._drive(self._core.cancel(external_id, tenant, conversion_type))
+
+    def get(
+        self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
+    ) -> JobStatus | None:
+        """Return where a conversion is, or None if it is unknown; raises `QueueUnavailable` like `enqueue`."""
+        return self._drive(self._core.get(external_id, tenant, conversion_type))
+
+    def close(self) -> None:
+        """Close the connections; the producer may be used again after."""
+        self._pool.disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drive(self, talk: Talk[T]) -> T:
+        try:
+            request = next(talk)
+            while True:
+                deadline = time.monotonic() + self._core.timeout_s
+
+                def send(commands: Sequence[Command], deadline: float = deadline) -> Replies:
+                    return self._send(commands, deadline)
+
+                try:
+                    replies = run_raw(send, request.operations, request.also)
+                except QueueUnavailable as error:
+                    request = talk.throw(error)
+                else:
+                    request = talk.send(replies)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, commands: Sequence[Command], deadline: float) -> Replies:
+        """Send and read within the deadline, on a connection that nobody else uses meanwhile."""
+        connection = None
+        sound = False
+        try:
+            connection = self._pool.get_connection()
+            connection.update_current_socket_timeout(self._left(deadline))
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies = [self._read(connection, deadline) for _ in commands]
+            sound = True
+            return replies
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise QueueUnavailable(f"the store gave no answer: {error}") from error
+        finally:
+            if connection is not None:
+                if not sound:  # replies of this call may still arrive: nobody may read them as theirs
+                    connection.disconnect()
+                self._pool.release(connection)
+
+    def _read(self, connection: Any, deadline: float) -> Any:
+        try:
+            return connection.read_response(timeout=self._left(deadline))
+        except redis.ResponseError as error:
+            return error
+
+    def _left(self, deadline: float) -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s")
+        return left
+
+
+def connection_options(connect_timeout_s: float, timeout_s: float) -> dict[str, Any]:
+    """Return the options of every connection: bounded waits and no hidden retries."""
+    return {
+        "socket_connect_timeout": connect_timeout_s,
+        # Also bounds the greeting of a new connection (AUTH, SELECT), which no deadline of ours reaches.
+        "socket_timeout": max(timeout_s - connect_timeout_s, 0.05),
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "lib_name": None,
+        "lib_version": None,
+    }
+
+
+def _level(durability: Durability | str | None) -> Durability | None:
+    return None if durability is None else Durability(durability)

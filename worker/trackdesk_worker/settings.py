@@ -1,0 +1,158 @@
+"""Every setting of a deployment, read from the environment here and nowhere else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from trackdesk_producer import ConversionInvalid, Durability
+from trackdesk_producer.contract.checks import check_namespace, check_tenant
+
+LEASE_MARGIN_S = 20.0
+"""What a lease lasts beyond the longest request: time for the answer to be settled, retries of Redis included."""
+
+PREFIX = "TRACKDESK_"
+
+
+class SettingsInvalid(Exception):
+    """The environment does not make a deployment; the message names each variable and what is wrong with it."""
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """``TRACKDESK_<NAME>_FILE`` names a file that holds the value: how containers hand over secrets."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._environment = environment
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing for single fields: `__call__` reads them all."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {}
+        for name in self.settings_cls.model_fields:
+            variable = f"{PREFIX}{name.upper()}_FILE"
+            path = self._environment.get(variable)
+            if not path:
+                continue
+            try:
+                values[name] = Path(path).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsInvalid(f"{variable} names a file that cannot be read: {error}") from error
+        return values
+
+
+class Settings(BaseSettings):
+    """The settings, checked together. Times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"), description="The store: redis://, rediss:// or unix://"
+    )
+    namespace: str = Field("trackdesk", description="Prefix of all keys")
+    tenant: str | None = Field(None, description="Default tenant of commands and producers")
+    base_url: str = Field("https://{tenant}.trackdesk.com", description="Where Trackdesk is; may name a fixed host")
+    api_key: SecretStr | None = Field(None, description="Sent as X-Api-Key if set")
+    method: Literal["POST", "GET"] = Field("POST", description="How conversions are sent")
+    rate_limit: float = Field(
+        5, ge=0, le=100_000, description="Requests per second and tenant, over all processes; 0 is unlimited"
+    )
+    concurrency: int = Field(128, ge=1, le=4096, description="Requests in flight per process")
+    timeout_s: float = Field(10, gt=0, le=300, description="Limit for one request, from connect to last byte")
+    lease_s: float | None = Field(
+        None, gt=0, description=f"How long a claim holds; default: the timeout and {LEASE_MARGIN_S:g} s"
+    )
+    max_attempts: int = Field(20, ge=1, le=1000, description="Requests before a job is a dead letter")
+    horizon_s: float = Field(3 * 86_400, gt=0, description="Age at which a job that keeps failing is a dead letter")
+    backoff_base_s: float = Field(2, gt=0, le=3600, description="Pause before the second attempt; doubles from there")
+    backoff_cap_s: float = Field(3600, gt=0, le=86_400, description="Longest pause between attempts")
+    dedupe_window_s: int = Field(30 * 86_400, ge=60, description="How long an ended sale still refuses a second one")
+    durability: Durability = Field(Durability.MEMORY, description="What enqueue and import promise")
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9464, description="Port of the first worker's /metrics; further processes count up; 0 is off"
+    )
+    metrics_host: str = Field("127.0.0.1", description="Interface of /metrics")
+    console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9465, description="Port of exporter and console")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged")
+    trust_env: bool = Field(False, description="Whether HTTP(S)_PROXY counts for deliveries")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, then variables, then files the variables name."""
+        import os
+
+        return init_settings, env_settings, _SecretFiles(settings_cls, os.environ)
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        return check_namespace(value)
+
+    @field_validator("tenant")
+    @classmethod
+    def _tenant(cls, value: str | None) -> str | None:
+        return None if value is None else check_tenant(value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("must start with https:// or http://")
+        return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.lease_s is not None and self.lease_s <= self.timeout_s + 1:
+            raise ValueError(
+                f"LEASE_S ({self.lease_s:g}) must be more than a second longer than TIMEOUT_S ({self.timeout_s:g}): "
+                "a lease that ends under a request makes a second worker send the same sale"
+            )
+        if self.backoff_cap_s < self.backoff_base_s:
+            raise ValueError("BACKOFF_CAP_S must not be below BACKOFF_BASE_S")
+        return self
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a claim holds, in ms."""
+        return int((self.lease_s or self.timeout_s + LEASE_MARGIN_S) * 1000)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` (a command's options) go first.
+
+    Raises:
+        SettingsInvalid: with one sentence that names every variable that is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ConversionInvalid as error:
+        raise SettingsInvalid(str(error)) from error
+    except ValidationError as error:
+        raise SettingsInvalid("; ".join(_sentences(error))) from error
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    said = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "the settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        said.append(f"{name}: {message}" if problem["loc"] else message)
+    return said
