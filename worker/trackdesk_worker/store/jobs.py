@@ -151,13 +151,9 @@ class Jobs:
 
     def promote(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
         """Move up to `most` due jobs from scheduled to ready; return how many."""
-        return Operation(
-            script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int
-        )
+        return Operation(script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int)
 
-    def reclaim(
-        self, most: int = 500, *, max_attempts: int, now_ms: int | None = None
-    ) -> Operation[Reclaimed]:
+    def reclaim(self, most: int = 500, *, max_attempts: int, now_ms: int | None = None) -> Operation[Reclaimed]:
         """Take back up to `most` jobs whose lease ran out."""
         arguments = (clock(now_ms), self._envelope, most, max_attempts)
         return Operation(script("reclaim"), self.keys.prefix, arguments, lambda r: Reclaimed(int(r[0]), int(r[1])))
@@ -170,9 +166,7 @@ class Jobs:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
-    def pause(
-        self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None
-    ) -> Operation[bool]:
+    def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> Operation[bool]:
         """Stop claims of the tenant's jobs until `resume`; return whether that changed anything."""
         arguments = (clock(now_ms), self._envelope, "pause", tenant, operator, reason)
         return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
@@ -182,16 +176,12 @@ class Jobs:
         arguments = (clock(now_ms), self._envelope, "resume", tenant)
         return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
 
-    def redrive(
-        self, ids: Sequence[str], *, entry: str, now_ms: int | None = None
-    ) -> Operation[list[str]]:
+    def redrive(self, ids: Sequence[str], *, entry: str, now_ms: int | None = None) -> Operation[list[str]]:
         """Give dead letters a fresh attempt budget; per id ``redriven``, ``unknown`` or ``refused:<state>``."""
         arguments = (clock(now_ms), self._envelope, entry, *ids)
         return Operation(script("redrive"), self.keys.prefix, arguments, _read_texts)
 
-    def discard(
-        self, ids: Sequence[str], *, dedupe_window_ms: int, now_ms: int | None = None
-    ) -> Operation[list[str]]:
+    def discard(self, ids: Sequence[str], *, dedupe_window_ms: int, now_ms: int | None = None) -> Operation[list[str]]:
         """Give dead letters up for good; per id ``discarded``, ``unknown`` or ``refused:<state>``."""
         arguments = (clock(now_ms), dedupe_window_ms, *ids)
         return Operation(script("discard"), self.keys.prefix, arguments, _read_texts)

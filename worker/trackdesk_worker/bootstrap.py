@@ -1,0 +1,56 @@
+"""The only place that opens connections."""
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from trackdesk_producer import Producer
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.settings import Settings
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 10.0
+"""Of the worker and of operators' commands. A store that is silent for longer counts as away; callers try again."""
+
+
+def keys(settings: Settings) -> Keys:
+    """Return the keys of this deployment."""
+    return Keys(settings.namespace)
+
+
+def open_redis(settings: Settings) -> redis.Redis:
+    """Return a blocking client; it connects on first use."""
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+def open_async_redis(settings: Settings) -> redis.asyncio.Redis:
+    """Return an asyncio client; it connects on first use."""
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+def open_producer(settings: Settings) -> Producer:
+    """Return a producer with this deployment's settings and an operator's patience."""
+    return Producer(
+        settings.redis_url.get_secret_value(),
+        tenant=settings.tenant,
+        namespace=settings.namespace,
+        durability=settings.durability,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        timeout_s=ANSWER_TIMEOUT_S,
+        dedupe_window_s=settings.dedupe_window_s,
+    )
