@@ -1,0 +1,89 @@
+"""What one attempt came to, as a value: the bridge between Trackdesk's answers and the policy.
+
+An `Outcome` is made by `trackdesk.answers.read_answer` and consumed by `domain.policy`. Every code in here is
+a bounded set, so it may be a metric label and an index of dead letters.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class OutcomeKind(StrEnum):
+    """The three ways an attempt can end. A retryable one that may have landed is the ambiguous one."""
+
+    DELIVERED = "delivered"
+    RETRYABLE = "retryable"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why an attempt ended as it did. Also the reason a dead letter is filed under."""
+
+    # delivered
+    PAIRED = "paired"
+    UNPAIRED = "unpaired"
+    CONFIRMED_DUPLICATE = "confirmed_duplicate"
+    # refused by Trackdesk's rules: a person decides
+    UNVERIFIED_DUPLICATE = "unverified_duplicate"
+    RECURRENCE_LIMIT = "recurrence_limit"
+    SOURCE_NOT_FOUND = "source_not_found"
+    TYPE_NOT_FOUND = "type_not_found"
+    TYPE_NOT_CONFIGURED = "type_not_configured"
+    PRICING_NOT_CONFIGURED = "pricing_not_configured"
+    AMOUNT_MISSING = "amount_missing"
+    OFFER_NOT_ACTIVE = "offer_not_active"
+    SOURCE_EXPIRED = "source_expired"
+    CURRENCY_NOT_CONFIGURED = "currency_not_configured"
+    SOURCE_BLOCKED = "source_blocked"
+    CONFLICT = "conflict"
+    CALLER_ERROR = "caller_error"
+    # the tenant's configuration or budget, not the job
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    BAD_ENDPOINT = "bad_endpoint"
+    # passing trouble
+    SERVER_ERROR = "server_error"
+    REQUEST_TIMEOUT = "request_timeout"
+    TIMEOUT = "timeout"
+    CONNECT_TIMEOUT = "connect_timeout"
+    CONNECT_ERROR = "connect_error"
+    DNS_ERROR = "dns_error"
+    TLS_ERROR = "tls_error"
+    CONNECTION_LOST = "connection_lost"
+    PROTOCOL_ERROR = "protocol_error"
+    LOST = "lost"  # the lease ran out: the process that held the job is gone, its attempt may have landed
+
+
+class Effect(StrEnum):
+    """What an outcome says about the tenant as a whole, beyond the one job."""
+
+    NONE = "none"
+    FREEZE = "freeze"  # over the rate limit: nobody sends for this tenant for a while
+    HOLD = "hold"  # key, plan or endpoint is wrong: every job would fail alike
+    CLEAR = "clear"  # a business answer: key and endpoint work, so a hold has no ground any more
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attempt's end, with everything the policy and the job's history need.
+
+    `row` is the row of the answer table that matched. `tries` caps consecutive attempts that end for this
+    reason; `wait_s` replaces the exponential backoff; `retry_after_s` is what Trackdesk asked for, not yet
+    clamped. `code` is the gRPC code of the error body, `excerpt` its printable beginning, `cid` the click it
+    was paired with.
+    """
+
+    kind: OutcomeKind
+    reason: Reason
+    row: int
+    may_have_landed: bool = False
+    tries: int | None = None
+    wait_s: float | None = None
+    retry_after_s: float | None = None
+    effect: Effect = Effect.NONE
+    spends_attempt: bool = True
+    status: int | None = None
+    code: int | None = None
+    excerpt: str = ""
+    cid: str | None = None

@@ -1,0 +1,157 @@
+"""What happens to a job, and to its tenant, after an outcome. Pure: the store carries the decision out.
+
+Guarantees, each held by a property in tests/property/test_policy_properties.py: a rejected job is never
+retried; no retry is planned once the attempts are spent or past the horizon; releases spend nothing; an
+attempt that may have landed marks the job ambiguous, and nothing here takes that mark away.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import assert_never
+
+from trackdesk_worker.domain.backoff import backoff_delay_s, clamp_retry_after_s
+from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits of retrying. `horizon_s` belongs below Trackdesk's attribution window; the default is three
+    days.
+    """
+
+    max_attempts: int = 20
+    horizon_s: float = 259_200.0
+    backoff_base_s: float = 2.0
+    backoff_cap_s: float = 3_600.0
+    freeze_default_s: float = 60.0
+    freeze_max_s: float = 3_600.0
+    hold_probe_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What the policy needs to know of a job, as it was claimed for the attempt that just ended.
+
+    `attempts` counts this budget's attempts from 1, the one that just ended included. `strikes` and
+    `last_reason` are those of the attempt before it. `epoch_ms` is when this budget began (acceptance, or the
+    last redrive). `ambiguous` says that an earlier attempt may have landed.
+    """
+
+    attempts: int
+    strikes: int
+    last_reason: str
+    epoch_ms: int
+    ambiguous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The conversion is at Trackdesk."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """Try again at `at_ms`. `strikes` counts the attempts in a row that ended for this reason."""
+
+    at_ms: int
+    reason: Reason
+    strikes: int
+    ambiguous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """To the dead letters. `exhausted`: it was still retryable, but tries, attempts or horizon are spent.
+
+    `ambiguous`: some attempt may have landed, so the conversion may be at Trackdesk all the same.
+    """
+
+    reason: Reason
+    exhausted: bool
+    ambiguous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Back to ready, the attempt given back: the tenant's trouble, not the job's. Strikes stay as they were."""
+
+    reason: Reason
+    ambiguous: bool
+
+
+Decision = Complete | RetryAt | Bury | Release
+
+
+@dataclass(frozen=True, slots=True)
+class TenantEffect:
+    """What to do about the tenant. `until_ms` ends a freeze, or is the next probe of a hold; else it is None."""
+
+    kind: Effect
+    until_ms: int | None
+    reason: Reason
+
+
+def decide(job: JobView, outcome: Outcome, *, now_ms: int, rng: random.Random, policy: Policy) -> Decision:
+    """Return what becomes of `job` after `outcome`."""
+    ambiguous = job.ambiguous or outcome.may_have_landed
+    match outcome.kind:
+        case OutcomeKind.DELIVERED:
+            return Complete(outcome.reason)
+        case OutcomeKind.REJECTED:
+            return Bury(outcome.reason, exhausted=False, ambiguous=ambiguous)
+        case OutcomeKind.RETRYABLE:
+            if not outcome.spends_attempt:
+                return Release(outcome.reason, ambiguous)
+            return _retry_or_bury(job, outcome, ambiguous, now_ms=now_ms, rng=rng, policy=policy)
+        case _:
+            assert_never(outcome.kind)
+
+
+def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: Policy) -> TenantEffect:
+    """Return what `outcome` means for the other jobs of its tenant.
+
+    A freeze lasts what Retry-After asks for (clamped), else the default and up to a quarter more: several
+    processes told at once must not come back at once.
+    """
+    match outcome.effect:
+        case Effect.FREEZE:
+            if outcome.retry_after_s is None:
+                freeze_s = policy.freeze_default_s * rng.uniform(1.0, 1.25)
+            else:
+                freeze_s = clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s)
+            return TenantEffect(Effect.FREEZE, now_ms + _ms(freeze_s), outcome.reason)
+        case Effect.HOLD:
+            return TenantEffect(Effect.HOLD, now_ms + _ms(policy.hold_probe_s), outcome.reason)
+        case Effect.CLEAR | Effect.NONE:
+            return TenantEffect(outcome.effect, None, outcome.reason)
+        case _:
+            assert_never(outcome.effect)
+
+
+def _retry_or_bury(
+    job: JobView, outcome: Outcome, ambiguous: bool, *, now_ms: int, rng: random.Random, policy: Policy
+) -> RetryAt | Bury:
+    strikes = job.strikes + 1 if job.last_reason == outcome.reason else 1
+    out_of_tries = outcome.tries is not None and strikes >= outcome.tries
+    at_ms = now_ms + _ms(_delay_s(job, outcome, rng=rng, policy=policy))
+    past_horizon = at_ms > job.epoch_ms + _ms(policy.horizon_s)
+    if out_of_tries or past_horizon or job.attempts >= policy.max_attempts:
+        return Bury(outcome.reason, exhausted=True, ambiguous=ambiguous)
+    return RetryAt(at_ms, outcome.reason, strikes, ambiguous)
+
+
+def _delay_s(job: JobView, outcome: Outcome, *, rng: random.Random, policy: Policy) -> float:
+    """Return the wait before the next try: the row's own, or the backoff; never less than Retry-After."""
+    if outcome.wait_s is not None:
+        delay_s = outcome.wait_s
+    else:
+        delay_s = backoff_delay_s(job.attempts, base_s=policy.backoff_base_s, cap_s=policy.backoff_cap_s, rng=rng)
+    if outcome.retry_after_s is not None:
+        delay_s = max(delay_s, clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s))
+    return delay_s
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
