@@ -1,0 +1,1 @@
+"""Talking to Trackdesk: sending one conversion, and reading what came back."""

@@ -1,0 +1,286 @@
+"""The answer table: what each of Trackdesk's answers means for a delivery. Data, read from the top; first
+match wins.
+
+The guide does not say which HTTP status belongs to which business error. So error texts and gRPC codes decide
+for any status outside 2xx, and the status decides only when the body says nothing. What stays undecidable
+without a body: an "already exists" is seen as such only in an empty 409; as an empty 400 it is a caller error
+(dead, to be looked at), as an empty 500 it is retried until the attempts are spent. Both keep the ambiguous
+mark, and neither is ever success.
+
+May an attempt have landed? Yes after any 5xx, 408 and 499 (something may have given up waiting after the
+conversion was written), after timeouts and losses once the request may have left, and after a 2xx or 3xx that
+is not Trackdesk's answer. No after the other answers: 400, 401, 403, 404, 405, 409, 425, 429 and a 501 or 505
+refuse the request before its effect, and a business error reports that nothing was recorded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
+from trackdesk_worker.trackdesk.messages import Meaning
+from trackdesk_worker.trackdesk.reading import Reading, excerpt_of, retry_after_s, take_apart
+
+__all__ = ["TABLE", "Answer", "Context", "Failure", "FailureKind", "Row", "Verdict", "read_answer"]
+
+FEW_TRIES = 3
+CLICK_TRIES, CLICK_WAIT_S = 2, 600.0
+"""A click is written before its conversion; one slow retry covers a lag between Trackdesk's own parts."""
+EXTERNAL_TRIES, EXTERNAL_WAIT_S = 4, 3_600.0
+"""An external id is set by the shop's own integration, perhaps hours after the sale."""
+
+_PASSING_CODES = frozenset({1, 2, 4, 13, 14, 15})  # cancelled, unknown, deadline, internal, unavailable, data loss
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the reader must know of the job. `now_ms` gives a Retry-After date its meaning.
+
+    `ambiguous_before`: an earlier attempt may have landed. `by_external_cid`: the job names its click by
+    `externalCid` or `externalClientId`, which Trackdesk may learn later than the sale.
+    """
+
+    ambiguous_before: bool
+    by_external_cid: bool
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome a row gives; the fields are those of `Outcome`."""
+
+    kind: OutcomeKind
+    reason: Reason
+    may_have_landed: bool = False
+    tries: int | None = None
+    wait_s: float | None = None
+    effect: Effect = Effect.NONE
+    spends_attempt: bool = True
+    honours_retry_after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. Lines that refine one row of the specification share its number."""
+
+    number: int
+    name: str
+    signal: Callable[[Reading, Context], bool]
+    verdict: Verdict
+
+
+def _delivered(reason: Reason) -> Verdict:
+    return Verdict(OutcomeKind.DELIVERED, reason, effect=Effect.CLEAR)
+
+
+def _refused(reason: Reason) -> Verdict:
+    return Verdict(OutcomeKind.REJECTED, reason, effect=Effect.CLEAR)
+
+
+def _passing(reason: Reason, *, may_have_landed: bool = True) -> Verdict:
+    return Verdict(OutcomeKind.RETRYABLE, reason, may_have_landed, honours_retry_after=True)
+
+
+def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> Verdict:
+    return Verdict(OutcomeKind.RETRYABLE, reason, may_have_landed, tries=FEW_TRIES)
+
+
+def _slow(tries: int, wait_s: float) -> Verdict:
+    return Verdict(OutcomeKind.RETRYABLE, Reason.SOURCE_NOT_FOUND, tries=tries, wait_s=wait_s, effect=Effect.CLEAR)
+
+
+def _held(reason: Reason) -> Verdict:
+    return Verdict(OutcomeKind.RETRYABLE, reason, effect=Effect.HOLD, spends_attempt=False)
+
+
+def _means(meaning: Meaning) -> Callable[[Reading, Context], bool]:
+    return lambda reading, _: reading.meaning is meaning
+
+
+def _is_duplicate(reading: Reading) -> bool:
+    return reading.code == 6 or reading.meaning is Meaning.ALREADY_EXISTS
+
+
+_THROTTLED = Verdict(
+    OutcomeKind.RETRYABLE,
+    Reason.RATE_LIMITED,
+    effect=Effect.FREEZE,
+    spends_attempt=False,
+    honours_retry_after=True,
+)
+
+TABLE: tuple[Row, ...] = (
+    Row(1, "paired", lambda r, _: r.status == 200 and bool(r.cid), _delivered(Reason.PAIRED)),
+    # an object with an error code, or a cid that is not text, is not the answer the guide describes: row 3
+    Row(
+        2,
+        "unpaired",
+        lambda r, _: r.status == 200 and r.is_object and r.code is None and not r.odd_cid,
+        _delivered(Reason.UNPAIRED),
+    ),
+    Row(
+        3,
+        "not Trackdesk's answer",
+        lambda r, _: 200 <= r.status < 400,
+        _few_tries(Reason.BAD_ENDPOINT, may_have_landed=True),
+    ),
+    Row(
+        4,
+        "limit reached",
+        lambda r, _: r.meaning is Meaning.CONVERSION_LIMIT or (r.meaning is Meaning.SOME_LIMIT and not r.is_throttle),
+        _refused(Reason.RECURRENCE_LIMIT),
+    ),
+    Row(
+        5,
+        "already exists, after an ambiguous attempt",
+        lambda r, context: _is_duplicate(r) and context.ambiguous_before,
+        _delivered(Reason.CONFIRMED_DUPLICATE),
+    ),
+    Row(5, "already exists", lambda r, _: _is_duplicate(r), _refused(Reason.UNVERIFIED_DUPLICATE)),
+    Row(
+        6,
+        "aborted",
+        lambda r, _: r.code == 10,
+        Verdict(OutcomeKind.RETRYABLE, Reason.CONFLICT),
+    ),
+    # a page is not silence: an edge network answers 409 to its own troubles
+    Row(
+        6,
+        "silent conflict, after an ambiguous attempt",
+        lambda r, context: r.status == 409 and r.says_nothing and context.ambiguous_before,
+        _delivered(Reason.CONFIRMED_DUPLICATE),
+    ),
+    Row(6, "conflict", lambda r, _: r.status == 409 and r.meaning is None, _few_tries(Reason.CONFLICT)),
+    Row(
+        7,
+        "source not found, by external id",
+        lambda r, context: r.meaning is Meaning.SOURCE_NOT_FOUND and context.by_external_cid,
+        _slow(EXTERNAL_TRIES, EXTERNAL_WAIT_S),
+    ),
+    Row(7, "source not found", _means(Meaning.SOURCE_NOT_FOUND), _slow(CLICK_TRIES, CLICK_WAIT_S)),
+    Row(8, "type not found", _means(Meaning.TYPE_NOT_FOUND), _refused(Reason.TYPE_NOT_FOUND)),
+    Row(
+        8,
+        "pricing not configured",
+        _means(Meaning.PRICING_NOT_CONFIGURED),
+        _refused(Reason.PRICING_NOT_CONFIGURED),
+    ),
+    Row(8, "type not configured", _means(Meaning.TYPE_NOT_CONFIGURED), _refused(Reason.TYPE_NOT_CONFIGURED)),
+    Row(8, "amount missing", _means(Meaning.AMOUNT_MISSING), _refused(Reason.AMOUNT_MISSING)),
+    Row(8, "offer not active", _means(Meaning.OFFER_NOT_ACTIVE), _refused(Reason.OFFER_NOT_ACTIVE)),
+    Row(8, "source expired", _means(Meaning.SOURCE_EXPIRED), _refused(Reason.SOURCE_EXPIRED)),
+    Row(
+        8,
+        "currency not configured",
+        _means(Meaning.CURRENCY_NOT_CONFIGURED),
+        _refused(Reason.CURRENCY_NOT_CONFIGURED),
+    ),
+    Row(
+        8,
+        "source blocked",
+        lambda r, _: r.meaning is Meaning.SOURCE_BLOCKED and not r.is_throttle,
+        _refused(Reason.SOURCE_BLOCKED),
+    ),
+    Row(9, "unauthorized", lambda r, _: r.status == 401 or r.code == 16, _held(Reason.UNAUTHORIZED)),
+    Row(9, "forbidden", lambda r, _: r.status == 403 or r.code == 7, _held(Reason.FORBIDDEN)),
+    Row(10, "over the rate limit", lambda r, _: r.is_throttle, _THROTTLED),
+    Row(
+        11,
+        "wrong endpoint",
+        lambda r, _: r.status in (405, 501, 505) or r.code == 12 or r.is_unrouted,
+        Verdict(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=Effect.HOLD),
+    ),
+    # A silent 404 may be a wrong path or a click that is not found. Holding the tenant for the second would
+    # stop a shop over one stale click, so only the job pays: a few tries, for a route that is being replaced,
+    # then dead.
+    Row(
+        11,
+        "silent not found",
+        lambda r, _: r.status == 404 and r.says_nothing,
+        _few_tries(Reason.BAD_ENDPOINT),
+    ),
+    Row(12, "timed out on their side", lambda r, _: r.status in (408, 499), _passing(Reason.REQUEST_TIMEOUT)),
+    Row(
+        12,
+        "too early",
+        lambda r, _: r.status == 425,
+        _passing(Reason.SERVER_ERROR, may_have_landed=False),
+    ),
+    Row(
+        12,
+        "server error",
+        lambda r, _: 500 <= r.status < 600 or r.code in _PASSING_CODES,
+        _passing(Reason.SERVER_ERROR),
+    ),
+    Row(
+        13,
+        "any other 4xx",
+        lambda r, _: 400 <= r.status < 500,
+        Verdict(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
+    ),
+)
+
+_NOT_HTTP = Row(12, "no final status", lambda _, __: True, _passing(Reason.PROTOCOL_ERROR))
+"""Below 200 or beyond 599: whatever answered, it was not an answer."""
+
+
+def read_answer(answer: Answer | Failure, context: Context) -> Outcome:
+    """Return what an answer, or the lack of one, means. Never raises; never delivered without a JSON object
+    in a 200, or a duplicate after an attempt that may have landed.
+    """
+    match answer:
+        case Failure():
+            return _read_failure(answer)
+        case Answer():
+            return _read_answer(answer, context)
+        case _:
+            assert_never(answer)
+
+
+def _read_answer(answer: Answer, context: Context) -> Outcome:
+    reading = take_apart(answer)
+    row = next((row for row in TABLE if row.signal(reading, context)), _NOT_HTTP)
+    verdict = row.verdict
+    return Outcome(
+        verdict.kind,
+        verdict.reason,
+        row.number,
+        may_have_landed=verdict.may_have_landed,
+        tries=verdict.tries,
+        wait_s=verdict.wait_s,
+        retry_after_s=(
+            retry_after_s(answer.retry_after, now_ms=context.now_ms)
+            if verdict.honours_retry_after and answer.retry_after
+            else None
+        ),
+        effect=verdict.effect,
+        spends_attempt=verdict.spends_attempt,
+        status=answer.status,
+        code=reading.code,
+        excerpt=excerpt_of(answer.body),
+        cid=reading.cid if verdict.reason is Reason.PAIRED else None,
+    )
+
+
+def _read_failure(failure: Failure) -> Outcome:
+    match failure.kind:
+        case FailureKind.CONNECT_TIMEOUT:
+            reason = Reason.CONNECT_TIMEOUT
+        case FailureKind.CONNECT_ERROR:
+            reason = Reason.CONNECT_ERROR
+        case FailureKind.DNS_ERROR:
+            reason = Reason.DNS_ERROR
+        case FailureKind.TLS_ERROR:
+            reason = Reason.TLS_ERROR
+        case FailureKind.TIMEOUT:
+            reason = Reason.TIMEOUT
+        case FailureKind.CONNECTION_LOST:
+            reason = Reason.CONNECTION_LOST
+        case FailureKind.PROTOCOL_ERROR:
+            reason = Reason.PROTOCOL_ERROR
+        case FailureKind.UNSENDABLE:
+            return Outcome(OutcomeKind.REJECTED, Reason.CALLER_ERROR, 13, excerpt=failure.detail)
+        case _:
+            assert_never(failure.kind)
+    return Outcome(OutcomeKind.RETRYABLE, reason, 12, may_have_landed=failure.sent, excerpt=failure.detail)

@@ -1,0 +1,48 @@
+"""Where a tenant's conversions go. The one place that knows the path and fills the tenant into an address."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+import httpx
+
+CONVERSION_PATH = "/tracking/conversion/v1"
+
+_TENANT_PLACEHOLDER = "{tenant}"
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE | re.ASCII)
+
+
+class EndpointInvalid(ValueError):
+    """A base address or a tenant that no request may be built from. The text is one plain sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How to reach one tenant. `base_url` may still hold the placeholder `{tenant}`; the key is never shown."""
+
+    base_url: str
+    method: Literal["POST", "GET"] = "POST"
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        key = self.api_key or ""
+        if not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise EndpointInvalid("the API key must be plain characters without blanks around it")
+
+
+def endpoint_url(base_url: str, tenant: str) -> str:
+    """Return the full address of the tenant's conversion endpoint, or raise `EndpointInvalid`.
+
+    The tenant must be one DNS label, so that it cannot steer a request to another host.
+    """
+    if not _DNS_LABEL.fullmatch(tenant):
+        raise EndpointInvalid("the tenant must be one DNS label: letters, digits and inner hyphens, up to 63")
+    try:
+        url = httpx.URL(base_url.replace(_TENANT_PLACEHOLDER, tenant).rstrip("/") + CONVERSION_PATH)
+    except httpx.InvalidURL as error:
+        raise EndpointInvalid(f"the base URL is not an address: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise EndpointInvalid("the base URL must begin with http:// or https:// and name a host")
+    if url.userinfo or url.query or url.fragment:
+        raise EndpointInvalid("the base URL must not hold a user, a query or a fragment")
+    return str(url)
