@@ -25,10 +25,10 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.field} {self.rule} ({self.remedy})"
+        return f"{self.field} {self.rule}: {self.remedy}"
 
 
-class ConversionInvalid(ProducerError, ValueError):  # noqa: N818  # the public name says what is wrong
+class ConversionInvalid(ProducerError, ValueError):  # the public name says what is wrong
     """The input breaks rules of the contract; sending it again unchanged cannot help.
 
     ``problems`` holds every broken rule, not only the first. Neither it nor ``str()`` contains a
@@ -47,7 +47,7 @@ class ConversionInvalid(ProducerError, ValueError):  # noqa: N818  # the public 
         return "; ".join(said)
 
 
-class QueueUnavailable(ProducerError):  # noqa: N818  # the public name says what is wrong
+class QueueUnavailable(ProducerError):  # the public name says what is wrong
     """The store did not confirm in time; whether the conversion was stored is unknown.
 
     Repeating the call with the same externalId is safe. ``external_id`` is that id, also when the
@@ -69,5 +69,5 @@ class DurabilityNotMet(QueueUnavailable):
     """The conversion is stored, but not yet as durably as was asked for; repeating is safe."""
 
 
-class QueueFull(ProducerError):  # noqa: N818  # the public name says what is wrong
+class QueueFull(ProducerError):  # the public name says what is wrong
     """The store refuses new conversions until there is room; nothing was stored."""

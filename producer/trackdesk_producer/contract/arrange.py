@@ -8,18 +8,22 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from trackdesk_producer.contract.checks import MAX_COUPON_CODES, shape
+from trackdesk_producer.contract.fields import CustomParams
 from trackdesk_producer.contract.names import (
+    BODY_NAMES,
     CUSTOM_PARAM_NAMES,
     FIELD_OF_BODY_KEY,
     FIELD_OF_QUERY_NAME,
     PARAM_OF_BODY_KEY,
     PARAM_OF_QUERY_NAME,
+    QUERY_NAMES,
     WIRE_NAMES,
 )
 from trackdesk_producer.errors import Problem
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _NAMEABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
+_NUMBERED_PARAM = re.compile(r"(customParams\.)?adv_?s\d+", re.IGNORECASE | re.ASCII)
 _SMALL_ENOUGH_TO_HINT: Final = 20
 
 
@@ -47,14 +51,12 @@ def arrange_body(data: Mapping[Any, Any], into: Arranged | None = None) -> Arran
     for key, value in data.items():
         name = FIELD_OF_BODY_KEY.get(key)
         if name is None:
-            arranged.problems.append(_unknown(key, FIELD_OF_BODY_KEY, _BODY_HINTS, len(data)))
+            arranged.problems.append(_unknown(key, BODY_NAMES, _BODY_HINTS, len(data)))
             continue
         if value is None or (name == "customer_id" and value == ""):  # shops send "" for a guest's order
             continue
         if name in fields or name in arranged.faulty:
-            arranged.refuse(
-                name, Problem(WIRE_NAMES[name], "must be given once", "keep one of its two spellings")
-            )
+            arranged.refuse(name, Problem(WIRE_NAMES[name], "must be given once", "keep one of its two spellings"))
             continue
         if name in _UNWRAP:
             value = _UNWRAP[name](value, arranged)
@@ -70,9 +72,7 @@ def arrange_query(params: Mapping[Any, Any]) -> Arranged:
     body: dict[Any, Any] = {}
     custom: dict[Any, Any] = {}
     for key, given in params.items():
-        values = [
-            value for value in (given if isinstance(given, list) else [given]) if value not in ("", None)
-        ]
+        values = [value for value in (given if isinstance(given, list) else [given]) if value not in ("", None)]
         if not values:
             continue
         name = FIELD_OF_QUERY_NAME.get(key, FIELD_OF_BODY_KEY.get(key))
@@ -80,11 +80,13 @@ def arrange_query(params: Mapping[Any, Any]) -> Arranged:
         if key in PARAM_OF_QUERY_NAME:
             name, target = PARAM_OF_QUERY_NAME[key], custom
         if name is None or name == "custom_params":
-            arranged.problems.append(_unknown(key, FIELD_OF_QUERY_NAME, _QUERY_HINTS, len(params)))
+            arranged.problems.append(_unknown(key, QUERY_NAMES, _QUERY_HINTS, len(params)))
         elif name == "coupon_codes":
             body[name] = values
         elif len(values) > 1 or name in target:
-            arranged.refuse(name, Problem(str(key), "must be given once", "send one value for this name"))
+            target.pop(name, None)
+            field_name = WIRE_NAMES.get(name, str(key))
+            arranged.refuse(name, Problem(field_name, "must be given once", "send one value for this name"))
         elif name == "qualified":
             flag = {"true": True, "false": False}.get(str(values[0]).lower())
             if flag is None:
@@ -117,7 +119,9 @@ def _unwrap_money(name: str, inner: str) -> Callable[[object, Arranged], object]
 
 
 def _unwrap_custom_params(value: object, arranged: Arranged) -> object:
-    if not isinstance(value, Mapping):
+    if isinstance(value, CustomParams):
+        value = dict(value.items())
+    elif not isinstance(value, Mapping):
         rule = f"must be an object with the keys advS1 to advS5 (got {shape(value)})"
         remedy = 'write "customParams": {"advS1": "text"}'
         arranged.refuse("custom_params", Problem("customParams", rule, remedy))
@@ -184,9 +188,7 @@ _BODY_HINTS: Final = {
 _QUERY_HINTS: Final = {wire: f"write customParams.{wire}" for wire in CUSTOM_PARAM_NAMES.values()}
 
 
-def _unknown(
-    key: object, known: Iterable[str], hints: Mapping[str, str], among: int, *, inside: str = ""
-) -> Problem:
+def _unknown(key: object, known: Iterable[str], hints: Mapping[str, str], among: int, *, inside: str = "") -> Problem:
     """Return the problem of a key that no field has, with the name that was probably meant."""
     if not isinstance(key, str) or not _NAMEABLE.fullmatch(key):
         # A key that does not look like a name may be data, so it is not repeated.
@@ -196,7 +198,9 @@ def _unknown(
     rule = "is not a field of a conversion"
     if key in hints:
         return Problem(inside + key, rule, hints[key])
-    wires = {name.lower(): name for name in known if "_" not in name}
+    if _NUMBERED_PARAM.fullmatch(key):
+        return Problem(inside + key, rule, "use advS1 to advS5, there are no others")
+    wires = {name.lower(): name for name in known}
     meant = None
     if among <= _SMALL_ENOUGH_TO_HINT:  # a search costs much more than a check, and junk has many keys
         wanted = re.sub(r"[_.-]", "", key.lower())

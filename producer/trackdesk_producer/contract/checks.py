@@ -7,8 +7,6 @@ a job small and its books exact.
 import re
 from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
-from numbers import Number
 from typing import Final
 
 from trackdesk_producer.contract.currencies import MINOR_UNITS
@@ -70,7 +68,7 @@ def relations(fields: Mapping[str, object], faulty: Container[str], now: datetim
                 Problem(
                     "revenueOriginId",
                     f"must be given with {' and '.join(needing)}",
-                    "add the id of the revenue origin, which Trackdesk shows in its settings",
+                    "add the id of the revenue origin that the sale belongs to",
                 )
             )
 
@@ -80,7 +78,7 @@ def relations(fields: Mapping[str, object], faulty: Container[str], now: datetim
         if name not in faulty and fields.get(name) in PLACEHOLDERS
     ]
     cid = fields.get("cid")
-    if isinstance(cid, str) and "cid" not in faulty and is_whole_cookie(cid):
+    if isinstance(cid, str) and "cid" not in faulty and cid not in PLACEHOLDERS and is_whole_cookie(cid):
         problems.append(
             Problem(
                 "cid",
@@ -111,9 +109,7 @@ def warnings_about(cid: str | None, amount: str | None, currency: str | None) ->
     if cid is not None and not _UUID.fullmatch(cid):
         said.append("cid does not look like a UUID, as Trackdesk's click ids do")
     if amount is not None and currency is None:
-        said.append(
-            "amount.value is given without currency.code: Trackdesk takes the tenant's default currency"
-        )
+        said.append("amount.value is given without currency.code: Trackdesk takes the tenant's default currency")
     if currency is not None and amount is None:
         said.append("currency.code is given without amount.value and means nothing")
     if amount is not None and not amount.strip("0."):
@@ -178,10 +174,8 @@ def shape(value: object) -> str:
             return "a boolean"
         case int():
             return "a whole number"
-        case float() | Decimal():
-            return "a decimal number"
-        case Number():
-            return "a number"
+        case float():
+            return "a floating-point number"
         case datetime():
             return "a time without offset" if value.utcoffset() is None else "a time"
         case list() | tuple():
@@ -194,9 +188,7 @@ def shape(value: object) -> str:
 
 def placeholder_problem(field: str) -> Problem:
     """Return the problem of a value that was copied from the guide."""
-    return Problem(
-        field, "must not be the guide's placeholder", "replace the placeholder with this sale's own value"
-    )
+    return Problem(field, "must not be the guide's placeholder", "replace the placeholder with this sale's own value")
 
 
 def is_whole_cookie(cid: str) -> bool:

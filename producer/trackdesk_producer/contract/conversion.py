@@ -1,63 +1,36 @@
 """The conversion: a caller's immutable fact, valid from the moment it exists."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.aliases import AliasGenerator
 
 from trackdesk_producer.contract.arrange import Arranged, arrange_body, arrange_query
 from trackdesk_producer.contract.checks import (
-    AMOUNT_PATTERN,
     MAX_BODY_BYTES,
     MAX_ID_LENGTH,
-    MAX_TEXT_LENGTH,
-    NON_BLANK_PATTERN,
     PLACEHOLDERS,
-    TEXT_PATTERN,
     placeholder_problem,
     relations,
     shape,
     warnings_about,
 )
 from trackdesk_producer.contract.explain import explain
-from trackdesk_producer.contract.names import CUSTOM_PARAM_NAMES, ConversionStatus
+from trackdesk_producer.contract.fields import Amount, CustomerId, CustomParams, ExternalId, Name
+from trackdesk_producer.contract.names import ConversionStatus
 from trackdesk_producer.contract.wire import post_body
 from trackdesk_producer.errors import ConversionInvalid, Problem
 
 __all__ = ["Conversion", "ConversionStatus", "CustomParams", "parse_conversion", "parse_query"]
 
-_Name = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT_LENGTH, pattern=NON_BLANK_PATTERN)]
-_Id = Annotated[str, StringConstraints(strict=True, max_length=MAX_ID_LENGTH, pattern=NON_BLANK_PATTERN)]
-_Customer = Annotated[str, StringConstraints(strict=True, max_length=MAX_ID_LENGTH, pattern=TEXT_PATTERN)]
-_Text = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT_LENGTH, pattern=TEXT_PATTERN)]
-_Amount = Annotated[str, StringConstraints(strict=True, pattern=AMOUNT_PATTERN)]
-
 _ROOM_FOR_EXTERNAL_ID: Final = len(',"externalId":""') + 4 * MAX_ID_LENGTH
-_ALWAYS_FITS: Final = 300
+ALWAYS_FITS_CHARACTERS: Final = 300
 """Characters of custom parameters and coupon codes that fit into a body whatever the other fields hold, so
 that most sales are not encoded only to be measured (``test_a_body_below_the_free_limit_always_fits``)."""
-_WIRE_PARAMS: Final = tuple(CUSTOM_PARAM_NAMES.values())
 _NOTHING: Final = frozenset[str]()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomParams:
-    """The five free texts advS1 to advS5; they may be personal data. Checked by the conversion they enter."""
-
-    adv_s1: _Text | None = None
-    adv_s2: _Text | None = None
-    adv_s3: _Text | None = None
-    adv_s4: _Text | None = None
-    adv_s5: _Text | None = None
-
-    def items(self) -> list[tuple[str, str]]:
-        """Return wire name and text of each parameter given, in order."""
-        texts = (self.adv_s1, self.adv_s2, self.adv_s3, self.adv_s4, self.adv_s5)
-        return [(name, text) for name, text in zip(_WIRE_PARAMS, texts, strict=True) if text is not None]
 
 
 class Conversion(BaseModel):
@@ -79,19 +52,19 @@ class Conversion(BaseModel):
         alias_generator=AliasGenerator(serialization_alias=to_camel),
     )
 
-    conversion_type_code: _Name
-    cid: _Name | None = None
-    external_cid: _Name | None = None
-    external_client_id: _Name | None = None
-    amount: _Amount | None = None
-    currency: _Name | None = None
-    external_id: _Id | None = None
-    customer_id: _Customer | None = Field(default=None, repr=False)
+    conversion_type_code: Name
+    cid: Name | None = None
+    external_cid: Name | None = None
+    external_client_id: Name | None = None
+    amount: Amount | None = None
+    currency: Name | None = None
+    external_id: ExternalId | None = None
+    customer_id: CustomerId | None = Field(default=None, repr=False)
     custom_params: CustomParams | None = Field(default=None, repr=False)
     status: ConversionStatus | None = None
     created_at: Annotated[datetime, Strict()] | None = None
-    coupon_codes: Annotated[tuple[_Name, ...], Strict()] = ()
-    revenue_origin_id: _Name | None = None
+    coupon_codes: Annotated[tuple[Name, ...], Strict()] = ()
+    revenue_origin_id: Name | None = None
     qualified: Annotated[bool, Strict()] | None = None
 
     if not TYPE_CHECKING:  # type checkers read the constructor's parameters from the fields
@@ -184,18 +157,16 @@ def _size_problems(conversion: Conversion) -> list[Problem]:
     free = sum(map(len, conversion.coupon_codes))
     if params is not None:
         free += sum([len(text) for _, text in params.items()])
-    if free <= _ALWAYS_FITS:
+    if free <= ALWAYS_FITS_CHARACTERS:
         return []
     size = len(post_body(conversion))
     if conversion.external_id is None:
         size += _ROOM_FOR_EXTERNAL_ID
     if size <= MAX_BODY_BYTES:
         return []
-    rule = (
-        f"must fit into {MAX_BODY_BYTES} bytes as a POST body, with room for an externalId (got {size} bytes)"
-    )
+    rule = f"must fit into {MAX_BODY_BYTES} bytes as a POST body, with room for an externalId (got {size} bytes)"
     return [Problem("conversion", rule, "shorten the custom parameters or send fewer coupon codes")]
 
 
 class _ExternalIdAlone(BaseModel):
-    external_id: _Id
+    external_id: ExternalId

@@ -35,22 +35,18 @@ def _problem(error: ErrorDetails) -> Problem:
     if name == "status":
         return _status(field, value)
     if name == "qualified":
-        return Problem(
-            field, f"must be true or false (got {shape(value)})", "write true or false without quotes"
-        )
+        return Problem(field, f"must be true or false (got {shape(value)})", "write true or false without quotes")
     kind = error["type"]
     if kind in _TEXT:
         return _TEXT[kind](field, value, error)
-    return Problem(
-        field, f"must have the form of Trackdesk's guide (got {shape(value)})", "compare it with the guide"
-    )
+    return Problem(field, f"must have the form of Trackdesk's guide (got {shape(value)})", "compare it with the guide")
 
 
 def _amount(field: str, value: object) -> Problem:
     if isinstance(value, str):
         remedy = "write it like 100.50: no sign, no thousands mark, no currency, a point before the fraction"
     else:
-        remedy = 'write it in quotes, "amount": "100.50"; a float never touches money'
+        remedy = 'write it as text, "amount": "100.50", because a float never touches money'
     return Problem(field, f"{_AMOUNT_RULE} (got {shape(value)})", remedy)
 
 
@@ -58,9 +54,7 @@ def _status(field: str, value: object) -> Problem:
     rule = f"must be one of Trackdesk's statuses (got {shape(value)})"
     if value == "CONVERSION_STATUS_UNSPECIFIED":
         return Problem(field, "must say something, and UNSPECIFIED does not", "leave the status out")
-    plain = (
-        re.sub(r"[\s-]+", "_", value.strip().upper()) if isinstance(value, str) and len(value) < 64 else ""
-    )
+    plain = re.sub(r"[\s-]+", "_", value.strip().upper()) if isinstance(value, str) and len(value) < 64 else ""
     full = plain if plain.startswith("CONVERSION_STATUS_") else f"CONVERSION_STATUS_{plain}"
     if full in _STATUSES:
         return Problem(field, rule, f"write {full}")
@@ -68,7 +62,7 @@ def _status(field: str, value: object) -> Problem:
 
 
 def _not_text(field: str, value: object, _error: ErrorDetails) -> Problem:
-    return Problem(field, f"must be text (got {shape(value)})", "write it in quotes")
+    return Problem(field, f"must be text (got {shape(value)})", "write it as text, in quotes")
 
 
 def _not_unicode(field: str, value: object, _error: ErrorDetails) -> Problem:
@@ -86,18 +80,14 @@ def _too_long(field: str, value: object, error: ErrorDetails) -> Problem:
 
 
 def _blank(field: str, value: object, _error: ErrorDetails) -> Problem:
-    return Problem(
-        field, f"must not be blank (got {shape(value)})", "fill it, or leave it out if it is optional"
-    )
+    return Problem(field, f"must not be blank (got {shape(value)})", "fill it, or leave it out if it is optional")
 
 
 def _pattern(field: str, value: object, error: ErrorDetails) -> Problem:
     control = _CONTROL.search(str(value))
     if control is None:
         return _blank(field, value, error)
-    rule = (
-        f"must not contain control characters (got one at position {control.start() + 1} of {shape(value)})"
-    )
+    rule = f"must not contain control characters (got one at position {control.start() + 1} of {shape(value)})"
     return Problem(field, rule, "remove line breaks, tabs and other invisible characters")
 
 

@@ -39,6 +39,12 @@ PARAM_OF_QUERY_NAME = {f"customParams.{wire}": name for name, wire in CUSTOM_PAR
 FIELD_OF_QUERY_NAME = {wire: name for name, wire in WIRE_NAMES.items() if name != "custom_params"}
 """Python name by each GET name, the custom parameters aside."""
 
+BODY_NAMES = tuple(wire.partition(".")[0] for wire in WIRE_NAMES.values())
+"""The keys of the guide's POST body, in its order."""
+
+QUERY_NAMES = (*FIELD_OF_QUERY_NAME, *PARAM_OF_QUERY_NAME)
+"""The names of the guide's GET query."""
+
 
 class ConversionStatus(StrEnum):
     """The status a conversion starts with; Trackdesk takes APPROVED where none is given.
