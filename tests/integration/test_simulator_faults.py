@@ -1,5 +1,6 @@
 """Each fault as the client sees it, and what it leaves in the ledger."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -102,6 +103,20 @@ async def test_a_hang_never_answers_and_records_nothing(client: httpx.AsyncClien
         assert trackdesk.stats.answers == {"hung": 2}
         # a client that gave up is no longer in flight, long before the hang ends
         assert trackdesk.stats.in_flight == 0
+
+
+async def test_a_stop_does_not_wait_for_what_hangs(client: httpx.AsyncClient) -> None:
+    async with simulator(outage="hang") as trackdesk:
+        waiting = [asyncio.create_task(client.post(trackdesk.url("acme"), json=sale("o-1"))) for _ in range(20)]
+        async with asyncio.timeout(5):
+            while trackdesk.stats.in_flight < 20:  # noqa: ASYNC110 - the server offers no signal to wait for
+                await asyncio.sleep(0.01)
+            trackdesk.reset()
+            assert trackdesk.stats.max_in_flight == 20
+            await trackdesk.stop()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(result, BROKEN) for result in results)
+    assert trackdesk.stats.in_flight == 0
 
 
 async def test_only_the_sick_tenant_is_struck(client: httpx.AsyncClient) -> None:

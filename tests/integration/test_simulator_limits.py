@@ -48,9 +48,9 @@ async def test_a_lockout_lasts_until_the_minute_ends(client: httpx.AsyncClient) 
     limit = {"kind": "minute", "per_s": 0.1, "retry_after": True}
     async with simulator(clock=clock, rate_limit=limit) as trackdesk:
         assert await statuses(client, trackdesk, 7) == [200] * 6 + [429]
-        clock.set(MINUTE + 59.5)
+        clock.set(MINUTE + 58.5)
         refused = await client.post(trackdesk.url("acme"), json=sale("o-x"))
-        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
         clock.set(MINUTE + 60)
         assert await statuses(client, trackdesk, 7) == [200] * 6 + [429]
         assert trackdesk.snapshot()["tenants"]["acme"]["lockouts"] == 2
@@ -83,6 +83,26 @@ async def test_every_tenant_has_a_budget_of_its_own(client: httpx.AsyncClient) -
         for tenant, budget in (("a", 1), ("b", 1), ("big", 3)):
             got = [(await client.post(trackdesk.url(tenant), json=sale(f"o-{i}"))).status_code for i in range(5)]
             assert got.count(200) == budget
+
+
+async def test_a_reset_ends_lockouts_and_forgets_them(client: httpx.AsyncClient) -> None:
+    limit = {"per_s": 1, "lockout_s": 60}
+    async with simulator(clock=ManualClock(), rate_limit=limit) as trackdesk:
+        assert await statuses(client, trackdesk, 2) == [200, 429]
+        trackdesk.reset()
+        assert trackdesk.snapshot()["lockouts"] == 0
+        assert await statuses(client, trackdesk, 2) == [200, 429]
+
+
+async def test_a_new_rule_starts_afresh_and_keeps_the_count_of_lockouts(client: httpx.AsyncClient) -> None:
+    limit = {"per_s": 1, "lockout_s": 60}
+    async with simulator(clock=ManualClock(), rate_limit=limit) as trackdesk:
+        await statuses(client, trackdesk, 2)
+        trackdesk.configure(latency_s=0.001)  # another setting leaves the lockout alone
+        assert await statuses(client, trackdesk, 1) == [429]
+        trackdesk.configure(rate_limit={"per_s": 2})
+        assert await statuses(client, trackdesk, 3) == [200, 200, 429]
+        assert trackdesk.snapshot()["lockouts"] == 2
 
 
 async def test_refused_requests_count_against_the_budget(client: httpx.AsyncClient) -> None:
