@@ -8,6 +8,8 @@ from redis.retry import Retry
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.settings import Settings
+from trackdesk_worker.trackdesk.client import TrackdeskClient
+from trackdesk_worker.trackdesk.endpoint import Endpoint
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
@@ -53,4 +55,17 @@ def open_producer(settings: Settings) -> Producer:
         connect_timeout_s=CONNECT_TIMEOUT_S,
         timeout_s=ANSWER_TIMEOUT_S,
         dedupe_window_s=settings.dedupe_window_s,
+    )
+
+
+def open_trackdesk(settings: Settings) -> TrackdeskClient:
+    """Return the client that delivers; it belongs to the running event loop."""
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    endpoint = Endpoint(settings.base_url, settings.method, key)
+    return TrackdeskClient(
+        lambda _tenant: endpoint,
+        connect_timeout_s=min(CONNECT_TIMEOUT_S, settings.timeout_s),
+        timeout_s=settings.timeout_s,
+        concurrency=settings.concurrency,
+        trust_env=settings.trust_env,
     )

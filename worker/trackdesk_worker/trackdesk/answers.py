@@ -125,6 +125,8 @@ TABLE: tuple[Row, ...] = (
         lambda r, _: 200 <= r.status < 400,
         _few_tries(Reason.BAD_ENDPOINT, may_have_landed=True),
     ),
+    # below 200 or beyond 599 whatever answered speaks no HTTP, so its body is not believed either
+    Row(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
     Row(
         4,
         "limit reached",
@@ -216,13 +218,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         13,
         "any other 4xx",
-        lambda r, _: 400 <= r.status < 500,
+        lambda *_: True,
         Verdict(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
     ),
 )
-
-_NOT_HTTP = Row(12, "no final status", lambda _, __: True, _passing(Reason.PROTOCOL_ERROR))
-"""Below 200 or beyond 599: whatever answered, it was not an answer."""
 
 
 def read_answer(answer: Answer | Failure, context: Context) -> Outcome:
@@ -240,7 +239,7 @@ def read_answer(answer: Answer | Failure, context: Context) -> Outcome:
 
 def _read_answer(answer: Answer, context: Context) -> Outcome:
     reading = take_apart(answer)
-    row = next((row for row in TABLE if row.signal(reading, context)), _NOT_HTTP)
+    row = next(row for row in TABLE if row.signal(reading, context))
     verdict = row.verdict
     return Outcome(
         verdict.kind,

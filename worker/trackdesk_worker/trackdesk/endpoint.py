@@ -43,6 +43,8 @@ def endpoint_url(base_url: str, tenant: str) -> str:
         raise EndpointInvalid(f"the base URL is not an address: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise EndpointInvalid("the base URL must begin with http:// or https:// and name a host")
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise EndpointInvalid("the base URL must name a port from 1 to 65535, or none")
     if url.userinfo or url.query or url.fragment:
         raise EndpointInvalid("the base URL must not hold a user, a query or a fragment")
     return str(url)

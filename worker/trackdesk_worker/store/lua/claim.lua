@@ -10,6 +10,7 @@
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
 
 local VISITS = 64
+local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
 local CAPPED_US = 20000 -- a tenant at its cap is looked at again after this
 -- Ten slots give each class its guaranteed share (live 7, retry 2, redrive 1); what a class leaves is taken
 -- by the others, live first.
@@ -133,10 +134,10 @@ local function serve(tenant, most)
   return #ids == most and NOW_US or nil
 end
 
-local eligible = redis.call('ZCOUNT', key('turn'), '-inf', integer(NOW_US))
+local eligible = redis.call('ZCOUNT', key('turn'), '-inf', integer(DUE_US))
 if eligible > 0 and wanted > 0 then
   local share = math.ceil(wanted / math.min(eligible, VISITS))
-  local visited = redis.call('ZRANGEBYSCORE', key('turn'), '-inf', integer(NOW_US), 'LIMIT', 0, VISITS)
+  local visited = redis.call('ZRANGEBYSCORE', key('turn'), '-inf', integer(DUE_US), 'LIMIT', 0, VISITS)
   for i, tenant in ipairs(visited) do
     if jobs >= wanted then
       break
@@ -153,7 +154,7 @@ end
 
 local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
 if head[2] then
-  reply[1] = math.max(0, math.ceil((tonumber(head[2]) - NOW_US - VISITS) / 1000))
+  reply[1] = math.max(0, math.ceil((tonumber(head[2]) - DUE_US) / 1000))
 end
 close_books()
 return reply

@@ -10,10 +10,25 @@
 -- Reply per job: 'ok' | 'lease_lost'
 
 local ITEM, EFFECT = 9, 4
+local VERBS = { deliver = true, retry = true, bury = true, release = true }
+local EFFECTS = { freeze = true, hold = true, clear = true }
 local window_ms, jobs = tonumber(ARGV[3]), tonumber(ARGV[4])
 local effects_from = 5 + jobs * ITEM
-if (#ARGV - effects_from + 1) % EFFECT ~= 0 then
+if effects_from > #ARGV + 1 or (#ARGV - effects_from + 1) % EFFECT ~= 0 then
   return redis.error_reply('ERR settle: jobs come in groups of ' .. ITEM .. ', effects in groups of ' .. EFFECT)
+end
+-- An error halfway would not be rolled back: whatever could raise one, or write a record nobody can read, is
+-- looked at before the first write.
+for base = 5, effects_from - 1, ITEM do
+  if not VERBS[ARGV[base + 2]] or not tonumber(ARGV[base + 3]) or not string.find(ARGV[base + 4], '^%S+$')
+      or not tonumber(ARGV[base + 5]) then
+    return redis.error_reply('ERR settle: job ' .. ARGV[base] .. ' has no sound verb, time, reason or strikes')
+  end
+end
+for base = effects_from, #ARGV, EFFECT do
+  if not EFFECTS[ARGV[base + 1]] or not tonumber(ARGV[base + 2]) then
+    return redis.error_reply('ERR settle: tenant ' .. ARGV[base] .. ' has no sound effect or time')
+  end
 end
 
 local replies, woken = {}, {}
@@ -26,7 +41,6 @@ for base = 5, effects_from - 1, ITEM do
   else
     local tenant = tenant_of(id)
     leave(id, job)
-    job.strikes = ARGV[base + 5]
     if ARGV[base + 6] == '1' then
       job.ambiguous = '1'
     end
@@ -37,7 +51,9 @@ for base = 5, effects_from - 1, ITEM do
       job.attempts_total = integer(tonumber(job.attempts_total) - 1)
     elseif verb ~= 'deliver' then
       note(id, entry)
-      job.reason = reason
+    end
+    if verb == 'retry' or verb == 'bury' then
+      job.reason, job.strikes = reason, ARGV[base + 5]
     end
     if verb == 'deliver' then
       count(tenant, 'delivered_' .. reason, 1)

@@ -1,0 +1,101 @@
+"""The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
+
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from kombu import Exchange, Queue
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker import tasks
+from trackdesk_worker.runtime import WorkerRuntime
+from trackdesk_worker.settings import Settings
+from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.logging import configure_logging
+from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.telemetry.worker_server import worker_server
+
+BROKER_SOCKET_TIMEOUT_S = 30.0
+"""Above the 10 s for which kombu's BRPOP waits; without it a publish to a silent Redis hangs for ever."""
+
+
+def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
+    """Return the app whose worker runs `runtime`."""
+    keys = Keys(settings.namespace)
+    app = Celery("trackdesk", broker=_broker_url(settings.redis_url.get_secret_value()), set_as_current=False)
+    app.conf.update(
+        task_default_queue=keys.wakeups,
+        # The anonymous exchange: a delivery is exactly LPUSH <queue>, which the scripts do themselves.
+        task_queues=[Queue(keys.wakeups, Exchange(""), routing_key=keys.wakeups)],
+        task_ignore_result=True,
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # The default gives up after 100 tries; a worker waits for its broker as long as it takes.
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        # READONLY or OOM from a broker that fails over must not end the worker.
+        broker_channel_error_retry=True,
+        broker_transport_options={
+            "socket_timeout": BROKER_SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": 2.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            # kombu's bookkeeping of wake-ups, inside our namespace: two deployments may share a server.
+            "unacked_key": f"{keys.prefix}celery:unacked",
+            "unacked_index_key": f"{keys.prefix}celery:unacked_index",
+            "unacked_mutex_key": f"{keys.prefix}celery:unacked_mutex",
+        },
+    )
+    tasks.register(app, runtime)
+    app.steps["worker"].add(_step(runtime))
+    return app
+
+
+def serve(settings: Settings) -> int:
+    """Run one worker process, with its metrics and health, until a signal ends it; return the exit code."""
+    configure_logging(settings.log_level)
+    metrics, health = WorkerMetrics(), Health()
+    runtime = WorkerRuntime(settings, metrics=metrics, health=health)
+    app = create_app(settings, runtime)
+
+    def begin_stop(**_: Any) -> None:
+        runtime.stop_claiming()
+
+    def keep_logging(**_: Any) -> None:
+        """Keep Celery from configuring logging its way: being connected is enough."""
+
+    signals.worker_shutting_down.connect(begin_stop, weak=False)
+    signals.setup_logging.connect(keep_logging, weak=False)
+    with worker_server(settings, metrics=metrics, health=health):
+        worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True)
+        worker.start()
+    if runtime.failed:
+        return 1
+    return int(worker.exitcode or 0)
+
+
+def _step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
+    class Delivery(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Starts before Celery connects and stops after its pool has ended."""
+
+        def __init__(self, worker: Any, **kwargs: Any) -> None:
+            super().__init__(worker, **kwargs)
+
+        def start(self, worker: Any) -> None:
+            runtime.start()
+
+        def stop(self, worker: Any) -> None:
+            runtime.stop()
+
+    return Delivery
+
+
+def _broker_url(redis_url: str) -> str:
+    """Return the store's address as kombu spells it."""
+    if redis_url.startswith("unix://"):
+        return "redis+socket://" + redis_url.removeprefix("unix://")
+    return redis_url

@@ -1,0 +1,256 @@
+"""The delivery loop of one process: claim → send → settle, many requests in flight, one trip to the store at a time.
+
+A sliding window: whenever requests have ended, one round trip settles them and claims as many as fit. Nothing waits
+for the slowest of a batch. The loop runs for the life of the process on an event loop of its own; wake-ups (Celery's
+and the maintenance's) only tell it that a claim is worth while.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from trackdesk_producer.contract.runner import arun_all, result
+from trackdesk_producer.contract.scripts import Operation
+from trackdesk_worker.attempt import Attempts, Finished, release
+from trackdesk_worker.store.jobs import ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
+from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.metrics import WorkerMetrics
+
+GATHER_S = 0.003
+"""While many requests are in flight, ended ones are gathered this long, so that a trip carries several."""
+BUSY = 16
+SOON_S = 0.02
+"""A claim that is due sooner counts as work at hand."""
+BEAT_S = 2.0
+STORE_RETRY_S = (0.1, 2.0)
+"""First and longest pause after a failed trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfig:
+    """Limits of one process."""
+
+    concurrency: int
+    lease_ms: int
+    dedupe_window_ms: int
+    limits: Limits
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A settlement on its way to the store."""
+
+    settlement: Settlement
+    effect: Effect | None
+    job: ClaimedJob
+    lease_end: float
+    """Monotonic seconds; afterwards the settlement can change nothing any more."""
+
+
+class DeliveryLoop:
+    """One process' deliveries. All methods belong to its event loop, except `wake` and `stop_claiming`."""
+
+    def __init__(
+        self,
+        *,
+        client: redis.asyncio.Redis,
+        jobs: Jobs,
+        attempts: Attempts,
+        config: DeliveryConfig,
+        metrics: WorkerMetrics,
+        health: Health,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._attempts = attempts
+        self._config = config
+        self._metrics = metrics
+        self._health = health
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._pending: deque[_Pending] = deque()
+        self._claim_at: float | None = None
+        """When the next claim is worth while; None: not before a wake-up."""
+        self._stopping = False
+        self._store_pause_s = 0.0
+
+    def wake(self) -> None:
+        """Say that a claim is worth while. Any thread may call it."""
+        self._loop.call_soon_threadsafe(self._claim_now)
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; what is in flight goes on. Any thread may call it."""
+        self._loop.call_soon_threadsafe(self._stop_now)
+
+    async def until_quiet(self, limit_s: float) -> bool:
+        """Wait until no claim is worth while now; False if there still is work after `limit_s`."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Deliver until `stop_claiming`, then until nothing is in flight and all is settled."""
+        while not (self._stopping and not self._in_flight and not self._pending):
+            self._health.beat("delivery")
+            await self._next_event()
+            self._changed.clear()
+            if len(self._in_flight) >= BUSY:
+                await asyncio.sleep(GATHER_S)
+            await self._trip()
+            self._note_quiet()
+
+    def _claim_now(self) -> None:
+        if not self._stopping:
+            self._claim_at = self._loop.time()
+            self._quiet.clear()
+            self._changed.set()
+
+    def _stop_now(self) -> None:
+        self._stopping = True
+        self._claim_at = None
+        self._quiet.set()
+        self._changed.set()
+
+    async def _next_event(self) -> None:
+        """Wait for an ended request, a wake-up, or the time of the next claim; at most `BEAT_S`."""
+        if self._store_pause_s:
+            await asyncio.sleep(self._store_pause_s)
+            return
+        patience = BEAT_S
+        if self._claim_at is not None and self._room() > 0:
+            patience = min(patience, max(0.0, self._claim_at - self._loop.time()))
+        if patience > 0:
+            try:
+                async with asyncio.timeout(patience):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _room(self) -> int:
+        # Unsettled jobs take room too: while the store is away nothing more is claimed and nothing piles up.
+        return self._config.concurrency - len(self._in_flight) - len(self._pending)
+
+    async def _trip(self) -> None:
+        """Settle what has ended and claim what fits, in one round trip."""
+        batch = list(self._pending)
+        room = self._room() + len(batch)
+        due = self._claim_at is not None and self._claim_at <= self._loop.time()
+        wanted = room if due and not self._stopping else 0
+        operations: list[Operation[Any]] = []
+        if batch:
+            operations.append(
+                self._jobs.settle(
+                    [p.settlement for p in batch],
+                    _effects(batch),
+                    dedupe_window_ms=self._config.dedupe_window_ms,
+                )
+            )
+        if wanted > 0:
+            # Taken before the trip: a wake-up that comes meanwhile must not be forgotten.
+            self._claim_at = None
+            operations.append(self._jobs.claim(wanted, lease_ms=self._config.lease_ms, limits=self._config.limits))
+        if not operations:
+            return
+        started = time.perf_counter()
+        try:
+            replies = await arun_all(self._client, operations)
+            results = [result(o, r) for o, r in zip(operations, replies, strict=True)]
+        except (RedisError, OSError) as error:
+            self._store_failed(error, claimed=wanted > 0)
+            return
+        took_s = time.perf_counter() - started
+        self._store_pause_s = 0.0
+        if batch:
+            self._settled(batch, results[0], took_s)
+        if wanted > 0:
+            self._claimed(results[-1], wanted, took_s)
+
+    def _store_failed(self, error: Exception, *, claimed: bool) -> None:
+        # Claims of a trip whose reply was lost come back by themselves when their lease ends.
+        first, longest = STORE_RETRY_S
+        self._store_pause_s = min(longest, max(first, self._store_pause_s * 2))
+        if claimed:
+            self._claim_at = self._loop.time()
+        self._metrics.store_error()
+        self._log.warning("store.unavailable", error=type(error).__name__, detail=str(error)[:200])
+        now = self._loop.time()
+        while self._pending and self._pending[0].lease_end < now:
+            late = self._pending.popleft()
+            self._log.error("settle.abandoned", job=late.job.id, token=late.job.token)
+
+    def _settled(self, batch: list[_Pending], kept: list[bool], took_s: float) -> None:
+        for _ in batch:
+            self._pending.popleft()
+        now_ms = time.time_ns() // 1_000_000
+        for item, ok in zip(batch, kept, strict=True):
+            if not ok:
+                self._log.warning("settle.lease_lost", job=item.job.id, token=item.job.token)
+            elif item.settlement.verb is Verb.DELIVER:
+                self._metrics.delivered(
+                    how=item.settlement.reason,
+                    end_to_end_s=(now_ms - item.job.accepted_ms) / 1000,
+                    job_class=item.job.job_class.value,
+                )
+        self._metrics.settled(len(batch), kept.count(False), took_s)
+
+    def _claimed(self, claims: Claims, wanted: int, took_s: float) -> None:
+        self._metrics.claimed(len(claims.jobs), took_s)
+        lease_end = self._loop.time() + self._config.lease_ms / 1000
+        for job in claims.jobs:
+            if self._stopping:  # the stop came while the claim was under way
+                self._pending.append(_Pending(release(job), None, job, lease_end))
+                self._changed.set()
+            else:
+                self._start(self._deliver(job, lease_end))
+        self._metrics.in_flight(len(self._in_flight))
+        if claims.wait_ms is not None and not self._stopping and self._claim_at is None:
+            self._claim_at = self._loop.time() + claims.wait_ms / 1000
+
+    def _start(self, delivery: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(delivery)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+
+    async def _deliver(self, job: ClaimedJob, lease_end: float) -> None:
+        try:
+            finished = await self._attempts.make(job)
+        except Exception:
+            # A bug of ours, not the network's trouble. The lease takes the job back, and attempts bound how often.
+            self._log.exception("delivery.crashed", job=job.id)
+            return
+        self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end))
+        self._changed.set()
+
+    def _note_quiet(self) -> None:
+        now = self._loop.time()
+        if self._stopping or self._claim_at is None or self._claim_at > now + SOON_S:
+            self._quiet.set()
+
+
+def _effects(batch: list[_Pending]) -> list[Effect]:
+    """One effect per tenant and kind is enough, however many answers say it; the latest end counts."""
+    newest: dict[tuple[str, str], Effect] = {}
+    for item in batch:
+        if item.effect is not None:
+            key = (item.effect.tenant, item.effect.kind.value)
+            if key not in newest or newest[key].until_ms < item.effect.until_ms:
+                newest[key] = item.effect
+    return list(newest.values())
+
+
+__all__ = ["DeliveryConfig", "DeliveryLoop", "Finished"]

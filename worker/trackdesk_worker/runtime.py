@@ -1,0 +1,139 @@
+"""One worker process from the inside: the delivery loop on a thread of its own, and the maintenance beside it."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import threading
+
+import structlog
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_worker import bootstrap
+from trackdesk_worker.attempt import Attempts
+from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
+from trackdesk_worker.domain.policy import Policy
+from trackdesk_worker.maintenance import Maintenance, MaintenanceLoop
+from trackdesk_worker.settings import Settings
+from trackdesk_worker.store.jobs import Jobs, Limits
+from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.metrics import WorkerMetrics
+
+SLICE_S = 10.0
+"""How long one Celery task may stay with the work before it rings again and ends, so that Celery sees it move."""
+
+
+class WorkerRuntime:
+    """Starts, wakes and stops the parts of one process. Its methods belong to Celery's threads."""
+
+    def __init__(self, settings: Settings, *, metrics: WorkerMetrics, health: Health) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._health = health
+        self._log = structlog.get_logger("trackdesk.worker")
+        self._jobs = Jobs(Keys(settings.namespace))
+        self._client = bootstrap.open_redis(settings)
+        self._ready = threading.Event()
+        self.failed = False
+        self._delivery: DeliveryLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run_delivery, name="delivery", daemon=True)
+        self._maintenance = MaintenanceLoop(
+            Maintenance(
+                bootstrap.open_redis(settings),
+                self._jobs,
+                worker_id=f"{socket.gethostname()}:{os.getpid()}",
+                max_attempts=settings.max_attempts,
+            ),
+            wake=self.wake,
+            metrics=metrics,
+            health=health,
+            log=self._log,
+        )
+
+    def start(self) -> None:
+        """Start delivering; wake-ups count from here on."""
+        self._thread.start()
+        self._ready.wait()
+        self._maintenance.start()
+
+    def wake(self) -> None:
+        """Say that a claim is worth while."""
+        if self._delivery is not None:
+            self._delivery.wake()
+
+    def run_slice(self) -> None:
+        """Stay with the work until there is none to claim, or for a slice of time; then ring if there is more."""
+        if self._delivery is None or self._loop is None or not self._thread.is_alive():
+            return
+        self._delivery.wake()
+        quiet = asyncio.run_coroutine_threadsafe(self._delivery.until_quiet(SLICE_S), self._loop).result()
+        if not quiet:
+            run(self._client, self._jobs.ring())
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more. Ends a slice at once; requests in flight go on."""
+        if self._delivery is not None and self._thread.is_alive():
+            self._delivery.stop_claiming()
+
+    def stop(self) -> None:
+        """Stop in good order: what is in flight ends and is settled; nothing stays leased."""
+        self.stop_claiming()
+        # Requests end within their timeout; a store that is away must not keep us for ever.
+        self._thread.join(self._settings.timeout_s + self._settings.lease_ms / 1000)
+        self._maintenance.stop()
+
+    def _run_delivery(self) -> None:
+        try:
+            asyncio.run(self._deliver())
+        except Exception:
+            # A process that no longer delivers must not look alive: it ends, and whoever started it starts another.
+            self.failed = True
+            self._log.exception("delivery.loop_failed")
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            self._ready.set()
+
+    async def _deliver(self) -> None:
+        settings = self._settings
+        client = bootstrap.open_async_redis(settings)
+        sender = bootstrap.open_trackdesk(settings)
+        try:
+            self._delivery = DeliveryLoop(
+                client=client,
+                jobs=self._jobs,
+                attempts=Attempts(
+                    sender=sender,
+                    policy=policy(settings),
+                    metrics=self._metrics,
+                    log=structlog.get_logger("trackdesk.delivery"),
+                    rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
+                ),
+                config=DeliveryConfig(
+                    concurrency=settings.concurrency,
+                    lease_ms=settings.lease_ms,
+                    dedupe_window_ms=settings.dedupe_window_s * 1000,
+                    limits=Limits(rate_per_s=settings.rate_limit),
+                ),
+                metrics=self._metrics,
+                health=self._health,
+                log=self._log,
+            )
+            self._loop = asyncio.get_running_loop()
+            self._ready.set()
+            await self._delivery.run()
+        finally:
+            await sender.aclose()
+            await client.aclose()
+
+
+def policy(settings: Settings) -> Policy:
+    """Return the retry policy these settings ask for."""
+    return Policy(
+        max_attempts=settings.max_attempts,
+        horizon_s=settings.horizon_s,
+        backoff_base_s=settings.backoff_base_s,
+        backoff_cap_s=settings.backoff_cap_s,
+    )
