@@ -141,7 +141,7 @@ def _validate(conversion: Conversion, arranged: Arranged, now: datetime) -> Conv
     except ValidationError as error:
         errors = error.errors(include_url=False)
     if errors is None and not problems:
-        problems = relations(fields, _NOTHING, now) or _size_problems(conversion)
+        problems = relations(fields, _NOTHING, now) or _size_problems(conversion, fields)
     else:
         # pydantic stops at the fields' own rules; the rest is checked here, so that all is told at once.
         errors = [error for error in errors or () if error["loc"][0] not in faulty]
@@ -152,11 +152,12 @@ def _validate(conversion: Conversion, arranged: Arranged, now: datetime) -> Conv
     return conversion
 
 
-def _size_problems(conversion: Conversion) -> list[Problem]:
-    params = conversion.custom_params
-    free = sum(map(len, conversion.coupon_codes))
-    if params is not None:
-        free += sum([len(text) for _, text in params.items()])
+def _size_problems(conversion: Conversion, fields: Mapping[str, Any]) -> list[Problem]:
+    free = 0
+    if conversion.coupon_codes:
+        free += len("".join(conversion.coupon_codes))
+    if "custom_params" in fields:
+        free += len("".join(fields["custom_params"].values()))
     if free <= ALWAYS_FITS_CHARACTERS:
         return []
     size = len(post_body(conversion))
