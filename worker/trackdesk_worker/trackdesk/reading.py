@@ -106,7 +106,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     """Parse strictly. Repeated names make two readers see two values, so they make the body unusable."""
     try:
         document = json.loads(
-            body.decode("utf-8-sig"), parse_constant=_refuse_constant
+            body.decode("utf-8-sig"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8, integers of thousands of digits
         return None
