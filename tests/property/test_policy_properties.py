@@ -1,0 +1,95 @@
+import random
+from typing import assert_never
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trackdesk_worker.domain.backoff import backoff_delay_s
+from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.policy import (
+    Bury,
+    Complete,
+    JobView,
+    Policy,
+    Release,
+    RetryAt,
+    decide,
+    tenant_effect,
+)
+
+NOW_MS = 1_800_000_000_000
+
+seconds = st.floats(min_value=0.0, max_value=1e12)
+outcomes = st.builds(
+    Outcome,
+    kind=st.sampled_from(OutcomeKind),
+    reason=st.sampled_from(Reason),
+    row=st.integers(1, 13),
+    may_have_landed=st.booleans(),
+    tries=st.none() | st.integers(1, 5),
+    wait_s=st.none() | seconds,
+    retry_after_s=st.none() | seconds,
+    effect=st.sampled_from(Effect),
+    spends_attempt=st.booleans(),
+)
+policies = st.builds(
+    Policy,
+    max_attempts=st.integers(1, 50),
+    horizon_s=st.floats(0.0, 1e7),
+    backoff_base_s=st.floats(0.001, 100.0),
+    backoff_cap_s=st.floats(0.001, 1e5),
+)
+jobs = st.builds(
+    JobView,
+    attempts=st.integers(1, 60),
+    strikes=st.integers(0, 10),
+    last_reason=st.sampled_from(["", *Reason]),
+    epoch_ms=st.integers(NOW_MS - 10**10, NOW_MS),
+    ambiguous=st.booleans(),
+)
+
+
+@given(jobs, outcomes, policies, st.randoms(use_true_random=False))
+def test_no_decision_breaks_the_limits(job: JobView, outcome: Outcome, policy: Policy, rng: random.Random) -> None:
+    decision = decide(job, outcome, now_ms=NOW_MS, rng=rng, policy=policy)
+    match decision:
+        case Complete():
+            assert outcome.kind is OutcomeKind.DELIVERED
+        case RetryAt():
+            assert outcome.kind is OutcomeKind.RETRYABLE
+            assert job.attempts < policy.max_attempts
+            assert NOW_MS <= decision.at_ms <= job.epoch_ms + round(policy.horizon_s * 1000)
+            assert outcome.tries is None or decision.strikes < outcome.tries
+        case Bury():
+            assert decision.exhausted == (outcome.kind is OutcomeKind.RETRYABLE)
+        case Release():
+            assert outcome.kind is OutcomeKind.RETRYABLE
+            assert not outcome.spends_attempt
+        case _:
+            assert_never(decision)
+    assert decision.reason == outcome.reason
+    if not isinstance(decision, Complete):
+        assert decision.ambiguous == (job.ambiguous or outcome.may_have_landed)
+
+
+@given(outcomes, policies, st.randoms(use_true_random=False))
+def test_a_freeze_or_a_hold_always_ends_and_nothing_else_has_an_end(
+    outcome: Outcome, policy: Policy, rng: random.Random
+) -> None:
+    effect = tenant_effect(outcome, now_ms=NOW_MS, rng=rng, policy=policy)
+    if outcome.effect in (Effect.FREEZE, Effect.HOLD):
+        assert effect.until_ms is not None
+        assert NOW_MS < effect.until_ms <= NOW_MS + round(policy.freeze_max_s * 1000)
+    else:
+        assert effect.until_ms is None
+
+
+@given(st.integers(1, 10_000), st.floats(0.001, 100.0), st.floats(0.001, 1e5), st.randoms(use_true_random=False))
+def test_the_bounds_of_the_backoff_never_shrink_and_never_pass_the_cap(
+    attempt: int, base_s: float, cap_s: float, rng: random.Random
+) -> None:
+    delay_s = backoff_delay_s(attempt, base_s=base_s, cap_s=cap_s, rng=rng)
+    upper_s = min(cap_s, base_s * 2 ** min(attempt - 1, 62))
+    assert upper_s / 2 <= delay_s <= upper_s
+    later_s = backoff_delay_s(attempt + 2, base_s=base_s, cap_s=cap_s, rng=rng)
+    assert later_s >= delay_s or upper_s * 4 > cap_s
