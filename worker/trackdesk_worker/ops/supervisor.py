@@ -1,5 +1,6 @@
 """Keeps a few processes of ours running: restarts those that end, stops all of them in good order on a signal."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 POLL_S = 0.1
@@ -23,6 +25,8 @@ class Child:
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+    """Where its output goes; None: to ours."""
 
 
 @dataclass(slots=True)
@@ -101,13 +105,17 @@ class Supervisor:
 
 
 def _spawn(child: Child) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "trackdesk_worker", *child.arguments],
-        env={**os.environ, **child.environment},
-        stdin=subprocess.DEVNULL,
-        # Ctrl-C reaches us alone; we stop the children in order.
-        start_new_session=True,
-    )
+    with contextlib.ExitStack() as stack:
+        output = None if child.log is None else stack.enter_context(child.log.open("ab"))
+        return subprocess.Popen(
+            [sys.executable, "-m", "trackdesk_worker", *child.arguments],
+            env={**os.environ, **child.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C reaches us alone; we stop the children in order.
+            start_new_session=True,
+        )
 
 
 def _ending(code: int) -> str:
