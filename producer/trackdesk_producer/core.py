@@ -130,9 +130,7 @@ class ProducerCore:
             return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
         return Cancellation(CancelStatus(verdict), State(state) if state else None)
 
-    def get(
-        self, external_id: str, tenant: str | None, conversion_type: str | None
-    ) -> Talk[JobStatus | None]:
+    def get(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[JobStatus | None]:
         """Read one job; None if there is none, or none any more."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
         replies = yield Request(also=[("GET", self.keys.job(identity))])
@@ -207,7 +205,7 @@ class ProducerCore:
             return self._prepare(whole)
         except ProducerError as error:
             given = whole.conversion
-            external_id = given.external_id if isinstance(given, Conversion) else None
+            external_id = given.external_id if isinstance(given, Conversion) else _given_external_id(given)
             return Receipt(
                 ReceiptStatus.REFUSED,
                 whole.tenant or self._tenant or "",
@@ -243,13 +241,13 @@ class ProducerCore:
 
     def _check_durability(self, durability: Durability, reply: Any) -> None:
         if isinstance(reply, RedisError):
-            raise DurabilityNotMet(f"the store cannot promise durability {durability.value!r}: {reply}")
+            raise DurabilityNotMet(
+                f"stored, but the store cannot promise durability {durability.value!r}: {_refusal(reply)}"
+            ) from reply
         if durability is Durability.FSYNC and int(reply[0]) < 1:
             raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
         if durability is Durability.REPLICATED and int(reply) < self._replicas:
-            raise DurabilityNotMet(
-                f"stored, but only {int(reply)} of {self._replicas} replicas confirmed in time"
-            )
+            raise DurabilityNotMet(f"stored, but only {int(reply)} of {self._replicas} replicas confirmed in time")
 
 
 def _due_ms(not_before: datetime | None) -> int:
@@ -262,15 +260,30 @@ def _due_ms(not_before: datetime | None) -> int:
     return max(0, int(not_before.timestamp() * 1000))
 
 
+def _given_external_id(given: object) -> str | None:
+    """Return the externalId of a mapping that broke a rule, so that its receipt names the sale."""
+    if not isinstance(given, Mapping):
+        return None
+    external_id = given.get("externalId", given.get("external_id"))
+    return external_id if isinstance(external_id, str) else None
+
+
+def _refusal(reply: RedisError) -> str:
+    said = str(reply)
+    if "unknown command" in said:
+        return "it needs Redis 7.2 or newer, or Valkey"
+    if "appendonly" in said:
+        return "its append-only file is off (appendonly no)"
+    return said
+
+
 def _first(reply: Any) -> str:
     return text(reply[0])
 
 
 def _verdicts(reply: Any) -> list[str]:
     if isinstance(reply, bytes | str):
-        raise QueueFull(
-            "the store is nearly full and takes no new conversions until there is room; nothing was stored"
-        )
+        raise QueueFull("the store is nearly full and takes no new conversions until there is room; nothing was stored")
     return [text(item) for item in reply]
 
 

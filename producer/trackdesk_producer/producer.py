@@ -83,9 +83,7 @@ class Producer:
             QueueUnavailable: no answer within the deadline; repeat with the error's ``external_id``.
             DurabilityNotMet: stored, but not confirmed as durably as asked; repeating is safe.
         """
-        return self._drive(
-            self._core.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability))
-        )
+        return self._drive(self._core.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability)))
 
     def enqueue_many(
         self,
@@ -184,8 +182,7 @@ def connection_options(connect_timeout_s: float, timeout_s: float) -> dict[str, 
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        "lib_name": None,
-        "lib_version": None,
+        "driver_info": None,  # no CLIENT SETINFO: it would cost each new connection two more round trips
     }
 
 

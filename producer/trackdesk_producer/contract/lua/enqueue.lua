@@ -10,6 +10,14 @@ local ITEM = 6
 if (#ARGV - 2) % ITEM ~= 0 then
   return redis.error_reply('ERR enqueue: items come in groups of ' .. ITEM)
 end
+-- An error halfway would not be rolled back: whatever could raise one is looked at before the first write.
+for base = 3, #ARGV, ITEM do
+  local id, amount, due_ms = ARGV[base], ARGV[base + 2], ARGV[base + 4]
+  if not string.find(id, '/', 2, true) or not (amount == '-' or string.find(amount, '^%d+%.?%d*$'))
+      or not tonumber(due_ms) then
+    return redis.error_reply('ERR enqueue: item ' .. (base - 3) / ITEM + 1 .. ' has no sound id, amount or time')
+  end
+end
 if redis.call('EXISTS', key('admission')) == 1 then
   return 'full'
 end

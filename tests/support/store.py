@@ -1,0 +1,149 @@
+"""The job store under a clock that the test moves: every transition as a short method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.job import JobRecord
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
+from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.store.jobs import (
+    ClaimedJob,
+    Claims,
+    Effect,
+    Jobs,
+    Limits,
+    Reclaimed,
+    Settlement,
+    Verb,
+)
+
+START_MS = 1_767_225_600_000
+"""2026-01-01 00:00 UTC: the first moment of most tests, a full hour."""
+LEASE_MS = 30_000
+WINDOW_MS = 7_200_000
+UNLIMITED = Limits(rate_per_s=0)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One conversion as the enqueue script gets it."""
+
+    id: str
+    amount: str = "-"
+    currency: str = "-"
+    due_ms: int = 0
+    fingerprint: str = "fp"
+    body: str = '{"conversionTypeCode":"sale"}'
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """The script's arguments for it."""
+        return (self.id, self.fingerprint, self.amount, self.currency, self.due_ms, self.body)
+
+
+class Store:
+    """One namespace; `now_ms` is its time."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self.jobs = Jobs(keys)
+        self.now_ms = START_MS
+
+    def enqueue(self, *items: Item | str) -> list[str]:
+        """Enqueue; a plain id stands for a sale without an amount."""
+        arguments: list[Argument] = []
+        for item in items:
+            arguments += (item if isinstance(item, Item) else Item(item)).arguments
+        return self.enqueue_raw(*arguments)
+
+    def enqueue_raw(self, *arguments: Argument) -> list[str]:
+        """Call the enqueue script with any arguments behind clock and envelope."""
+        script = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
+        whole = (self.now_ms, envelope(self.keys.wakeups), *arguments)
+        return run(self.client, Operation(script, self.keys.prefix, whole, _texts))
+
+    def cancel(self, *ids: str) -> list[str]:
+        """Cancel for the caller."""
+        script = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
+        return run(self.client, Operation(script, self.keys.prefix, (self.now_ms, WINDOW_MS, *ids), _texts))
+
+    def claim(self, wanted: int = 100, *, limits: Limits = UNLIMITED, lease_ms: int = LEASE_MS) -> Claims:
+        """Claim, without limits unless given."""
+        return run(self.client, self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, now_ms=self.now_ms))
+
+    def claim_one(self) -> ClaimedJob:
+        """Claim one job that must be there."""
+        (job,) = self.claim(1).jobs
+        return job
+
+    def settle(self, *settlements: Settlement, effects: Sequence[Effect] = ()) -> list[bool]:
+        """Settle a batch."""
+        return run(self.client, self.jobs.settle(settlements, effects, dedupe_window_ms=WINDOW_MS, now_ms=self.now_ms))
+
+    def end(self, job: ClaimedJob, verb: Verb, reason: str = "paired", **more: Any) -> bool:
+        """Settle one claim that made a request."""
+        more.setdefault("entry", '{"kind":"attempt"}')
+        (settled,) = self.settle(Settlement(job.id, job.token, verb, reason, **more))
+        return settled
+
+    def effect(self, *effects: Effect) -> None:
+        """Apply effects alone."""
+        self.settle(effects=effects)
+
+    def promote(self, most: int = 500) -> int:
+        """Promote what is due."""
+        return run(self.client, self.jobs.promote(most, now_ms=self.now_ms))
+
+    def reclaim(self, most: int = 500, *, max_attempts: int = 20) -> Reclaimed:
+        """Reclaim what was lost."""
+        return run(self.client, self.jobs.reclaim(most, max_attempts=max_attempts, now_ms=self.now_ms))
+
+    def prune(self, most: int = 500) -> int:
+        """Prune what is over."""
+        return run(self.client, self.jobs.prune(most, now_ms=self.now_ms))
+
+    def redrive(self, *ids: str, entry: str = '{"kind":"redrive"}') -> list[str]:
+        """Redrive dead letters."""
+        return run(self.client, self.jobs.redrive(ids, entry=entry, now_ms=self.now_ms))
+
+    def discard(self, *ids: str) -> list[str]:
+        """Discard dead letters."""
+        return run(self.client, self.jobs.discard(ids, dedupe_window_ms=WINDOW_MS, now_ms=self.now_ms))
+
+    def pause(self, tenant: str) -> bool:
+        """Pause a tenant."""
+        return run(self.client, self.jobs.pause(tenant, operator="ann", reason="test", now_ms=self.now_ms))
+
+    def resume(self, tenant: str) -> bool:
+        """Resume a tenant."""
+        return run(self.client, self.jobs.resume(tenant, now_ms=self.now_ms))
+
+    def ring(self) -> bool:
+        """Ring if work waits."""
+        return run(self.client, self.jobs.ring(now_ms=self.now_ms))
+
+    def bury(self, *ids: str, reason: str = "server_error") -> None:
+        """Enqueue jobs and make dead letters of them."""
+        self.enqueue(*ids)
+        for job in self.claim(len(ids)).jobs:
+            assert self.end(job, Verb.BURY, reason)
+
+    def record(self, identity: str) -> JobRecord:
+        """Return the record of a job that must be there."""
+        raw = self.client.get(self.keys.job(identity))
+        assert raw is not None, f"{identity} has no record"
+        return JobRecord.parse(identity, raw)
+
+    def history(self, identity: str) -> list[str]:
+        """Return a job's history, newest last."""
+        return [entry.decode() for entry in self.client.lrange(self.keys.history(identity), 0, -1)]
+
+
+def _texts(reply: Any) -> list[str]:
+    return [text(reply)] if isinstance(reply, bytes) else [text(item) for item in reply]
