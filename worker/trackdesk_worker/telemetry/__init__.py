@@ -1,0 +1,1 @@
+"""What the product says about itself: metrics, logs, health. Nothing in here changes a job."""

@@ -1,0 +1,112 @@
+"""Whether a process is alive and whether its store is fit: three questions that must not be mixed.
+
+Alive (``/livez``): its loops beat. Never asks Redis: a restart mends no store. Started (``/startupz``): every
+loop has beaten once. Ready (``/readyz``): the store can be reached, takes writes and keeps what it is given.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import Command, asend
+
+LIVE_MAX_AGE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer, and a sentence for the person who reads it."""
+
+    ok: bool
+    detail: str
+
+
+class Health:
+    """Collects the beats of a process's loops. Thread-safe."""
+
+    def __init__(self, expected: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._missing = set(expected)
+        self._clock = clock
+        self._beats: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def beat(self, part: str) -> None:
+        """Say that `part` moves; it must say so again within the age `live` allows."""
+        with self._lock:
+            self._beats[part] = self._clock()
+            self._missing.discard(part)
+
+    def rest(self, part: str) -> None:
+        """Say that `part` ended as it should and beats no more until it starts again."""
+        with self._lock:
+            self._beats.pop(part, None)
+
+    def live(self, max_age_s: float = LIVE_MAX_AGE_S) -> tuple[bool, str]:
+        """Return whether every part that beats did so lately, and which did not."""
+        with self._lock:
+            now = self._clock()
+            stuck = [f"{part} for {now - at:.0f} s" for part, at in sorted(self._beats.items()) if now - at > max_age_s]
+        return (False, f"no beat: {', '.join(stuck)}") if stuck else (True, "alive")
+
+    def started(self) -> tuple[bool, str]:
+        """Return whether every expected part has beaten once, and which has not."""
+        with self._lock:
+            missing = sorted(self._missing)
+        return (False, f"not started: {', '.join(missing)}") if missing else (True, "started")
+
+
+def readiness_commands(keys: Keys) -> list[Command]:
+    """Return what to ask the store."""
+    # A write that changes nothing, and that a full Redis still takes: deliveries go on there.
+    return [("ZREM", keys.workers, ""), ("INFO", "everything")]
+
+
+def judge_readiness(replies: Sequence[Any]) -> Verdict:
+    """Read the replies to `readiness_commands`."""
+    write, info = replies
+    if isinstance(info, Exception):
+        return Verdict(False, f"the store refuses INFO: {info}")
+    problems = [f"the store takes no writes: {write}"] if isinstance(write, Exception) else []
+    problems += unsafe(info)
+    return Verdict(not problems, "; ".join(problems) or "ready")
+
+
+def unsafe(info: Mapping[str, Any]) -> list[str]:
+    """Return why a store with this INFO may lose jobs it has accepted; empty if it is safe."""
+    problems = []
+    if (policy := info.get("maxmemory_policy")) != "noeviction":
+        problems.append(f"maxmemory-policy is {policy}, must be noeviction")
+    if not info.get("aof_enabled"):
+        problems.append("appendonly is off")
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        problems.append("the last write to the append-only file failed")
+    return problems
+
+
+def store_ready(client: redis.Redis, keys: Keys) -> Verdict:
+    """Ask the store, blocking no longer than the client's timeouts; an error is a verdict."""
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            for command in readiness_commands(keys):
+                pipeline.execute_command(*command)
+            return judge_readiness(pipeline.execute(raise_on_error=False))
+    except redis.RedisError as error:
+        return _away(error)
+
+
+async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> Verdict:
+    """Do what `store_ready` does, on asyncio."""
+    try:
+        return judge_readiness(await asend(client, readiness_commands(keys)))
+    except redis.RedisError as error:
+        return _away(error)
+
+
+def _away(error: redis.RedisError) -> Verdict:
+    return Verdict(False, f"the store cannot be reached: {type(error).__name__}")

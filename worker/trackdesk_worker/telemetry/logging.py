@@ -1,0 +1,94 @@
+"""Logs: one JSON object a line, ours and those of the libraries alike, without secrets.
+
+Our own events never carry payloads or personal data; what libraries write is cut where it may: credentials in
+URLs, values of keys that name a secret, and the request lines of the HTTP client, which hold the sale itself
+when it is sent by GET.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
+_SECRET_NAME = re.compile(r"(?i)api[-_]?key|authorization|password|passwd|secret|credential")
+HIDDEN = "***"
+
+QUIET = ("httpx", "httpcore", "pyreqwest")
+"""Loggers whose lines below a warning show requests, and with them sales."""
+REDIRECTED = ("celery", "celery.task", "celery.redirected", "kombu", "uvicorn", "uvicorn.error", "uvicorn.access")
+"""Loggers that bring handlers of their own, which would write a second, plain line."""
+
+
+def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
+    """Send every log of this process to `stream` (stderr) as JSON, from `level` up.
+
+    Idempotent. structlog's loggers write straight to the stream: an event per attempt has to be cheap.
+    """
+    output = stream or sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    render = structlog.processors.JSONRenderer(default=str)
+    structlog.configure(
+        processors=[*before, render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *names: _NamedLogger(output, *names),
+    )
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, render],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(number)
+    for name in REDIRECTED:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.captureWarnings(True)
+
+
+class _NamedLogger(structlog.WriteLogger):
+    """Writes lines to a stream, under the name given to ``structlog.get_logger``."""
+
+    def __init__(self, stream: TextIO, name: str = "trackdesk") -> None:
+        super().__init__(stream)
+        self.name = name
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Hide secrets in an event: a processor for structlog."""
+    for name, value in event.items():
+        if value is not None and _SECRET_NAME.search(name):
+            event[name] = HIDDEN
+        elif not isinstance(value, (int, float)):
+            event[name] = _hide(value)
+    return event
+
+
+def _hide(value: Any) -> Any:
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(rf"\1{HIDDEN}@", value) if "@" in value else value
+    if isinstance(value, Mapping):
+        return {k: HIDDEN if _SECRET_NAME.search(str(k)) else _hide(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_hide(item) for item in value]
+    return value
