@@ -3,16 +3,16 @@
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker import tasks
+from trackdesk_worker import bootstrap, tasks
 from trackdesk_worker.runtime import WorkerRuntime
-from trackdesk_worker.settings import Settings
-from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.settings import Settings, SettingsInvalid
+from trackdesk_worker.telemetry.health import Health, store_ready
 from trackdesk_worker.telemetry.logging import configure_logging
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.telemetry.worker_server import worker_server
+from trackdesk_worker.telemetry.worker_server import WorkerServer
 
 BROKER_SOCKET_TIMEOUT_S = 30.0
 """Above the 10 s for which kombu's BRPOP waits; without it a publish to a silent Redis hangs for ever."""
@@ -58,7 +58,7 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
 def serve(settings: Settings) -> int:
     """Run one worker process, with its metrics and health, until a signal ends it; return the exit code."""
     configure_logging(settings.log_level)
-    metrics, health = WorkerMetrics(), Health()
+    metrics, health = WorkerMetrics(), Health(expected=("delivery", "maintenance"))
     runtime = WorkerRuntime(settings, metrics=metrics, health=health)
     app = create_app(settings, runtime)
 
@@ -70,12 +70,37 @@ def serve(settings: Settings) -> int:
 
     signals.worker_shutting_down.connect(begin_stop, weak=False)
     signals.setup_logging.connect(keep_logging, weak=False)
-    with worker_server(settings, metrics=metrics, health=health):
+    server = _metrics_server(settings, metrics, health)
+    try:
         worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True)
         worker.start()
+    finally:
+        if server is not None:
+            server.stop()
     if runtime.failed:
         return 1
     return int(worker.exitcode or 0)
+
+
+def _metrics_server(settings: Settings, metrics: WorkerMetrics, health: Health) -> WorkerServer | None:
+    if not settings.metrics_port:
+        return None
+    client = bootstrap.open_redis(settings)
+    keys = Keys(settings.namespace)
+    try:
+        server = WorkerServer(
+            settings.metrics_host,
+            settings.metrics_port,
+            registry=metrics.registry,
+            health=health,
+            ready=lambda: store_ready(client, keys),
+        )
+    except OSError as error:
+        raise SettingsInvalid(
+            f"TRACKDESK_METRICS_PORT: {settings.metrics_host}:{settings.metrics_port} cannot be used: {error.strerror}"
+        ) from error
+    server.start()
+    return server
 
 
 def _step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:

@@ -9,6 +9,4 @@ from trackdesk_worker.runtime import WorkerRuntime
 def register(app: Celery, runtime: WorkerRuntime) -> None:
     """Give `app` the task that wake-ups name."""
 
-    @app.task(name=TASK_NAME, ignore_result=True)
-    def deliver() -> None:
-        runtime.run_slice()
+    app.task(name=TASK_NAME, ignore_result=True)(runtime.run_slice)

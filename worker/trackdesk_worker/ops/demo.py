@@ -85,8 +85,7 @@ def sample_sales(rng: random.Random) -> Iterator[dict[str, Any]]:
     sales = [_sale(rng, number, "sale") for number in range(good)]
     sales += [_sale(rng, good + number, UNKNOWN_TYPE_CODE) for number in range(UNKNOWN_TYPE)]
     extra = [dict(sale) for sale in rng.sample(sales[:good], DUPLICATES)]
-    for sale in rng.sample(sales[:good], CONFLICTS):
-        extra.append({**sale, "amount": {"value": "1.00"}})
+    extra += [{**sale, "amount": {"value": "1.00"}} for sale in rng.sample(sales[:good], CONFLICTS)]
     bad_forms: list[dict[str, Any]] = [
         {"amount": {"value": 19.9}},
         {"amount": {"value": "1,5"}},
@@ -94,8 +93,7 @@ def sample_sales(rng: random.Random) -> Iterator[dict[str, Any]]:
         {"cid": "OUR_CID"},
         {"currency": {"code": "EURO"}},
     ]
-    for number in range(BAD):
-        extra.append({**_sale(rng, 10_000 + number, "sale"), **bad_forms[number % len(bad_forms)]})
+    extra += [{**_sale(rng, 10_000 + number, "sale"), **bad_forms[number % len(bad_forms)]} for number in range(BAD)]
     yield from sales
     yield from extra
 

@@ -1,6 +1,7 @@
 """Everything on one machine: an embedded server unless one is named, workers, the exporter, maybe a simulator."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.ops.supervisor import Child, Supervisor
 from trackdesk_worker.settings import PREFIX, Settings, load_settings
+
+WATCH_S = 0.2
 
 
 class LocalStack:
@@ -69,6 +72,11 @@ class LocalStack:
         """Restart what ended, once."""
         if self._supervisor is not None:
             self._supervisor.watch()
+
+    def watch_until(self, stop: threading.Event) -> None:
+        """Keep everything running until `stop` is set."""
+        while not stop.wait(WATCH_S):
+            self.watch()
 
     def _child(self, name: str, *arguments: str) -> Child:
         return Child(name, arguments, self.variables, self.logs / f"{name}.log")

@@ -14,6 +14,7 @@ import redis
 
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.scripts import text
 
 LIMB_EXPONENTS = {"2": 9, "1": 0, "0": -9}
 
@@ -87,7 +88,7 @@ def parse_book(fields: Mapping[bytes, bytes]) -> Book:
 
 def read_books(client: redis.Redis, keys: Keys) -> dict[str, Book]:
     """Read every tenant's books in one round trip after the list of tenants."""
-    tenants = sorted(name.decode() for name in client.smembers(keys.tenants))
+    tenants = sorted(text(name) for name in client.smembers(keys.tenants))
     with client.pipeline(transaction=True) as pipeline:  # one moment for all of them
         for tenant in tenants:
             pipeline.hgetall(keys.ledger(tenant))

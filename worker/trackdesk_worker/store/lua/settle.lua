@@ -66,8 +66,9 @@ for base = 5, effects_from - 1, ITEM do
     elseif verb == 'bury' then
       to_dead(id, job, reason)
     else
-      -- Back to the front of its class: it had its turn already.
-      to_ready(id, job, tonumber(job.accepted) * 1000)
+      -- Never sent: back to the front of its class. Sent: to the end, so that the next probe of a held tenant
+      -- tries another job; the fault may be in this one.
+      to_ready(id, job, entry == '' and tonumber(job.accepted) * 1000 or NOW_US)
       woken[tenant] = true
     end
     replies[#replies + 1] = 'ok'
