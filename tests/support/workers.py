@@ -1,0 +1,104 @@
+"""Worker processes of a test, and what to wait for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from trackdesk_producer import Producer, State
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.store.ledger import Book, read_books, total
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 30, poll_s: float = 0.02) -> None:
+    """Wait for a condition; fail, naming it, when it does not come."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within_s:g} s")
+        time.sleep(poll_s)
+
+
+class Deployment:
+    """One namespace on a server, with worker processes that the test starts, kills and stops."""
+
+    def __init__(self, server: EmbeddedServer, keys: Keys, logs: Path, base_url: str) -> None:
+        self.server = server
+        self.keys = keys
+        self.logs = logs
+        self.client = redis.Redis(port=server.port, socket_timeout=5)
+        self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)
+        self.environment = {
+            "TRACKDESK_REDIS_URL": server.url,
+            "TRACKDESK_NAMESPACE": keys.namespace,
+            "TRACKDESK_TENANT": "acme",
+            "TRACKDESK_BASE_URL": base_url,
+            "TRACKDESK_RATE_LIMIT": "0",
+            "TRACKDESK_METRICS_PORT": "0",
+        }
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(
+        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start one worker process; its output goes to a file of its own."""
+        log = self.logs / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "trackdesk_worker", "worker", *arguments],
+                env={**os.environ, **self.environment, **(variables or {})},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.workers.append(process)
+        return process
+
+    def worker_seen(self) -> bool:
+        """Whether some worker has signed on."""
+        return bool(self.client.zcard(self.keys.workers))
+
+    def book(self) -> Book:
+        """The books of all tenants."""
+        return total(read_books(self.client, self.keys).values())
+
+    def unfinished(self) -> int:
+        """Jobs that are still to be sent."""
+        jobs = self.book().jobs
+        return jobs[State.READY] + jobs[State.SCHEDULED] + jobs[State.IN_FLIGHT]
+
+    def wait_until_finished(self, *, within_s: float = 60) -> Book:
+        """Wait until nothing is left to send; return the books."""
+        wait_until(lambda: self.unfinished() == 0, "all jobs finished", within_s=within_s, poll_s=0.05)
+        return self.book()
+
+    def log_text(self) -> str:
+        """What all workers wrote."""
+        return "\n".join(path.read_text("utf-8", "replace") for path in sorted(self.logs.glob("worker-*.log")))
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in self.workers:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+        self.producer.close()
+        self.client.close()
+
+
+@contextmanager
+def deployment(server: EmbeddedServer, keys: Keys, logs: Path, base_url: str) -> Iterator[Deployment]:
+    """A deployment whose processes end with the test."""
+    running = Deployment(server, keys, logs, base_url)
+    try:
+        yield running
+    finally:
+        running.close()
