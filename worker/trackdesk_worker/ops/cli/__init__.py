@@ -12,6 +12,7 @@ import redis
 
 from trackdesk_producer import ProducerError
 from trackdesk_worker.ops.embedded import EmbeddedUnavailable
+from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.settings import SettingsInvalid
 
 COMMANDS = {
@@ -83,12 +84,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, ValueError) and not isinstance(error, ProducerError):
             raise
         return _fail(str(error), 2)
-    except (CommandFailed, ProducerError, EmbeddedUnavailable) as error:
+    except (CommandFailed, OpsError, ProducerError, EmbeddedUnavailable) as error:
         return _fail(str(error), 1)
     except redis.AuthenticationError:
         return _fail("the store refused the login; check the user and password in TRACKDESK_REDIS_URL", 1)
     except redis.RedisError as error:
         return _fail(f"the store at TRACKDESK_REDIS_URL cannot be used: {error}", 1)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     return code if isinstance(code, int) else 0
 
 

@@ -1,0 +1,89 @@
+"""A shop and its worker in one hand: real sales in the real store, ended as a test needs them."""
+
+import json
+from typing import Any
+
+import redis
+
+from trackdesk_producer import Producer
+from trackdesk_producer.contract.job import job_id
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import ClaimedJob, Jobs, Limits, Settlement, Verb
+
+WINDOW_S = 7200
+UNLIMITED = Limits(rate_per_s=0)
+
+
+def sale(external_id: str, **changes: Any) -> dict[str, Any]:
+    """Return the guide's POST body of a sound sale; None takes a field away."""
+    body: dict[str, Any] = {
+        "conversionTypeCode": "sale",
+        "cid": "6f1c0a52-1111-4222-8333-444455556666",
+        "amount": {"value": "100.50"},
+        "currency": {"code": "EUR"},
+        "externalId": external_id,
+        **changes,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+class Shop:
+    """Sales of one namespace, by default of the tenant acme, at the store's own time."""
+
+    def __init__(self, server: EmbeddedServer, client: redis.Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self.jobs = Jobs(keys)
+        self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)
+
+    def sell(self, *external_ids: str, tenant: str = "acme", **changes: Any) -> None:
+        """Enqueue sales."""
+        for external_id in external_ids:
+            assert self.producer.enqueue(sale(external_id, **changes), tenant=tenant).ok
+
+    def claim(self, wanted: int = 1000) -> list[ClaimedJob]:
+        """Claim what is ready."""
+        return run(self.client, self.jobs.claim(wanted, lease_ms=30_000, limits=UNLIMITED)).jobs
+
+    def settle(self, jobs: list[ClaimedJob], verb: Verb, reason: str, **more: Any) -> None:
+        """End claims alike, as a worker would after a request."""
+        entry = json.dumps(
+            {
+                "kind": "attempt",
+                "at_ms": 1_767_225_600_000,
+                "attempt": 1,
+                "outcome": "rejected",
+                "reason": reason,
+                "status": 400,
+                "code": 3,
+                "duration_ms": 12,
+                "ambiguous": False,
+                "excerpt": '{"code":3}',
+            }
+        )
+        settlements = [Settlement(job.id, job.token, verb, reason, entry=entry, **more) for job in jobs]
+        settled = run(self.client, self.jobs.settle(settlements, dedupe_window_ms=WINDOW_S * 1000))
+        assert all(settled)
+
+    def bury(self, *external_ids: str, reason: str = "type_not_found", **more: Any) -> None:
+        """Enqueue sales and make dead letters of them."""
+        self.sell(*external_ids, **more)
+        self.settle(self.claim(), Verb.BURY, reason)
+
+    def deliver(self, *external_ids: str, **more: Any) -> None:
+        """Enqueue sales and deliver them."""
+        self.sell(*external_ids, **more)
+        self.settle(self.claim(), Verb.DELIVER, "paired")
+
+    def state(self, external_id: str, tenant: str = "acme") -> str:
+        """Return where a sale is."""
+        status = self.producer.get(external_id, tenant=tenant)
+        assert status is not None
+        return status.state.value
+
+    def history(self, external_id: str, tenant: str = "acme") -> list[dict[str, Any]]:
+        """Return a job's history, the newest last."""
+        entries = self.client.lrange(self.keys.history(job_id(tenant, external_id)), 0, -1)
+        return [json.loads(entry) for entry in entries]

@@ -1,0 +1,88 @@
+"""The operators' log: who did what to how many sales, for how much money, and why."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import Operation, clock
+from trackdesk_worker.ops.money import plain_money
+from trackdesk_worker.store.jobs import script
+
+MAX_TEXT = 500
+
+
+class OperatorInvalid(ValueError):
+    """A name or reason that could not stand in the log; the message says why."""
+
+
+class Act(StrEnum):
+    """What operators do that is put on record."""
+
+    REDRIVE = "redrive"
+    DISCARD = "discard"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    EXPORT = "export"
+    REVEAL = "reveal"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who acts, and why.
+
+    Raises:
+        OperatorInvalid: if either is blank, too long or holds control characters.
+    """
+
+    name: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for label, value in (("operator", self.name), ("reason", self.reason)):
+            if not value.strip():
+                raise OperatorInvalid(f"the {label} is missing: it is put on record, pass --{label}")
+            if len(value) > MAX_TEXT or not value.isprintable():
+                raise OperatorInvalid(f"the {label} must be at most {MAX_TEXT} printable characters")
+
+
+def now_ms(client: redis.Redis) -> int:
+    """Return the store's clock, which rules all times on record."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def record(
+    client: redis.Redis,
+    keys: Keys,
+    act: Act,
+    operator: Operator,
+    *,
+    count: int,
+    money: Mapping[str, Decimal] | None = None,
+    **more: Any,
+) -> None:
+    """Put an act on record; also on a store that is full."""
+    entry = {
+        "kind": act.value,
+        "at_ms": now_ms(client),
+        "operator": operator.name,
+        "reason": operator.reason,
+        "count": count,
+        "money": plain_money(money or {}),
+        **{name: value for name, value in more.items() if value is not None},
+    }
+    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+    run(client, Operation(script("record"), keys.prefix, (clock(None), text), int))
+
+
+def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:
+    """Return the newest entries, the newest last."""
+    return [json.loads(raw) for raw in client.lrange(keys.operations, -newest, -1)]
