@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
 from trackdesk_worker.telemetry import catalogue
@@ -19,6 +19,7 @@ class WorkerMetrics:
     """Counts what happens, beside the event. Thread-safe; label sets stay bounded whatever is passed in."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        disable_created_metrics()  # a second series for each counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
         self._clock = clock
         ProcessCollector(registry=self.registry)

@@ -2,7 +2,7 @@
 
 Cost: the first trip asks for the tenants and the clock, the second for a fixed number of values per tenant and
 a dozen global ones, every one of them O(1) or O(log n): as fast over a million jobs as over none
-(``tests/integration/test_exporter_reading.py``).
+(``tests/integration/test_exporter_metrics.py``).
 """
 
 from collections import Counter

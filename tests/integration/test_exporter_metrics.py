@@ -1,0 +1,272 @@
+"""What the exporter says of a store, by real scrapes of a real one."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+import redis
+import redis.asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.store import Item, Store
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Effect, EffectKind, Verb
+from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
+from trackdesk_worker.telemetry.exporter import create_app
+from trackdesk_worker.telemetry.labels import TenantNames
+from trackdesk_worker.telemetry.reading import read_store
+
+Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
+
+
+class Exporter:
+    """The application over one store, asked without a socket between."""
+
+    def __init__(self, port: int, keys: Keys, names: TenantNames | None = None, timeout_s: float = 5.0) -> None:
+        self.store = redis.asyncio.Redis(port=port, socket_timeout=10, protocol=2)
+        app = create_app(self.store, keys, names=names, timeout_s=timeout_s)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://exporter")
+
+    async def scrape(self) -> Scrape:
+        answer = await self.http.get("/metrics")
+        assert answer.status_code == 200
+        found: Scrape = {}
+        for family in text_string_to_metric_families(answer.text):
+            for sample in family.samples:
+                found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+        return found
+
+    async def value(self, name: str, **labels: str) -> float | None:
+        return (await self.scrape()).get(name, {}).get(frozenset(labels.items()))
+
+
+@pytest.fixture
+async def exporter() -> AsyncIterator[Callable[..., Exporter]]:
+    made: list[Exporter] = []
+
+    def make(*args, **kwargs) -> Exporter:
+        made.append(Exporter(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.http.aclose()
+        await one.store.aclose()
+
+
+@pytest.fixture
+def store(client: redis.Redis, keys: Keys) -> Store:
+    """A store whose clock starts at the present: the exporter's clock is Redis' own."""
+    store = Store(client, keys)
+    seconds, micros = client.time()
+    store.now_ms = seconds * 1000 + micros // 1000
+    return store
+
+
+async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, server, keys, store):
+    store.enqueue(Item("acme/1", "10.50", "EUR"))
+    store.bury("acme/2")
+    store.pause("acme")
+    answer = await exporter(server.port, keys).http.get("/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+
+    promised = {m.name.removesuffix("_total") if m.kind is Kind.COUNTER else m.name: m for m in EXPORTER_METRICS}
+    assert families.keys() == promised.keys()
+    for name, metric in promised.items():
+        assert families[name].type == metric.kind
+        assert {tuple(sorted(s.labels)) for s in families[name].samples} == {tuple(sorted(metric.label_names))}, name
+
+
+async def test_jobs_money_and_events_are_those_of_the_books(exporter, server, keys, store):
+    store.bury("acme/dead", reason="type_not_found")
+    store.enqueue(Item("acme/sent", "5", "EUR"))
+    store.end(store.claim_one(), Verb.DELIVER)
+    store.enqueue(Item("acme/now", "10.50", "EUR"), Item("acme/late", "0.25", "USD", due_ms=store.now_ms + 60_000))
+    store.enqueue(Item("acme/now", "10.50", "EUR"))
+    store.enqueue(Item("zeta/now", "1", "EUR"))
+    found = await exporter(server.port, keys).scrape()
+
+    def value(name: str, **labels: str) -> float:
+        return found[name][frozenset(labels.items())]
+
+    states = ("ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded")
+    assert [value("trackdesk_jobs", tenant="acme", state=state) for state in states] == [1, 1, 0, 1, 1, 0, 0]
+    assert value("trackdesk_jobs", tenant="zeta", state="ready") == 1
+    assert value("trackdesk_accepted_total", tenant="acme") == 4
+    assert value("trackdesk_ended_total", tenant="acme", state="delivered") == 1
+    assert value("trackdesk_ledger_events_total", event="duplicates") == 1
+    assert value("trackdesk_ledger_events_total", event="delivered_paired") == 1
+    assert value("trackdesk_dead_jobs", reason="type_not_found") == 1
+    assert value("trackdesk_value_at_risk", state="ready", currency="EUR") == 11.5
+    assert value("trackdesk_value_at_risk", state="scheduled", currency="USD") == 0.25
+    assert value("trackdesk_wakeups_waiting") > 0
+    assert value("trackdesk_audit_residual_jobs") == 0
+    assert set(found["trackdesk_audit_residual_money"].values()) == {0}
+    assert set(found["trackdesk_index_residual_jobs"].values()) == {0}
+
+
+async def test_ended_jobs_keep_counting_after_they_are_pruned(exporter, server, keys, store):
+    store.now_ms -= 10 * 3_600_000
+    store.enqueue("acme/1")
+    store.end(store.claim_one(), Verb.DELIVER)
+    store.now_ms += 10 * 3_600_000
+    assert store.prune() == 1
+    found = await exporter(server.port, keys).scrape()
+
+    labels = frozenset({("tenant", "acme"), ("state", "delivered")})
+    assert found["trackdesk_jobs"][labels] == 0
+    assert found["trackdesk_ended_total"][labels] == 1
+
+
+async def test_work_is_overdue_a_minute_after_it_was_due_and_retries_that_wait_are_not(exporter, server, keys, store):
+    store.now_ms -= 90_000
+    store.enqueue("acme/late")
+    store.enqueue("halt/late")
+    store.pause("halt")
+    store.now_ms += 80_000
+    store.enqueue("acme/fresh")
+    store.enqueue(Item("acme/tomorrow", due_ms=store.now_ms + 86_400_000))
+    found = await exporter(server.port, keys).scrape()
+
+    def of(name: str, state: str) -> float:
+        return found[name][frozenset({("tenant_state", state)})]
+
+    assert 89 < found["trackdesk_oldest_ready_age_seconds"][frozenset()] < 130
+    assert of("trackdesk_overdue_jobs", "running") == 1
+    assert 89 < of("trackdesk_oldest_overdue_age_seconds", "running") < 130
+    assert of("trackdesk_overdue_jobs", "paused") == 1
+    assert of("trackdesk_oldest_overdue_age_seconds", "held") == 0
+
+
+async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, keys, store):
+    store.now_ms -= 700_000
+    store.enqueue(Item("acme/1", due_ms=store.now_ms + 100_000))
+    one = exporter(server.port, keys)
+
+    assert 590 < await one.value("trackdesk_oldest_overdue_age_seconds", tenant_state="running") < 640
+    assert await one.value("trackdesk_overdue_jobs", tenant_state="running") == 1
+
+
+async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, server, keys, store):
+    store.enqueue("run/1", "halt/1", "held/1", "cold/1", "thawed/1")
+    store.pause("halt")
+    store.effect(
+        Effect("held", EffectKind.HOLD, store.now_ms + 60_000, "unauthorized"),
+        Effect("cold", EffectKind.FREEZE, store.now_ms + 60_000, "rate_limited"),
+        Effect("thawed", EffectKind.FREEZE, store.now_ms - 1, "rate_limited"),
+    )
+    found = await exporter(server.port, keys).scrape()
+
+    standing = {(dict(labels)["tenant"], dict(labels)["why"]) for labels in found["trackdesk_tenants_standing"]}
+    assert standing == {("halt", "paused"), ("held", "held"), ("cold", "frozen")}
+    assert found["trackdesk_tenants"][frozenset({("tenant_state", "running")})] == 2
+
+
+async def test_no_number_of_tenants_makes_more_series_than_the_cap(exporter, server, keys, store):
+    store.enqueue(*[f"t{n}/{i}" for n in range(30) for i in range(2 if n < 3 else 1)])
+    one = exporter(server.port, keys, names=TenantNames(3))
+    accepted = (await one.scrape())["trackdesk_accepted_total"]
+
+    assert accepted == {
+        frozenset({("tenant", name)}): n for name, n in {"t0": 2, "t1": 2, "t2": 2, "other": 27}.items()
+    }
+
+
+async def test_reasons_and_currencies_nobody_knows_become_other(exporter, server, keys, store):
+    store.bury("acme/1", reason="a_reason_of_tomorrow")
+    store.enqueue(Item("acme/2", "3", "QQQ"))
+    one = exporter(server.port, keys)
+
+    assert await one.value("trackdesk_dead_jobs", reason="other") == 1
+    assert await one.value("trackdesk_value_at_risk", state="ready", currency="other") == 3
+
+
+async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(exporter, server, keys, store):
+    store.enqueue(Item("acme/1", "3", "EUR"), Item("zeta/1", "3", "EUR"))
+    for tenant, sign in (("acme", 1), ("zeta", -1)):
+        store.client.hincrby(keys.ledger(tenant), "ready", sign)
+        store.client.hincrby(keys.ledger(tenant), "ready:EUR:1", sign * 3)
+    one = exporter(server.port, keys)
+
+    assert await one.value("trackdesk_audit_residual_jobs") == 2
+    assert await one.value("trackdesk_audit_residual_money", currency="EUR") == 6
+
+
+async def test_an_index_that_lost_a_job_shows(exporter, server, keys, store):
+    store.enqueue("acme/1", "acme/2")
+    store.client.zrem(keys.ready("acme", "live"), "acme/1")
+
+    assert await exporter(server.port, keys).value("trackdesk_index_residual_jobs", state="ready") == -1
+
+
+async def test_workers_count_while_their_heartbeat_is_fresh(exporter, server, keys, store):
+    store.client.zadd(keys.workers, {"a": store.now_ms, "b": store.now_ms - 5_000, "gone": store.now_ms - 60_000})
+
+    assert await exporter(server.port, keys).value("trackdesk_workers") == 2
+
+
+async def test_a_closed_admission_and_the_state_of_redis_are_told(exporter, server, keys, store):
+    one = exporter(server.port, keys)
+    assert await one.value("trackdesk_admission_closed") == 0
+    store.client.set(keys.admission, "closed")
+    found = await one.scrape()
+
+    assert found["trackdesk_admission_closed"][frozenset()] == 1
+    for fact in ("aof_enabled", "aof_write_ok", "noeviction", "master"):
+        assert found[f"trackdesk_redis_{fact}"][frozenset()] == 1, fact
+    assert found["trackdesk_redis_memory_used_bytes"][frozenset()] > 100_000
+    assert found["trackdesk_redis_memory_max_bytes"][frozenset()] == 0
+
+
+async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(exporter, own_server, keys):
+    one = exporter(own_server.port, keys, timeout_s=0.3)
+    assert await one.value("trackdesk_workers") == 0
+
+    own_server.suspend()
+    began = time.monotonic()
+    found = await one.scrape()
+    assert time.monotonic() - began < 2
+    assert found["trackdesk_collector_success"] == {frozenset(): 0}
+    assert set(found) == {"trackdesk_build_info", "trackdesk_collector_success", "trackdesk_collector_duration_seconds"}
+
+    own_server.resume()
+    assert await one.value("trackdesk_collector_success") == 1
+    own_server.kill()
+    assert await one.value("trackdesk_collector_success") == 0
+
+
+async def test_books_that_cannot_be_read_fail_the_scrape_and_not_the_exporter(exporter, server, keys, store):
+    store.enqueue("acme/1")
+    store.client.hset(keys.ledger("acme"), "ready", "many")
+
+    assert await exporter(server.port, keys).value("trackdesk_collector_success") == 0
+
+
+async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(server, keys, store):
+    async def commands_of_a_reading() -> int:
+        async with redis.asyncio.Redis(port=server.port, protocol=2) as client:
+            before = (await client.info("stats"))["total_commands_processed"]
+            await read_store(client, keys)
+            return int((await client.info("stats"))["total_commands_processed"]) - int(before)
+
+    store.enqueue("acme/0")
+    few = await commands_of_a_reading()
+    store.enqueue(*[f"acme/{n}" for n in range(1, 3000)])
+
+    assert await commands_of_a_reading() == few
+
+
+async def test_scrapes_at_the_same_time_all_answer(exporter, server, keys, store):
+    store.enqueue("acme/1")
+    one = exporter(server.port, keys)
+    answers = await asyncio.gather(*[one.value("trackdesk_collector_success") for _ in range(20)])
+
+    assert answers == [1] * 20
+
+
+def test_the_servers_of_these_tests_are_persistent(server: EmbeddedServer):
+    with redis.Redis(port=server.port) as client:
+        assert client.info("persistence")["aof_enabled"] == 1

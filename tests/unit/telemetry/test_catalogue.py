@@ -1,0 +1,32 @@
+"""The catalogue keeps its own rules, and the reference is made from it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind, Metric
+from trackdesk_worker.telemetry.reference import render
+
+ROOT = Path(__file__).parents[3]
+METRICS = sorted({m for metrics in CATALOGUE.values() for m in metrics}, key=lambda metric: metric.name)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_named_by_the_conventions(metric: Metric):
+    assert re.fullmatch(r"trackdesk_[a-z_]+[a-z]", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert not re.search(r"_(ms|millis|milliseconds|kb|mb|percent)(_|$)", metric.name)
+    assert metric.help.endswith(".")
+
+
+def test_no_label_could_carry_an_id_an_address_or_an_error():
+    unbounded = {label.name for metric in METRICS for label in metric.labels if not label.values}
+    assert unbounded == {"tenant", "version"}  # capped by TenantNames; the one installed version
+
+
+def test_the_reference_is_the_one_the_catalogue_makes():
+    assert (ROOT / "deploy/METRICS.md").read_text("utf-8") == render(), (
+        "write it anew: .venv/bin/python -m trackdesk_worker.telemetry.reference > deploy/METRICS.md"
+    )

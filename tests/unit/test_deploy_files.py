@@ -1,0 +1,133 @@
+"""The files in deploy/ are valid by their own tools, and agree with each other and with the code."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import server_binary
+from trackdesk_worker.ops.embedded import SAFE_CONFIG, EmbeddedServer
+from trackdesk_worker.settings import Settings
+from trackdesk_worker.telemetry.catalogue import CATALOGUE
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy/prometheus"
+COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
+RULES = (PROMETHEUS / "rules.yml").read_text("utf-8")
+RULE_TESTS = (PROMETHEUS / "rules_test.yml").read_text("utf-8")
+ALERTS = re.findall(r"- alert: (\w+)", RULES)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def promtool(*arguments: str) -> None:
+    if shutil.which("promtool") is None:
+        if os.environ.get("CI"):
+            pytest.fail("promtool is missing: .ci/run has to install it")
+        pytest.skip("promtool is not installed here; CI checks the rules with it")
+    done = run("promtool", *arguments, cwd=PROMETHEUS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_accepts_its_file():
+    done = run(Path(sys.executable).with_name("docker-compose"), "config", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_compose_has_no_obsolete_version_and_publishes_on_loopback_only():
+    assert not re.search(r"^version:", COMPOSE, re.MULTILINE)
+    published = re.findall(r"ports: \[(.*)\]", COMPOSE)
+    assert published
+    assert all(port.startswith('"127.0.0.1:') for line in published for port in line.split(", "))
+
+
+def test_every_setting_compose_passes_exists():
+    names = set(re.findall(r"^ +TRACKDESK_([A-Z_]+): ", COMPOSE, re.MULTILINE))
+    assert names
+    assert {name.removesuffix("_FILE").lower() for name in names} <= Settings.model_fields.keys()
+
+
+def test_a_container_has_longer_to_stop_than_its_worker_takes():
+    worker = COMPOSE.split("\n  worker:")[1].split("\n  exporter:")[0]
+    grace_s = int(re.search(r"stop_grace_period: (\d+)s", worker)[1])
+    timeout_s = int(re.search(r'TIMEOUT_S: "(\d+)"', worker)[1])
+    assert grace_s > timeout_s + 15
+
+
+def test_the_image_runs_as_a_numeric_user_and_checks_itself_in_python():
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text("utf-8")
+    final = dockerfile.split("\nFROM ")[-1]
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)
+    assert re.search(r'HEALTHCHECK .*\\\n +CMD \["python", ', final)
+    assert re.search(r'^ENTRYPOINT \["', final, re.MULTILINE)
+    assert "# syntax=" not in dockerfile
+    assert re.findall(r"^ARG .*", dockerfile, re.MULTILINE) == ["ARG BASE_IMAGE=python:3.13-slim"]
+
+
+def test_redis_starts_with_its_file_and_is_safe(tmp_path):
+    lines = (ROOT / "deploy/redis/redis.conf").read_text("utf-8").splitlines()
+    pairs = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    config = {name: value.strip('"') for name, value in pairs}
+    # Of the container alone: its volume and its network.
+    here = {name: value for name, value in config.items() if name not in ("dir", "bind")}
+    server = EmbeddedServer(tmp_path, binary=server_binary("valkey"), config=here)
+    server.start()
+    server.stop()
+    assert {name: config[name] for name in SAFE_CONFIG} == dict(SAFE_CONFIG)
+    assert config["maxmemory"] == "1gb"
+
+
+def test_prometheus_accepts_its_configuration():
+    promtool("check", "config", "prometheus.yml")
+
+
+def test_each_alert_fires_and_stays_quiet_when_it_should():
+    promtool("test", "rules", "rules_test.yml")
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_has_both_tests_and_a_runbook_entry(alert):
+    assert f"name: {alert} fires" in RULE_TESTS
+    assert f"name: {alert} stays quiet" in RULE_TESTS
+    assert f"runbook_url: deploy/OPERATIONS.md#{alert.lower()}\n" in RULES
+    entry = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8").partition(f"\n### {alert}\n")[2].split("\n### ")[0]
+    for part in ("Means.", "Look.", "Do.", "Worked when"):
+        assert f"**{part}" in entry
+
+
+def test_no_runbook_entry_is_about_an_alert_that_is_gone():
+    text = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8")
+    assert re.findall(r"^### (Trackdesk\w+)$", text, re.MULTILINE) == ALERTS
+
+
+@pytest.mark.parametrize("file", ["prometheus/rules.yml", "prometheus/rules_test.yml", "OPERATIONS.md"])
+def test_every_metric_named_is_exported(file):
+    exported = {metric.name for metrics in CATALOGUE.values() for metric in metrics}
+    text = (ROOT / "deploy" / file).read_text("utf-8")
+    named = set(re.findall(r"\btrackdesk_[a-z_]*[a-z]\b", text)) - {"trackdesk_store"}  # a network of compose
+    assert named
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in named} <= exported
+
+
+def test_every_label_of_a_rule_is_one_of_its_metric():
+    labels = {metric.name: set(metric.label_names) for metrics in CATALOGUE.values() for metric in metrics}
+    for name, selectors in re.findall(r"(trackdesk_\w+)\{([^}]*)\}", RULES):
+        assert set(re.findall(r"(\w+)=", selectors)) <= labels[name], name
+
+
+def test_the_entry_of_ci_is_valid_bash():
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert run("bash", "-n", ".ci/run").stderr == ""
