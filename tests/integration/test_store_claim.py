@@ -113,7 +113,7 @@ def mixed(store: Store, number: int) -> None:
     store.redrive(*(f"acme/redrive{n:04}" for n in range(number)))
     in_redrive = {f"acme/redrive{n:04}" for n in range(number)}
     fill(store, "acme", number, "retry")
-    taken = [job for job in store.claim(2 * number).jobs]
+    taken = store.claim(2 * number).jobs
     for job in taken:
         if job.id in in_redrive:
             store.end(job, Verb.RELEASE, "-", entry="", spends_attempt=False)

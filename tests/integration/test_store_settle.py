@@ -90,6 +90,13 @@ def test_a_released_claim_goes_back_in_front_and_costs_nothing(store: Store) -> 
     check_store(store.client, store.keys)
 
 
+def test_a_released_claim_that_was_sent_goes_to_the_end_so_that_the_next_probe_is_another_job(store: Store) -> None:
+    store.enqueue("acme/1", "acme/2")
+    store.now_ms += 1
+    assert store.end(store.claim_one(), Verb.RELEASE, "unauthorized", spends_attempt=False)
+    assert [job.id for job in store.claim(2).jobs] == ["acme/2", "acme/1"]
+
+
 def test_a_release_keeps_what_is_known_of_the_attempts_before(store: Store) -> None:
     store.enqueue("acme/1")
     store.end(store.claim_one(), Verb.RETRY, "server_error", at_ms=START_MS, strikes=3)

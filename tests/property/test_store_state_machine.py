@@ -1,0 +1,238 @@
+"""Random interleavings of every transition, against a real server and a plain model side by side."""
+
+import uuid
+from math import ceil
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tests.support.store import Item, Store
+from tests.support.store_check import check_store, forget_store
+from tests.support.store_model import TURN_SLACK_US, Model
+from trackdesk_producer.contract.job import State
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+
+TENANTS = ("a", "b", "c-d")
+EXAMPLES = {"valkey": 180, "redis": 50}
+"""About 30 seconds together on two busy cores; raise them to search longer."""
+
+tenants = st.sampled_from(TENANTS)
+ids = st.builds("{}/{}".format, tenants, st.integers(0, 4))
+amounts = st.one_of(
+    st.sampled_from(
+        ["-", "0", "0.000000001", "999999999999999.999999999", "999999999", "1000000000", "1000000000.000000001"]
+    ),
+    st.decimals(0, 10**9, places=2, allow_nan=False).map(str),
+)
+reasons = st.sampled_from(["server_error", "timeout", "type_not_found"])
+
+
+@st.composite
+def items(draw: st.DrawFn) -> tuple[Item, int]:
+    """Draw a conversion and how far ahead it is due."""
+    amount = draw(amounts)
+    currency = "-" if amount == "-" else draw(st.sampled_from(["EUR", "JPY", "XXX"]))
+    item = Item(draw(ids), amount, currency, fingerprint=draw(st.sampled_from(["fp-a", "fp-a", "fp-b"])))
+    return item, draw(st.sampled_from([0, 0, 0, 700, 40_000]))
+
+
+@st.composite
+def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
+    """Draw how some claim ends, and which."""
+    verb = draw(st.sampled_from(Verb))
+    sent = verb is not Verb.RELEASE or draw(st.booleans())
+    return draw(st.integers(0, 30)), Settlement(
+        "",
+        "",
+        verb,
+        draw(reasons),
+        at_ms=draw(st.sampled_from([0, 500, 90_000])),
+        strikes=draw(st.integers(0, 3)),
+        ambiguous=sent and draw(st.booleans()),
+        spends_attempt=sent and draw(st.booleans()),
+        entry='{"kind":"attempt"}' if sent else "",
+    )
+
+
+effects = st.tuples(tenants, st.sampled_from(EffectKind), st.sampled_from([0, 600, 5_000]))
+limits = st.builds(
+    Limits,
+    rate_per_s=st.sampled_from([0, 0, 0, 2, 10]),
+    burst=st.integers(1, 3),
+    cap=st.sampled_from([0, 0, 3]),
+    probe_ms=st.sampled_from([1_000, 60_000]),
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Every rule does the same to the store and to the model, and compares what they reply."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self.store = Store(client, Keys(f"machine-{uuid.uuid4().hex[:12]}"))
+        self.model = Model()
+        self.claims: list[ClaimedJob] = []
+        self.ended: dict[str, bytes] = {}
+
+    def teardown(self) -> None:
+        forget_store(self.store.client, self.store.keys)
+
+    @initialize(batch=st.lists(items(), min_size=4, max_size=12))
+    def begin(self, batch: list[tuple[Item, int]]) -> None:
+        self.enqueue(batch)
+
+    @rule(batch=st.lists(items(), min_size=1, max_size=6))
+    def enqueue(self, batch: list[tuple[Item, int]]) -> None:
+        due = [
+            Item(i.id, i.amount, i.currency, self.model.now_ms + wait if wait else 0, i.fingerprint)
+            for i, wait in batch
+        ]
+        assert self.store.enqueue(*due) == self.model.enqueue(due)
+
+    @rule(wanted=st.sampled_from([0, 1, 2, 5, 20]), limits=limits, lease_ms=st.sampled_from([1_000, 30_000]))
+    def claim(self, wanted: int, limits: Limits, lease_ms: int) -> None:
+        for tenant in TENANTS:
+            self.model.may_be_handed_out(tenant, limits)  # notes what they wait for
+        got = self.store.claim(wanted, limits=limits, lease_ms=lease_ms)
+        assert len(got.jobs) <= wanted
+        self.model.claimed(got.jobs, limits, lease_ms)
+        self.claims = [*self.claims, *got.jobs][-25:]
+        waiting = self.model.ready_tenants()
+        turns = check_store(self.store.client, self.store.keys).turns
+        if got.wait_ms is None:
+            assert not waiting
+        else:
+            assert got.wait_ms == max(0, ceil((min(turns.values()) - self.model.now_us - 64) / 1000))
+        if wanted and not got.jobs:
+            # Whoever still waits does so for a limit: `no_turn_is_later_than_its_limits` checks how long.
+            assert all(turns[tenant] > self.model.now_us + 64 for tenant in waiting)
+
+    @rule(
+        batch=st.lists(endings(), min_size=1, max_size=5),
+        told=st.one_of(st.just([]), st.lists(effects, max_size=2)),
+    )
+    def settle(self, batch: list[tuple[int, Settlement]], told: list[tuple[str, EffectKind, int]]) -> None:
+        if not self.claims:
+            return
+        now = self.model.now_ms
+        # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
+        chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
+        settlements = [
+            Settlement(
+                c.id, c.token, s.verb, s.reason, now + s.at_ms, s.strikes, s.ambiguous, s.spends_attempt, s.entry
+            )
+            for c, s in chosen
+        ]
+        meant = [Effect(tenant, kind, now + wait, "why") for tenant, kind, wait in told]
+        assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
+
+    @rule(identity=ids, verb=st.sampled_from(Verb), ahead=st.integers(1, 3))
+    def settle_with_a_forged_token(self, identity: str, verb: Verb, ahead: int) -> None:
+        forged = Settlement(identity, str(self.model.last_token + ahead), verb, "paired", entry="{}")
+        assert self.store.settle(forged) == [False]
+
+    @rule(most=st.sampled_from([1, 3, 500]))
+    def promote(self, most: int) -> None:
+        assert self.store.promote(most) == self.model.promote(most)
+
+    @rule(most=st.sampled_from([1, 3, 500]), max_attempts=st.sampled_from([1, 2, 20]))
+    def reclaim(self, most: int, max_attempts: int) -> None:
+        got = self.store.reclaim(most, max_attempts=max_attempts)
+        assert (got.ready, got.buried) == self.model.reclaim(most, max_attempts)
+
+    @rule(most=st.sampled_from([1, 3, 500]))
+    def prune(self, most: int) -> None:
+        assert self.store.prune(most) == self.model.prune(most)
+
+    @rule(identity=ids)
+    def cancel(self, identity: str) -> None:
+        assert self.store.cancel(identity) == [self.model.cancel(identity)]
+
+    @rule(chosen=st.lists(ids, min_size=1, max_size=6))
+    def redrive(self, chosen: list[str]) -> None:
+        assert self.store.redrive(*chosen) == self.model.redrive(chosen)
+
+    @rule(chosen=st.lists(ids, min_size=1, max_size=3))
+    def discard(self, chosen: list[str]) -> None:
+        assert self.store.discard(*chosen) == self.model.discard(chosen)
+
+    @rule(tenant=tenants)
+    def pause(self, tenant: str) -> None:
+        assert self.store.pause(tenant) == self.model.pause(tenant)
+
+    @rule(tenant=tenants)
+    def resume(self, tenant: str) -> None:
+        assert self.store.resume(tenant) == self.model.resume(tenant)
+
+    @rule(lose=st.booleans())
+    def ring(self, lose: bool) -> None:
+        if lose:
+            self.store.client.delete(self.store.keys.wakeups)
+        assert self.store.ring() or not any(
+            turn <= self.model.now_us for turn in check_store(self.store.client, self.store.keys).turns.values()
+        )
+
+    @rule(ms=st.sampled_from([1, 100, 500, 5_000, 30_000, 3_600_000, 10_800_000]))
+    def let_time_pass(self, ms: int) -> None:
+        self.model.now_ms += ms
+        self.store.now_ms = self.model.now_ms
+
+    @invariant()
+    def the_store_is_sound_and_equals_the_model(self) -> None:
+        walk = check_store(self.store.client, self.store.keys)
+        assert walk.records.keys() == self.model.jobs.keys()
+        for identity, record in walk.records.items():
+            job = self.model.jobs[identity]
+            if job.at < 0:
+                assert 0 <= record.at - self.model.now_us < 1_000
+                job.at = record.at
+            assert not (wrong := job.disagreements(record)), f"{identity}: {wrong}"
+        for tenant, counters in self.model.counters.items():
+            said = walk.books[tenant].jobs
+            assert {name: said[name] for name in counters} == counters
+            assert walk.books[tenant].money.get("accepted", {}) == self.model.accepted_money[tenant]
+        assert walk.paused == {name for name, tenant in self.model.tenants.items() if tenant.paused}
+
+    @invariant()
+    def no_turn_is_later_than_its_limits(self) -> None:
+        for tenant, at in self.store.client.zrange(self.store.keys.turn, 0, -1, withscores=True):
+            latest = max(self.model.tenants[tenant.decode()].bound, self.model.now_us)
+            assert at <= latest + TURN_SLACK_US, f"{tenant} waits {(at - latest) / 1000} ms for nothing"
+
+    @invariant()
+    def what_has_ended_never_changes_again(self) -> None:
+        for identity, before in self.ended.items():
+            if identity in self.model.jobs:  # else pruned by the last step, and free again from the next on
+                assert self.store.client.get(self.store.keys.job(identity)) == before
+        over = [identity for identity, job in self.model.jobs.items() if job.state.terminal]
+        raw = self.store.client.mget([self.store.keys.job(identity) for identity in over]) if over else []
+        self.ended = dict(zip(over, raw, strict=True))
+
+    @invariant()
+    def histories_hold_every_attempt(self) -> None:
+        live = [identity for identity, job in self.model.jobs.items() if not job.state.terminal]
+        with self.store.client.pipeline(transaction=False) as pipeline:
+            for identity in live:
+                pipeline.llen(self.store.keys.history(identity))
+            lengths = pipeline.execute()
+        assert dict(zip(live, lengths, strict=True)) == {i: self.model.jobs[i].history for i in live}
+
+
+def test_random_interleavings_keep_every_invariant(server: EmbeddedServer, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["server"]
+    with redis.Redis(port=server.port) as client:
+        run_state_machine_as_test(
+            lambda: StoreMachine(client),
+            settings=settings(
+                max_examples=EXAMPLES[kind],
+                stateful_step_count=40,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
