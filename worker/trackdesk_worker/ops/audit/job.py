@@ -1,0 +1,86 @@
+"""Judging one job from one sighting of it."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+
+from trackdesk_producer import ConversionInvalid, parse_conversion
+from trackdesk_producer.contract.job import FORMAT_TOMBSTONE, NO_CURRENCY, JobRecord, State
+from trackdesk_producer.contract.wire import fingerprint
+from trackdesk_worker.ops.audit.findings import Discrepancy, Kind
+from trackdesk_worker.store.inspection import Sighting, expected_indexes
+
+
+def readable_id(identity: bytes) -> str:
+    """Return an id for people, whatever bytes it has."""
+    return identity.decode("utf-8", "backslashreplace")
+
+
+def read_record(seen: Sighting) -> JobRecord | None:
+    """Return the record, or None if there is none that can be read."""
+    if seen.raw is None or not seen.typed:
+        return None
+    try:
+        return JobRecord.parse(seen.id.decode(), seen.raw)
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Iterator[Discrepancy]:
+    """Yield what disagrees about one job."""
+    name = readable_id(seen.id)
+    if record is None:
+        held = f"held by index {', '.join(seen.indexes)}" if seen.indexes else "in no index"
+        if seen.raw is not None:
+            yield Discrepancy(Kind.RECORD_UNREADABLE, f"its record has no known format; {held}", name)
+        elif seen.indexes:
+            yield Discrepancy(Kind.RECORD_MISSING, held, name)
+        return
+    yield from _indexes(seen, record, name)
+    yield from _header(seen, record, name)
+    if with_body and not record.state.terminal:
+        for problem in _body(record):
+            yield Discrepancy(Kind.CONVERSION_ALTERED, problem, name)
+
+
+def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+    expected = expected_indexes(record)
+    for index, score in expected.items():
+        if index not in seen.indexes:
+            yield Discrepancy(Kind.NOT_INDEXED, f"it is {record.state}, but index {index} does not hold it", name)
+        elif seen.indexes[index] != score:
+            detail = f"index {index} holds it at {seen.indexes[index]:.0f}, its record says {score}"
+            yield Discrepancy(Kind.WRONG_SCORE, detail, name)
+    for index in seen.indexes:
+        if index not in expected:
+            yield Discrepancy(Kind.WRONGLY_INDEXED, f"it is {record.state}, but index {index} holds it", name)
+
+
+def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+    tombstone = (seen.raw or b"").startswith(FORMAT_TOMBSTONE.encode() + b" ")
+    if tombstone != record.state.terminal:
+        form = "a tombstone" if tombstone else "a live record"
+        yield Discrepancy(Kind.RECORD_INCONSISTENT, f"it is {record.state} in the form of {form}", name)
+    if (record.token > 0) != (record.state is State.IN_FLIGHT):
+        yield Discrepancy(Kind.RECORD_INCONSISTENT, f"it is {record.state} with fencing token {record.token}", name)
+
+
+def _body(record: JobRecord) -> Iterator[str]:
+    try:
+        conversion = parse_conversion(json.loads(record.body))
+    except ConversionInvalid as error:
+        yield f"its body is no valid conversion: {error}"
+        return
+    except (ValueError, RecursionError):
+        yield "its body is no JSON"
+        return
+    if conversion.external_id != record.external_id:
+        yield "its body names another externalId"
+    amount = None if conversion.amount is None else Decimal(conversion.amount)
+    if amount != record.amount:
+        yield f"its body has the amount {amount}, its header {record.amount}"
+    currency = None if amount is None else conversion.currency or NO_CURRENCY
+    if currency != record.currency:
+        yield f"its body has the currency {currency}, its header {record.currency}"
+    if fingerprint(conversion) != record.fingerprint:
+        yield "its body is not the one that was accepted (the fingerprint differs)"

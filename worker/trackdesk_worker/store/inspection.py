@@ -1,0 +1,58 @@
+"""Seeing a job whole: its record and every index that holds it, at one moment, without changing anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trackdesk_producer.contract.job import JobRecord, State
+from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
+from trackdesk_worker.store.jobs import script
+
+_NO_STRING = b"!"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One job as it stood. Ids are bytes: what is to be found may be anything."""
+
+    id: bytes
+    raw: bytes | None
+    """The record as stored; None if there is none."""
+    typed: bool
+    """False if the key of the record holds no string."""
+    indexes: Mapping[str, float]
+    """Index → score, of those that hold the job; index names are keys without the prefix."""
+
+
+def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[Sighting]]:
+    """See jobs by id, each also in one more index if one is named. One job is one moment, not all of them."""
+    arguments: list[Argument] = [clock(None)]
+    for identity, index in wanted:
+        arguments += (identity, index)
+
+    def read(reply: list[list[Any]]) -> list[Sighting]:
+        return [_sighting(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
+
+    return Operation(script("inspect"), keys.prefix, tuple(arguments), read)
+
+
+def expected_indexes(record: JobRecord) -> dict[str, int]:
+    """Return index → score as the record says it must be."""
+    match record.state:
+        case State.READY:
+            return {f"{NAMES['ready']}{record.tenant}:{record.job_class}": record.at}
+        case State.SCHEDULED:
+            return {NAMES["scheduled"]: record.at}
+        case State.IN_FLIGHT:
+            return {NAMES["in_flight"]: record.at}
+        case State.DEAD:
+            return {NAMES["dead"]: record.at, f"{NAMES['dead_group']}{record.tenant}:{record.reason}": record.at}
+        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
+            return {}
+
+
+def _sighting(identity: bytes, found: list[Any]) -> Sighting:
+    raw, *pairs = found
+    indexes = {text(pairs[i]): float(pairs[i + 1]) for i in range(0, len(pairs), 2)}
+    return Sighting(identity, raw, raw != _NO_STRING, indexes)

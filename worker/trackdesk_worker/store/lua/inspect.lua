@@ -1,0 +1,37 @@
+-- Read jobs with every index that holds them, each at one moment; changes nothing.
+-- KEYS  1 prefix
+-- ARGV  1 now | then per job, 2 each: id | one more index to look in (without the prefix, '' for none)
+-- Reply per job { record (nil: none, '!': not a string), then per index that holds it: its name, its score }
+
+local replies = {}
+for i = 2, #ARGV, 2 do
+  local id, also = ARGV[i], ARGV[i + 1]
+  local tenant = tenant_of(id) or ''
+  -- pcall: what cannot be read is a finding, not a reason to stop.
+  local sound, raw = pcall(redis.call, 'GET', key('job', id))
+  local found = { sound and raw or (not sound and '!') }
+  local names = {
+    NAMES.ready .. tenant .. ':live', NAMES.ready .. tenant .. ':retry', NAMES.ready .. tenant .. ':redrive',
+    NAMES.scheduled, NAMES.in_flight, NAMES.dead,
+  }
+  local parsed, job = pcall(read_job, id)
+  if parsed and job and job.state == 'dead' then
+    names[#names + 1] = NAMES.dead_group .. tenant .. ':' .. (job.reason or '-')
+  end
+  local known = also == ''
+  for _, name in ipairs(names) do
+    known = known or name == also
+  end
+  if not known then
+    names[#names + 1] = also
+  end
+  for _, name in ipairs(names) do
+    local typed, score = pcall(redis.call, 'ZSCORE', PREFIX .. name, id)
+    if typed and score then
+      found[#found + 1] = name
+      found[#found + 1] = score
+    end
+  end
+  replies[#replies + 1] = found
+end
+return replies
