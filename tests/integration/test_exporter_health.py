@@ -13,6 +13,8 @@ import httpx
 import pytest
 import redis
 import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
@@ -21,7 +23,7 @@ from trackdesk_worker.telemetry.health import store_ready
 
 
 async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
-    async with redis.asyncio.Redis(port=port, protocol=2) as store:
+    async with redis.asyncio.Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as store:
         transport = httpx.ASGITransport(create_app(store, keys, timeout_s=timeout_s))
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as http:
             answer = await http.get(path)
@@ -64,7 +66,7 @@ async def test_without_a_store_the_exporter_is_alive_and_not_ready(own_server, k
     assert await ask(own_server.port, keys, "/readyz") == (503, "the store cannot be reached: ConnectionError")
     assert await ask(own_server.port, keys, "/livez") == (200, "alive")
     assert await ask(own_server.port, keys, "/startupz") == (200, "alive")
-    with redis.Redis(port=own_server.port) as client:
+    with redis.Redis(port=own_server.port, retry=Retry(NoBackoff(), 0)) as client:
         assert not store_ready(client, keys).ok
 
 

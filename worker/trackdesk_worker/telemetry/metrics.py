@@ -19,7 +19,8 @@ class WorkerMetrics:
     """Counts what happens, beside the event. Thread-safe; label sets stay bounded whatever is passed in."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        disable_created_metrics()  # a second series for each counter and histogram, which nobody reads
+        # A second series for each counter and histogram, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._clock = clock
         ProcessCollector(registry=self.registry)
