@@ -25,6 +25,7 @@ from trackdesk_worker.domain.policy import (
 )
 from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Settlement, Verb
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.answers import Context, read_answer
 from trackdesk_worker.trackdesk.created_at import dated
 from trackdesk_worker.trackdesk.exchange import Answer, Failure
@@ -56,14 +57,14 @@ class Attempts:
         self,
         *,
         sender: Sender,
-        policy: Policy,
+        settings_for: Callable[[str], TenantSettings],
         metrics: WorkerMetrics,
         log: structlog.typing.FilteringBoundLogger,
         rng: random.Random,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._sender = sender
-        self._policy = policy
+        self._settings_for = settings_for
         self._metrics = metrics
         self._log = log
         self._rng = rng
@@ -74,26 +75,24 @@ class Attempts:
 
         The wide log event and the metrics of the attempt are written here, once; neither holds the body.
         """
-        body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=self._now_ms())
+        own = self._settings_for(job.tenant)
+        body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=self._now_ms(), policy=own.created_at)
         answer, duration_s = await self._sender.send(job.tenant, body)
         now_ms = self._now_ms()
         by_external_cid = any(name in job.body for name in _EXTERNAL_CLICK)
         outcome = read_answer(answer, Context(job.ambiguous, by_external_cid, now_ms))
         view = JobView(job.attempts, job.strikes, job.last_reason, job.epoch_ms, job.ambiguous)
-        decision = decide(view, outcome, now_ms=now_ms, rng=self._rng, policy=self._policy)
-        effect = self._tenant_effect(job, outcome, now_ms)
+        decision = decide(view, outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
+        effect = self._tenant_effect(job, outcome, now_ms, own.policy)
         settlement = _settlement(job, outcome, decision, duration_s, now_ms)
         self._tell(job, outcome, settlement, duration_s)
         return Finished(job, settlement, effect)
 
-    def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int) -> Effect | None:
-        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=self._policy)
+    def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int, policy: Policy) -> Effect | None:
+        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
         match effect.kind:
-            case OutcomeEffect.NONE:
-                return None
-            case OutcomeEffect.CLEAR:
-                # Almost every answer clears; only a probe's does so of a hold that stands.
-                return Effect(job.tenant, EffectKind.CLEAR) if job.probe else None
+            case OutcomeEffect.NONE | OutcomeEffect.CLEAR:
+                return None  # what clears a hold is the health that the settlement of its probe carries
             case OutcomeEffect.FREEZE:
                 return Effect(job.tenant, EffectKind.FREEZE, effect.until_ms or 0, effect.reason.value)
             case OutcomeEffect.HOLD:
@@ -123,34 +122,37 @@ class Attempts:
 
 def release(job: ClaimedJob) -> Settlement:
     """Return the settlement that gives back a claim whose request was never made."""
-    return Settlement(job.id, job.token, Verb.RELEASE, "-", spends_attempt=False)
+    return Settlement(job.id, job.token, Verb.RELEASE, "-", spends_attempt=False, probe=job.probe)
 
 
 def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_s: float, now_ms: int) -> Settlement:
+    at_ms, strikes, ambiguous, spends_attempt = 0, job.strikes, job.ambiguous or outcome.may_have_landed, True
     match decision:
-        case Complete(reason):
-            # No history for the way most jobs end: the tombstone says it all.
-            return Settlement(job.id, job.token, Verb.DELIVER, reason.value, entry="{}")
-        case RetryAt(at_ms, reason, strikes, ambiguous):
-            entry = _entry(job, outcome, duration_s, now_ms)
-            return Settlement(job.id, job.token, Verb.RETRY, reason.value, at_ms, strikes, ambiguous, entry=entry)
-        case Bury(reason, _, ambiguous):
-            entry = _entry(job, outcome, duration_s, now_ms)
-            strikes = job.strikes + 1 if job.last_reason == reason else 1
-            return Settlement(job.id, job.token, Verb.BURY, reason.value, 0, strikes, ambiguous, entry=entry)
-        case Release(reason, ambiguous):
-            entry = _entry(job, outcome, duration_s, now_ms)
-            return Settlement(
-                job.id,
-                job.token,
-                Verb.RELEASE,
-                reason.value,
-                ambiguous=ambiguous,
-                spends_attempt=False,
-                entry=entry,
-            )
+        case Complete():
+            verb = Verb.DELIVER
+        case RetryAt():
+            verb, at_ms, strikes = Verb.RETRY, decision.at_ms, decision.strikes
+        case Bury():
+            verb = Verb.BURY
+            strikes = job.strikes + 1 if job.last_reason == decision.reason else 1
+        case Release():
+            verb, spends_attempt = Verb.RELEASE, False
         case _:
             assert_never(decision)
+    return Settlement(
+        job.id,
+        job.token,
+        verb,
+        decision.reason.value,
+        at_ms,
+        strikes,
+        ambiguous,
+        spends_attempt,
+        # No history for the way most jobs end: the tombstone says it all.
+        entry="{}" if verb is Verb.DELIVER else _entry(job, outcome, duration_s, now_ms),
+        health=outcome.health,
+        probe=job.probe,
+    )
 
 
 def _outcome_name(outcome: Outcome) -> str:

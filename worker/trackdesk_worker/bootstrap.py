@@ -8,8 +8,8 @@ from redis.retry import Retry
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.settings import Settings
+from trackdesk_worker.tenants import Tenants
 from trackdesk_worker.trackdesk.client import TrackdeskClient
-from trackdesk_worker.trackdesk.endpoint import Endpoint
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
@@ -58,12 +58,10 @@ def open_producer(settings: Settings) -> Producer:
     )
 
 
-def open_trackdesk(settings: Settings) -> TrackdeskClient:
+def open_trackdesk(settings: Settings, tenants: Tenants) -> TrackdeskClient:
     """Return the client that delivers; it belongs to the running event loop."""
-    key = settings.api_key.get_secret_value() if settings.api_key else None
-    endpoint = Endpoint(settings.base_url, settings.method, key)
     return TrackdeskClient(
-        lambda _tenant: endpoint,
+        lambda tenant: tenants.get(tenant).endpoint,
         connect_timeout_s=min(CONNECT_TIMEOUT_S, settings.timeout_s),
         timeout_s=settings.timeout_s,
         concurrency=settings.concurrency,

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from trackdesk_producer.contract.runner import arun_all, result
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_worker.attempt import Attempts, Finished, release
-from trackdesk_worker.store.jobs import ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
@@ -41,6 +41,8 @@ class DeliveryConfig:
     lease_ms: int
     dedupe_window_ms: int
     limits: Limits
+    slots: str
+    breaker: Breaker
 
 
 @dataclass(slots=True)
@@ -158,12 +160,16 @@ class DeliveryLoop:
                     [p.settlement for p in batch],
                     _effects(batch),
                     dedupe_window_ms=self._config.dedupe_window_ms,
+                    breaker=self._config.breaker,
                 )
             )
         if wanted > 0:
             # Taken before the trip: a wake-up that comes meanwhile must not be forgotten.
             self._claim_at = None
-            operations.append(self._jobs.claim(wanted, lease_ms=self._config.lease_ms, limits=self._config.limits))
+            config = self._config
+            operations.append(
+                self._jobs.claim(wanted, lease_ms=config.lease_ms, limits=config.limits, slots=config.slots)
+            )
         if not operations:
             return
         started = time.perf_counter()

@@ -14,9 +14,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.settings import SettingsInvalid
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.tenants import Tenants
 
 PERIOD_S = 0.5
 BATCH = 500
@@ -42,12 +45,14 @@ class Tidied:
 class Maintenance:
     """The duties, apart from their loop. `run_once` may be called by anything that holds a client."""
 
-    def __init__(self, client: redis.Redis, jobs: Jobs, *, worker_id: str, max_attempts: int) -> None:
+    def __init__(self, client: redis.Redis, jobs: Jobs, *, tenants: Tenants, worker_id: str, max_attempts: int) -> None:
         self._client = client
         self._jobs = jobs
+        self._tenants = tenants
         self._worker_id = worker_id
         self._max_attempts = max_attempts
         self._admission_checked = 0.0
+        self._limits_applied = False
 
     def run_once(self) -> Tidied:
         """Do every duty once; each in batches, so that no script holds Redis for long."""
@@ -63,6 +68,23 @@ class Maintenance:
         pruned = run(self._client, self._jobs.prune(BATCH))
         self._check_admission()
         return Tidied(promoted, reclaimed, buried, pruned, work_waits)
+
+    def refresh_tenants(self) -> bool:
+        """Bring changed settings of tenants into force; return whether there were any.
+
+        Raises:
+            SettingsInvalid: when the file became wrong; the settings before stay in force.
+        """
+        changed = self._tenants.refresh()
+        if changed or not self._limits_applied:
+            own = {name: settings.limits for name, settings in self._tenants.own.items()}
+            known = {text(name) for name in self._client.smembers(self._jobs.keys.tenants)}
+            with self._client.pipeline(transaction=False) as pipeline:
+                for command in self._jobs.limit_commands(sorted(known | own.keys()), own):
+                    pipeline.execute_command(*command)
+                pipeline.execute()
+            self._limits_applied = True
+        return changed
 
     def sign_off(self) -> None:
         """Leave the list of workers."""
@@ -127,6 +149,7 @@ class MaintenanceLoop:
             self._health.beat("maintenance")
             self._metrics.heartbeat()
             try:
+                self._refresh()
                 self._tell(self._maintenance.run_once())
             except (RedisError, OSError) as error:
                 self._metrics.store_error()
@@ -136,6 +159,13 @@ class MaintenanceLoop:
             self._maintenance.sign_off()
         except (RedisError, OSError):
             self._log.info("maintenance.sign_off_failed")  # the entry ages out by itself
+
+    def _refresh(self) -> None:
+        try:
+            if self._maintenance.refresh_tenants():
+                self._log.info("tenants.reloaded")
+        except SettingsInvalid as error:
+            self._log.error("tenants.refused", detail=str(error))
 
     def _tell(self, tidied: Tidied) -> None:
         for duty in ("promoted", "reclaimed", "buried", "pruned"):

@@ -14,12 +14,12 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker import bootstrap
 from trackdesk_worker.attempt import Attempts
 from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
-from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.maintenance import Maintenance, MaintenanceLoop
 from trackdesk_worker.settings import Settings
-from trackdesk_worker.store.jobs import Jobs, Limits
+from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.tenants import Tenants
 
 SLICE_S = 10.0
 """How long one Celery task may stay with the work before it rings again and ends, so that Celery sees it move."""
@@ -34,6 +34,7 @@ class WorkerRuntime:
         self._health = health
         self._log = structlog.get_logger("trackdesk.worker")
         self._jobs = Jobs(Keys(settings.namespace))
+        self._tenants = Tenants(settings)
         self._client = bootstrap.open_redis(settings)
         self._ready = threading.Event()
         self.failed = False
@@ -44,6 +45,7 @@ class WorkerRuntime:
             Maintenance(
                 bootstrap.open_redis(settings),
                 self._jobs,
+                tenants=self._tenants,
                 worker_id=f"{socket.gethostname()}:{os.getpid()}",
                 max_attempts=settings.max_attempts,
             ),
@@ -99,14 +101,14 @@ class WorkerRuntime:
     async def _deliver(self) -> None:
         settings = self._settings
         client = bootstrap.open_async_redis(settings)
-        sender = bootstrap.open_trackdesk(settings)
+        sender = bootstrap.open_trackdesk(settings, self._tenants)
         try:
             self._delivery = DeliveryLoop(
                 client=client,
                 jobs=self._jobs,
                 attempts=Attempts(
                     sender=sender,
-                    policy=policy(settings),
+                    settings_for=self._tenants.get,
                     metrics=self._metrics,
                     log=structlog.get_logger("trackdesk.delivery"),
                     rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
@@ -115,7 +117,9 @@ class WorkerRuntime:
                     concurrency=settings.concurrency,
                     lease_ms=settings.lease_ms,
                     dedupe_window_ms=settings.dedupe_window_s * 1000,
-                    limits=Limits(rate_per_s=settings.rate_limit),
+                    limits=self._tenants.default.limits,
+                    slots=settings.shares.slots(),
+                    breaker=settings.breaker,
                 ),
                 metrics=self._metrics,
                 health=self._health,
@@ -127,13 +131,3 @@ class WorkerRuntime:
         finally:
             await sender.aclose()
             await client.aclose()
-
-
-def policy(settings: Settings) -> Policy:
-    """Return the retry policy these settings ask for."""
-    return Policy(
-        max_attempts=settings.max_attempts,
-        horizon_s=settings.horizon_s,
-        backoff_base_s=settings.backoff_base_s,
-        backoff_cap_s=settings.backoff_cap_s,
-    )

@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from trackdesk_producer import ConversionInvalid, Durability
 from trackdesk_producer.contract.checks import check_namespace, check_tenant
+from trackdesk_worker.store.jobs import Breaker, Shares
+from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 LEASE_MARGIN_S = 20.0
 """What a lease lasts beyond the longest request: time for the answer to be settled, retries of Redis included."""
@@ -61,7 +63,27 @@ class Settings(BaseSettings):
     rate_limit: float = Field(
         5, ge=0, le=100_000, description="Requests per second and tenant, over all processes; 0 is unlimited"
     )
-    concurrency: int = Field(128, ge=1, le=4096, description="Requests in flight per process")
+    burst: int = Field(2, ge=1, le=10_000, description="Requests a tenant may send at once after a rest")
+    meter: Literal["second", "minute"] = Field(
+        "second", description="How Trackdesk counts: minute keeps 2 % below and waits out a blocked minute"
+    )
+    class_shares: str = Field(
+        "7:2:1", pattern=r"^\d{1,2}:\d{1,2}:\d{1,2}$", description="Guaranteed shares of live, retry and redrive"
+    )
+    tenant_concurrency: int = Field(
+        1024, ge=1, le=65_536, description="Requests in flight per tenant, over all processes"
+    )
+    breaker_failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open a tenant's breaker")
+    breaker_probe_s: float = Field(5, gt=0, le=3600, description="Pause before an open breaker's first probe; doubles")
+    breaker_probe_cap_s: float = Field(300, gt=0, le=86_400, description="Longest pause between probes")
+    identity: Literal["external_id", "type_and_external_id"] = Field(
+        "external_id", description="What makes a sale: type_and_external_id for shops that reuse order ids"
+    )
+    created_at: CreatedAt = Field(
+        CreatedAt.LATE, description="When createdAt is filled in: late (after 5 minutes), always, never"
+    )
+    config: Path | None = Field(None, description="TOML file with a table per tenant")
+    concurrency: int = Field(256, ge=1, le=4096, description="Requests in flight per process")
     timeout_s: float = Field(10, gt=0, le=300, description="Limit for one request, from connect to last byte")
     lease_s: float | None = Field(
         None, gt=0, description=f"How long a claim holds; default: the timeout and {LEASE_MARGIN_S:g} s"
@@ -125,9 +147,27 @@ class Settings(BaseSettings):
                 f"LEASE_S ({self.lease_s:g}) must be more than a second longer than TIMEOUT_S ({self.timeout_s:g}): "
                 "a lease that ends under a request makes a second worker send the same sale"
             )
+        if sum(self._share_numbers) == 0:
+            raise ValueError("CLASS_SHARES must not be all zero")
         if self.backoff_cap_s < self.backoff_base_s:
             raise ValueError("BACKOFF_CAP_S must not be below BACKOFF_BASE_S")
         return self
+
+    @property
+    def _share_numbers(self) -> tuple[int, int, int]:
+        live, retry, redrive = (int(share) for share in self.class_shares.split(":"))
+        return live, retry, redrive
+
+    @property
+    def shares(self) -> Shares:
+        """The guaranteed shares of the classes."""
+        return Shares(*self._share_numbers)
+
+    @property
+    def breaker(self) -> Breaker:
+        """When a tenant's breaker opens, and how often it is probed."""
+        first_ms, last_ms = int(self.breaker_probe_s * 1000), int(self.breaker_probe_cap_s * 1000)
+        return Breaker(self.breaker_failures, first_ms, max(first_ms, last_ms))
 
     @property
     def lease_ms(self) -> int:

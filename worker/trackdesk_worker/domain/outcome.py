@@ -55,6 +55,14 @@ class Reason(StrEnum):
     LOST = "lost"  # the lease ran out: the process that held the job is gone, its attempt may have landed
 
 
+class Health(StrEnum):
+    """What an outcome says of the tenant's Trackdesk as a service; failures in a row open the breaker."""
+
+    OK = "ok"
+    FAIL = "fail"
+    UNKNOWN = "-"
+
+
 class Effect(StrEnum):
     """What an outcome says about the tenant as a whole, beyond the one job."""
 
@@ -87,3 +95,25 @@ class Outcome:
     code: int | None = None
     excerpt: str = ""
     cid: str | None = None
+
+    @property
+    def health(self) -> Health:
+        """Whether Trackdesk did its work, failed at it, or said nothing of itself."""
+        if self.effect is Effect.CLEAR:
+            return Health.OK
+        return Health.FAIL if self.reason in _FAILURES else Health.UNKNOWN
+
+
+_FAILURES = frozenset(
+    {
+        Reason.SERVER_ERROR,
+        Reason.REQUEST_TIMEOUT,
+        Reason.TIMEOUT,
+        Reason.CONNECT_TIMEOUT,
+        Reason.CONNECT_ERROR,
+        Reason.DNS_ERROR,
+        Reason.TLS_ERROR,
+        Reason.CONNECTION_LOST,
+        Reason.PROTOCOL_ERROR,
+    }
+)

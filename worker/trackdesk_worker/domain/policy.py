@@ -26,6 +26,8 @@ class Policy:
     freeze_default_s: float = 60.0
     freeze_max_s: float = 3_600.0
     hold_probe_s: float = 60.0
+    metered_by_minute: bool = False
+    """Trackdesk counts by the minute and blocks until it ends: a 429 without Retry-After freezes as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,14 @@ def decide(job: JobView, outcome: Outcome, *, now_ms: int, rng: random.Random, p
 def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: Policy) -> TenantEffect:
     """Return what `outcome` means for the other jobs of its tenant.
 
-    A freeze lasts what Retry-After asks for (clamped), else the default and up to a quarter more: several
-    processes told at once must not come back at once.
+    A freeze lasts what Retry-After asks for (clamped), else the default and up to a quarter more, or until the
+    minute has ended on both clocks: several processes told at once must not come back at once.
     """
     match outcome.effect:
         case Effect.FREEZE:
-            if outcome.retry_after_s is None:
+            if outcome.retry_after_s is None and policy.metered_by_minute:
+                freeze_s = 60.0 - now_ms / 1000 % 60.0 + rng.uniform(1.0, 3.0)
+            elif outcome.retry_after_s is None:
                 freeze_s = policy.freeze_default_s * rng.uniform(1.0, 1.25)
             else:
                 freeze_s = clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s)

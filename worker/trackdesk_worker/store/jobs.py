@@ -4,15 +4,17 @@ Every function returns an `Operation`: what to send and how to read the reply. W
 (`trackdesk_producer.contract.runner`). All times are Unix milliseconds; ``now_ms=None`` is Redis' own clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from trackdesk_producer.contract.job import JobClass, tenant_of
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import Command
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.domain.outcome import Health
 
 
 def script(name: str) -> Script:
@@ -77,6 +79,10 @@ class Settlement:
     spends_attempt: bool = True
     entry: str = ""
     """The attempt as JSON, for the job's history; empty if no request was made."""
+    health: Health = Health.UNKNOWN
+    """What the attempt says of the tenant's Trackdesk; moves its breaker."""
+    probe: bool = False
+    """Whether the claim was a held tenant's probe."""
 
 
 class EffectKind(StrEnum):
@@ -84,7 +90,6 @@ class EffectKind(StrEnum):
 
     FREEZE = "freeze"
     HOLD = "hold"
-    CLEAR = "clear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +108,45 @@ class Limits:
 
     rate_per_s: float = 5
     """Requests per second; 0 is no limit."""
-    burst: int = 1
-    cap: int = 0
-    """Requests in flight; 0 is no limit."""
-    probe_ms: int = 60_000
+    burst: int = 2
+    """Requests that may go at once after a rest. Two, so that a claim that comes late catches up."""
+    cap: int = 1024
+    """Requests in flight, over all processes. A tenant starts with five and gets more as it answers."""
+
+    @property
+    def rate_us(self) -> int:
+        """Time one request takes of the budget, in µs; 0 is no limit."""
+        return round(1_000_000 / self.rate_per_s) if self.rate_per_s > 0 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The guaranteed part of a tenant's budget for each class, in tenths or any other whole."""
+
+    live: int = 7
+    retry: int = 2
+    redrive: int = 1
+
+    def slots(self) -> str:
+        """Return the classes in the order in which slots fall to them, each spread evenly (smooth round robin)."""
+        weights = {"l": self.live, "r": self.retry, "d": self.redrive}
+        total, credit, slots = sum(weights.values()), dict.fromkeys(weights, 0), ""
+        for _ in range(total):
+            for name, weight in weights.items():
+                credit[name] += weight
+            best = max(credit, key=lambda name: credit[name])
+            credit[best] -= total
+            slots += best
+        return slots
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a tenant's breaker opens, and how often it is probed then."""
+
+    failures: int = 5
+    first_probe_ms: int = 5_000
+    last_probe_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +165,19 @@ class Jobs:
         self._envelope = envelope(keys.wakeups)
 
     def claim(
-        self, wanted: int, *, lease_ms: int, limits: Limits = Limits(), now_ms: int | None = None
+        self,
+        wanted: int,
+        *,
+        lease_ms: int,
+        limits: Limits = Limits(),
+        slots: str = Shares().slots(),
+        now_ms: int | None = None,
     ) -> Operation[Claims]:
-        """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is on record when this returns."""
-        rate_us = round(1_000_000 / limits.rate_per_s) if limits.rate_per_s > 0 else 0
-        arguments = (clock(now_ms), wanted, lease_ms, rate_us, limits.burst, limits.cap, limits.probe_ms)
+        """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is on record when this returns.
+
+        `limits` hold for tenants without limits of their own (`set_limits`); `slots` come from `Shares`.
+        """
+        arguments = (clock(now_ms), wanted, lease_ms, limits.rate_us, limits.burst, limits.cap, slots)
         return Operation(script("claim"), self.keys.prefix, arguments, _read_claims)
 
     def settle(
@@ -138,13 +186,15 @@ class Jobs:
         effects: Sequence[Effect] = (),
         *,
         dedupe_window_ms: int,
+        breaker: Breaker = Breaker(),
         now_ms: int | None = None,
     ) -> Operation[list[bool]]:
         """End claims; per settlement True, or False where the lease was lost and nothing changed."""
-        arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms, len(settlements)]
+        arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
+        arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms, len(settlements))
         for s in settlements:
             arguments += (s.id, s.token, s.verb.value, s.at_ms, s.reason, s.strikes)
-            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry)
+            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry, s.health.value, int(s.probe))
         for e in effects:
             arguments += (e.tenant, e.kind.value, e.until_ms, e.reason)
         return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
@@ -165,6 +215,21 @@ class Jobs:
     def ring(self, *, now_ms: int | None = None) -> Operation[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
+
+    def limit_commands(self, tenants: Iterable[str], own: Mapping[str, Limits]) -> list[Command]:
+        """Return the commands that give each of `tenants` its own limits, or takes away old ones.
+
+        Plain writes that change no job: the claim script reads them, so that all processes keep one pace.
+        """
+        commands: list[Command] = []
+        for tenant in tenants:
+            key, limits = self.keys.tenant(tenant), own.get(tenant)
+            if limits is None:
+                commands.append(("HDEL", key, "rate_us", "burst", "cap"))
+            else:
+                fields = ("rate_us", limits.rate_us, "burst", limits.burst, "cap", limits.cap)
+                commands.append(("HSET", key, *fields))
+        return commands
 
     def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> Operation[bool]:
         """Stop claims of the tenant's jobs until `resume`; return whether that changed anything."""

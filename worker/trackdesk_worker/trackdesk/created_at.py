@@ -1,11 +1,12 @@
-"""The policy "late": a delivery that comes long after the sale tells Trackdesk when the sale was.
+"""When a delivery tells Trackdesk the time of the sale.
 
-Without `createdAt` Trackdesk takes the time of arrival, which may lie in another month, or beyond the
-attribution window, than the sale.
+Without `createdAt` Trackdesk takes the time of arrival, which may lie in another month, or beyond the attribution
+window, than the sale.
 """
 
 import json
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from trackdesk_producer.contract.wire import instant
 
@@ -15,13 +16,25 @@ _FIELDS_AFTER = ("couponCodes", "revenueOriginId", "qualified")
 """What follows `createdAt` in the guide's order of fields."""
 
 
-def dated(body: bytes, *, accepted_ms: int, now_ms: int, after_s: float = LATE_AFTER_S) -> bytes:
-    """Return the POST body with `createdAt` = the time of acceptance, if it has none and `after_s` have passed.
+class CreatedAt(StrEnum):
+    """When a body without `createdAt` gets one: the time of acceptance."""
+
+    LATE = "late"
+    """When the delivery comes more than five minutes after the sale, so that a late sale is dated right."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+def dated(
+    body: bytes, *, accepted_ms: int, now_ms: int, policy: CreatedAt = CreatedAt.LATE, after_s: float = LATE_AFTER_S
+) -> bytes:
+    """Return the POST body, with `createdAt` if `policy` asks for it and the body has none.
 
     The time is UTC in whole seconds, rounded down, so it always lies in the past. Every try of a job gets the
     same value. A body that is not a JSON object is returned as it is: it is not for this function to judge.
     """
-    if now_ms - accepted_ms <= after_s * 1000:
+    late = now_ms - accepted_ms > after_s * 1000
+    if policy is CreatedAt.NEVER or (policy is CreatedAt.LATE and not late):
         return body
     try:
         fields = json.loads(body)

@@ -2,7 +2,8 @@
 -- token, leases the job and records the attempt before any request leaves.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 jobs wanted | 3 lease (ms) | 4 rate (µs per request, 0: no limit) | 5 burst (requests)
---       6 requests in flight a tenant may have (0: no limit) | 7 time between probes of a held tenant (ms)
+--       6 requests in flight a tenant may have | 7 classes of ten or more slots, as a word of l(ive), r(etry) and
+--       d (redrive): each class' guaranteed share; what a class leaves is taken by the others, live first
 --       The tenant's own rate_us, burst and cap, where set, go before 4 to 6.
 -- Reply { wait, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
 --       is ready; each job is 12 values: id | token | attempts | strikes | reason | ambiguous | epoch |
@@ -11,10 +12,10 @@
 
 local VISITS = 64
 local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
-local CAPPED_US = 20000 -- a tenant at its cap is looked at again after this
--- Ten slots give each class its guaranteed share (live 7, retry 2, redrive 1); what a class leaves is taken
--- by the others, live first.
-local SLOTS = { 'live', 'live', 'retry', 'live', 'live', 'redrive', 'live', 'retry', 'live', 'live' }
+local CAPPED_US = 1000000 -- a tenant at its cap gets its turn back when it settles; this is for lost settles
+local CLIMB_US = 300000000 -- after a 429 the pace climbs from nothing to its full rate in five minutes
+local SLOTS = ARGV[7]
+local CLASS_OF = { l = 'live', r = 'retry', d = 'redrive' }
 local CLASSES = { 'live', 'retry', 'redrive' }
 
 local wanted, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -34,7 +35,8 @@ end
 local function take(tenant, most, cursor)
   local share = { live = 0, retry = 0, redrive = 0 }
   for i = 0, most - 1 do
-    local class = SLOTS[(cursor + i) % #SLOTS + 1]
+    local at = (cursor + i) % #SLOTS + 1
+    local class = CLASS_OF[string.sub(SLOTS, at, at)]
     share[class] = share[class] + 1
   end
   local ids = {}
@@ -72,18 +74,27 @@ local function hand_out(tenant, id, token, probe)
   jobs = jobs + 1
 end
 
+-- The pace after a 429: slowed down at `since`, climbing back linearly since then.
+local function slowed(rate_us, factor, since_us)
+  if not factor then
+    return rate_us
+  end
+  return rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / CLIMB_US)
+end
+
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
 local function serve(tenant, most)
   local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
-    'rate_us', 'burst', 'cap', 'cursor')
+    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window')
   local frozen_us = (tonumber(state[2]) or 0) * 1000
   local held = state[3]
   local probe_us = (tonumber(state[4]) or 0) * 1000
   local tat = math.max(tonumber(state[5]) or 0, NOW_US)
   local rate_us = tonumber(state[6] or ARGV[4])
   local burst = tonumber(state[7] or ARGV[5])
-  local cap = tonumber(state[8] or ARGV[6])
+  local cap = math.min(tonumber(state[8] or ARGV[6]), tonumber(state[11]) or FIRST_WINDOW)
   local cursor = tonumber(state[9]) or 0
+  local write = {}
   if state[1] then
     return nil -- paused: resume gives the turn back
   end
@@ -96,20 +107,20 @@ local function serve(tenant, most)
     end
     most = 1
   end
+  local room = cap - (tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0)
+  if room < 1 and not held then
+    redis.call('HSET', key('tenant', tenant), 'capped', 1)
+    return NOW_US + CAPPED_US
+  end
+  most = held and 1 or math.min(most, room)
   if rate_us > 0 then
     -- GCRA: `tat` is when the budget would be whole again if nothing more were sent.
+    rate_us = slowed(rate_us, tonumber(state[10]), frozen_us)
     local allowed = math.floor((NOW_US + burst * rate_us - tat) / rate_us)
     if allowed < 1 then
       return tat - (burst - 1) * rate_us
     end
     most = math.min(most, allowed)
-  end
-  if cap > 0 then
-    local room = cap - (tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0)
-    if room < 1 then
-      return NOW_US + CAPPED_US
-    end
-    most = math.min(most, room)
   end
 
   local ids = take(tenant, most, cursor)
@@ -120,17 +131,18 @@ local function serve(tenant, most)
   for i, id in ipairs(ids) do
     hand_out(tenant, id, integer(last - #ids + i), held)
   end
-  local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
+  write[1], write[2] = 'cursor', integer((cursor + #ids) % #SLOTS)
   if rate_us > 0 then
-    write[#write + 1], write[#write + 2] = 'tat', integer(tat + #ids * rate_us)
+    write[3], write[4] = 'tat', integer(tat + #ids * rate_us)
   end
   if held then
-    local next_probe = NOW_MS + tonumber(ARGV[7])
-    write[#write + 1], write[#write + 2] = 'probe_at', integer(next_probe)
-    redis.call('HSET', key('tenant', tenant), unpack(write))
-    return next_probe * 1000
+    -- One probe at a time: the next one when this is settled, or its lease has ended.
+    write[#write + 1], write[#write + 2] = 'probe_at', lease_end
   end
   redis.call('HSET', key('tenant', tenant), unpack(write))
+  if held then
+    return tonumber(lease_end) * 1000
+  end
   return #ids == most and NOW_US or nil
 end
 

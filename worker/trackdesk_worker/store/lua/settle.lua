@@ -1,38 +1,84 @@
 -- Settle a batch of claims. Only the holder of the newest token may: a late one gets 'lease_lost' and changes
 -- nothing.
 -- KEYS  1 prefix
--- ARGV  1 now | 2 wake-up envelope | 3 dedupe window (ms) | 4 number of jobs
---       then per job, 9 each: id | token | verb | at (ms, for retry) | reason | strikes | ambiguous (0/1) |
---         spent (0: the attempt is given back) | history entry (JSON, or '' if no request was made)
+-- ARGV  1 now | 2 wake-up envelope | 3 dedupe window (ms) | 4 failures in a row that open the breaker
+--       5 first and 6 longest time between probes of an open breaker (ms) | 7 number of jobs
+--       then per job, 11 each: id | token | verb | at (ms, for retry) | reason | strikes | ambiguous (0/1) |
+--         spent (0: the attempt is given back) | history entry (JSON, or '' if no request was made) |
+--         health (ok: Trackdesk answered properly, fail: it did not, -: says nothing) | probe (0/1)
 --         verbs: deliver | retry | bury | release
 --       then per tenant effect, 4 each: tenant | effect | until (ms) | reason
---         effects: freeze (the budget stands still until) | hold (only probes, the next one at until) | clear
+--         effects: freeze (the budget stands still until) | hold (only probes, the next one at until)
 -- Reply per job: 'ok' | 'lease_lost'
 
-local ITEM, EFFECT = 9, 4
-local VERBS = { deliver = true, retry = true, bury = true, release = true }
-local EFFECTS = { freeze = true, hold = true, clear = true }
-local window_ms, jobs = tonumber(ARGV[3]), tonumber(ARGV[4])
-local effects_from = 5 + jobs * ITEM
-if effects_from > #ARGV + 1 or (#ARGV - effects_from + 1) % EFFECT ~= 0 then
+local ITEM, EFFECT = 11, 4
+local LEAST_FACTOR = 0.25 -- the pace after a 429 is halved, down to a quarter
+local CLIMB_MS = 300000 -- as in claim.lua
+local OUTAGE = 'outage'
+local window_ms, threshold = tonumber(ARGV[3]), tonumber(ARGV[4])
+local first_probe_ms, last_probe_ms, jobs = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local effects_from = 8 + jobs * ITEM
+if (#ARGV - effects_from + 1) % EFFECT ~= 0 then
   return redis.error_reply('ERR settle: jobs come in groups of ' .. ITEM .. ', effects in groups of ' .. EFFECT)
 end
--- An error halfway would not be rolled back: whatever could raise one, or write a record nobody can read, is
--- looked at before the first write.
-for base = 5, effects_from - 1, ITEM do
-  if not VERBS[ARGV[base + 2]] or not tonumber(ARGV[base + 3]) or not string.find(ARGV[base + 4], '^%S+$')
-      or not tonumber(ARGV[base + 5]) then
-    return redis.error_reply('ERR settle: job ' .. ARGV[base] .. ' has no sound verb, time, reason or strikes')
+
+-- What this batch knows and learns of a tenant; read once, written once.
+local tenants = {}
+local function tenant_state(tenant)
+  local state = tenants[tenant]
+  if not state then
+    local stored = redis.call('HMGET', key('tenant', tenant), 'streak', 'window', 'hold', 'probe_ms', 'capped')
+    state = {
+      streak = tonumber(stored[1]) or 0,
+      window = tonumber(stored[2]) or FIRST_WINDOW,
+      hold = stored[3],
+      probe_ms = tonumber(stored[4]) or first_probe_ms,
+      capped = stored[5],
+      in_flight = tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0,
+      answered = 0,
+      changes = {},
+    }
+    state.first_streak = state.streak
+    tenants[tenant] = state
   end
+  return state
 end
-for base = effects_from, #ARGV, EFFECT do
-  if not EFFECTS[ARGV[base + 1]] or not tonumber(ARGV[base + 2]) then
-    return redis.error_reply('ERR settle: tenant ' .. ARGV[base] .. ' has no sound effect or time')
+
+-- From now on only probes. A tenant that comes back starts with a small window again.
+local function hold(state, reason, probe_ms)
+  if not state.hold then
+    state.changes.held_since = integer(NOW_MS)
+    state.changes.window, state.window = FIRST_WINDOW, FIRST_WINDOW
+  end
+  state.hold, state.probe_ms = reason, probe_ms
+  state.changes.hold, state.changes.probe_ms = reason, integer(probe_ms)
+  state.changes.probe_at = integer(NOW_MS + probe_ms)
+end
+
+local function learn(state, health, probe, unsent)
+  if health == 'ok' then
+    state.streak, state.answered = 0, state.answered + 1
+  elseif health == 'fail' then
+    state.streak = state.streak + 1
+    if not state.hold and state.streak >= threshold then
+      hold(state, OUTAGE, first_probe_ms)
+    end
+  end
+  if probe and state.hold then
+    if health == 'ok' then
+      state.released = true
+    elseif unsent then
+      state.changes.probe_at = integer(NOW_MS)
+    elseif health == 'fail' then
+      hold(state, state.hold, math.min(state.probe_ms * 2, last_probe_ms))
+    else
+      state.changes.probe_at = integer(NOW_MS + state.probe_ms)
+    end
   end
 end
 
 local replies, woken = {}, {}
-for base = 5, effects_from - 1, ITEM do
+for base = 8, effects_from - 1, ITEM do
   local id, token, verb = ARGV[base], ARGV[base + 1], ARGV[base + 2]
   local reason, spent, entry = ARGV[base + 4], ARGV[base + 7], ARGV[base + 8]
   local job = read_job(id)
@@ -40,6 +86,12 @@ for base = 5, effects_from - 1, ITEM do
     replies[#replies + 1] = 'lease_lost'
   else
     local tenant = tenant_of(id)
+    local state, health = tenant_state(tenant), ARGV[base + 9]
+    learn(state, health, ARGV[base + 10] == '1', entry == '')
+    if health == 'fail' and state.hold == OUTAGE and (verb == 'retry' or verb == 'bury') then
+      -- Time of an outage spends no attempts: the job waits as ready until a probe is answered.
+      verb, spent = 'release', '0'
+    end
     leave(id, job)
     if ARGV[base + 6] == '1' then
       job.ambiguous = '1'
@@ -75,19 +127,60 @@ for base = 5, effects_from - 1, ITEM do
   end
 end
 
+-- One episode of 429s halves the pace once: answers that were under way when it began only prolong it.
+local function freeze(tenant, until_ms, reason)
+  local stored = redis.call('HMGET', key('tenant', tenant), 'frozen_until', 'factor')
+  local frozen_until, factor = tonumber(stored[1]) or 0, tonumber(stored[2])
+  if until_ms <= frozen_until then
+    return
+  end
+  local changes = tenant_state(tenant).changes
+  changes.frozen_until, changes.frozen_reason = integer(until_ms), reason
+  if frozen_until < NOW_MS then
+    local now_factor = factor and math.min(1, factor + (NOW_MS - frozen_until) / CLIMB_MS) or 1
+    changes.factor = tostring(math.max(LEAST_FACTOR, now_factor / 2))
+    count(tenant, 'freezes', 1)
+  end
+end
+
 for base = effects_from, #ARGV, EFFECT do
   local tenant, effect, until_ms, reason = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3]
-  local state = key('tenant', tenant)
   if effect == 'freeze' then
-    if until_ms > (tonumber(redis.call('HGET', state, 'frozen_until')) or 0) then
-      redis.call('HSET', state, 'frozen_until', integer(until_ms), 'frozen_reason', reason)
-    end
-  elseif effect == 'hold' then
-    redis.call('HSETNX', state, 'held_since', integer(NOW_MS))
-    redis.call('HSET', state, 'hold', reason, 'probe_at', integer(until_ms))
-  elseif redis.call('HDEL', state, 'hold', 'probe_at', 'held_since') > 0 then
+    freeze(tenant, until_ms, reason)
+  else
+    local state = tenant_state(tenant)
+    hold(state, reason, state.hold == reason and math.min(state.probe_ms * 2, last_probe_ms) or until_ms - NOW_MS)
+  end
+end
+
+for tenant, state in pairs(tenants) do
+  local changes = state.changes
+  if state.streak ~= state.first_streak then
+    changes.streak = integer(state.streak)
+  end
+  if state.released and not changes.hold then
+    redis.call('HDEL', key('tenant', tenant), 'hold', 'held_since', 'probe_at', 'probe_ms')
+    redis.call('ZADD', key('turn'), 'XX', 'LT', integer(NOW_US), tenant)
+    changes.probe_at, changes.probe_ms = nil, nil
+    woken[tenant] = true
+  elseif state.answered > 0 and state.in_flight >= state.window then
+    -- The window was used up and Trackdesk answers: it may grow. A tenant that needs few never gets many.
+    changes.window = integer(state.window + state.answered)
+  end
+  if state.capped then
+    redis.call('HDEL', key('tenant', tenant), 'capped')
     redis.call('ZADD', key('turn'), 'XX', 'LT', integer(NOW_US), tenant)
     woken[tenant] = true
+  end
+  local write = {}
+  for name, value in pairs(changes) do
+    write[#write + 1], write[#write + 2] = name, value
+  end
+  if #write > 0 then
+    redis.call('HSET', key('tenant', tenant), unpack(write))
+  end
+  if changes.probe_at then
+    redis.call('ZADD', key('turn'), 'XX', integer(tonumber(changes.probe_at) * 1000), tenant)
   end
 end
 

@@ -14,7 +14,8 @@ if act == 'pause' then
   redis.call('ZREM', key('turn'), tenant)
   return 'done'
 end
-local changed = redis.call('HDEL', state, 'paused', 'paused_by', 'paused_why', 'frozen_until', 'frozen_reason')
+local changed = redis.call('HDEL', state, 'paused', 'paused_by', 'paused_why', 'frozen_until', 'frozen_reason',
+  'factor')
 if redis.call('HEXISTS', state, 'hold') == 1 then
   redis.call('HSET', state, 'probe_at', integer(NOW_MS))
   changed = 1

@@ -1,0 +1,161 @@
+"""Hours of budget, outage and redrive, lived through in seconds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.store_check import check_store
+from tests.support.virtual import World
+from trackdesk_producer.contract.job import JobClass
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.store.jobs import Limits
+
+HOUR_MS = 3_600_000
+LOCKOUT = {"rate_limit": {"per_s": 5, "lockout_s": 60}}
+
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+
+
+@pytest.fixture
+def world(client: redis.Redis, keys: Keys) -> Iterator[Any]:
+    worlds: list[World] = []
+
+    def make(**options: Any) -> World:
+        worlds.append(World(client, Keys(f"{keys.namespace}-{len(worlds)}"), **options))
+        return worlds[-1]
+
+    yield make
+    for made in worlds:
+        made.close()
+
+
+def test_four_processes_use_the_whole_budget_and_are_never_locked_out(world: Any) -> None:
+    run = world(simulator=LOCKOUT, processes=4, limits=Limits(rate_per_s=5))
+    run.enqueue(*(f"o-{number}" for number in range(3_200)))
+    run.run_for(600_000)
+
+    tenant = run.engine.tenant("acme")
+    assert tenant.stats.rate_limited == 0
+    assert len(run.ledger) >= 0.95 * 5 * 600
+    check_store(run.store.client, run.store.keys)
+
+
+def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> None:
+    run = world(simulator={"rate_limit": {"per_s": 5}}, processes=2, limits=Limits(rate_per_s=5))
+    run.enqueue(*(f"early-{number}" for number in range(50)))
+    run.run_until(lambda: len(run.ledger) == 50, at_most_ms=60_000)
+    run.engine.configure(run.engine.config.patched({"outage": "hang"}))
+    for hour in range(6):
+        for number in range(200):
+            run.enqueue_later(run.now_ms + hour * HOUR_MS + number * 18_000, f"o-{hour}-{number}")
+    sent_before = len(run.seen.claims)
+
+    run.run_for(6 * HOUR_MS)
+
+    during = run.seen.claims[sent_before:]
+    book = run.book()
+    assert book.jobs["dead"] == 0
+    assert book.jobs["ready"] + book.jobs["in_flight"] + book.jobs["scheduled"] == 1_200
+    spent = sum(record.attempts for record in check_store(run.store.client, run.store.keys).records.values())
+    assert spent <= run.breaker.failures, "only what opened the breaker is spent"
+    assert len(during) < 6 * 12 + 40, "probes, and the few requests before the breaker opened"
+    held = [(at, job) for at, job in during if job.probe]
+    assert all(later - earlier >= run.timeout_ms for (earlier, _), (later, _) in zip(held, held[1:], strict=False))
+
+    run.engine.configure(run.engine.config.patched({"outage": "off"}))
+    back = run.now_ms
+    run.run_until(run.finished, at_most_ms=HOUR_MS)
+
+    assert run.book().jobs["delivered"] == 1_250
+    assert run.engine.tenant("acme").stats.rate_limited == 0
+    drained_s = (run.now_ms - back) / 1000
+    assert drained_s <= 300 + 1_200 / 5 * 1.1, "a probe's pause, and the backlog at the budget's pace"
+    assert run.ledger.exactly_once([row.external_id for row in run.ledger]).ok
+    check_store(run.store.client, run.store.keys)
+
+
+def test_a_redrive_of_5000_jobs_leaves_live_sales_their_pace(world: Any) -> None:
+    types = {"sale": {"configured": False}}
+    run = world(simulator={"rate_limit": {"per_s": 1000}, "types": types}, limits=Limits(rate_per_s=0))
+    ids = [f"o-{number}" for number in range(5_000)]
+    run.enqueue(*ids)
+    run.run_until(lambda: run.book().jobs["dead"] == 5_000, at_most_ms=HOUR_MS)
+    run.engine.configure(run.engine.config.patched({**LOCKOUT, "types": {"sale": {"configured": True}}}))
+    run.limits = Limits(rate_per_s=5)
+
+    for start in range(0, len(ids), 200):
+        run.store.redrive(*(f"acme/{external_id}" for external_id in ids[start : start + 200]))
+    run.run_for(5_000)
+    start = run.now_ms
+    for number in range(600):
+        run.enqueue_later(start + number * 1_000 + run.rng.randrange(1_000), f"live-{number}")
+    run.seen.claims.clear()
+    run.run_for(600_000)
+
+    waits = run.seen.waits_ms(JobClass.LIVE)
+    assert len(waits) >= 598
+    assert waits[len(waits) * 99 // 100] < 2_000
+    redriven = sum(1 for _, job in run.seen.claims if job.job_class is JobClass.REDRIVE)
+    assert redriven + len(waits) >= 0.95 * 5 * 600, "what live leaves, the redrive uses"
+    assert run.engine.tenant("acme").stats.rate_limited == 0
+
+
+def test_after_a_429_nothing_is_sent_until_the_freeze_ends_and_the_pace_climbs_back(world: Any) -> None:
+    run = world(simulator={"rate_limit": {"per_s": 3, "lockout_s": 60}}, limits=Limits(rate_per_s=5))
+    run.enqueue(*(f"o-{number}" for number in range(2_000)))
+    run.run_until(lambda: run.engine.tenant("acme").stats.rate_limited > 0, at_most_ms=60_000)
+    first = run.now_ms
+    run.run_for(58_000)
+    assert [at for at, _ in run.seen.claims if at > first + 500] == [], "frozen"
+
+    run.seen.claims.clear()
+    run.run_for(40_000)
+    early = len(run.seen.claims)
+    assert 0 < early < 5 * 40 * 0.75, "slower than before the freeze"
+    assert run.book().jobs["dead"] == 0
+    assert max(job.attempts for _, job in run.seen.claims) == 1, "a 429 spends no attempt"
+
+
+def test_a_meter_by_the_minute_is_not_run_into(world: Any) -> None:
+    run = world(
+        simulator={"rate_limit": {"kind": "minute", "per_s": 5}}, processes=4, limits=Limits(rate_per_s=5 * 0.98)
+    )
+    run.enqueue(*(f"o-{number}" for number in range(3_200)))
+    run.run_for(600_000)
+
+    assert run.engine.tenant("acme").stats.rate_limited == 0
+    assert len(run.ledger) >= 0.95 * 5 * 600
+
+
+def test_sick_tenants_do_not_slow_the_healthy(world: Any) -> None:
+    """200 tenants at 5/s, 20 of which hang until the timeout."""
+
+    def delivered_by_healthy(sick: int) -> int:
+        tenants = {f"t{number:03}": {"outage": "hang"} for number in range(sick)}
+        run = world(simulator={"tenants": tenants}, processes=2, concurrency=256, limits=Limits(rate_per_s=5))
+        for number in range(200):
+            run.enqueue(*(f"{sick}-{number}-{i}" for i in range(150)), tenant=f"t{number:03}")
+        run.run_for(30_000)
+        return sum(run.ledger.count(tenant=f"t{number:03}") for number in range(20, 200))
+
+    without = delivered_by_healthy(0)
+    run_with = delivered_by_healthy(20)
+    assert run_with >= 0.9 * without, (run_with, without)
+
+
+@pytest.mark.parametrize("outage", ["hang", "503"])
+def test_a_probe_whose_process_dies_does_not_leave_the_breaker_open_for_ever(world: Any, outage: str) -> None:
+    run = world(simulator={"outage": outage}, processes=2, limits=Limits(rate_per_s=5))
+    run.enqueue(*(f"o-{number}" for number in range(20)))
+    run.run_until(lambda: any(job.probe for _, job in run.seen.claims), at_most_ms=120_000)
+    run.kill(0)
+    run.kill(1)
+    run.run_for(60_000)
+    run.engine.configure(run.engine.config.patched({"outage": "off"}))
+    run._alive = [True, True]
+    run._in_flight = [0, 0]
+    run.run_until(run.finished, at_most_ms=600_000)
+    assert run.book().jobs["delivered"] == 20
+    assert not run.store.client.hexists(run.store.keys.tenant("acme"), "hold")
