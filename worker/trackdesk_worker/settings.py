@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         None, gt=0, description=f"How long a claim holds; default: the timeout and {LEASE_MARGIN_S:g} s"
     )
     max_attempts: int = Field(20, ge=1, le=1000, description="Requests before a job is a dead letter")
-    horizon_s: float = Field(3 * 86_400, gt=0, description="Age at which a job that keeps failing is a dead letter")
+    horizon_s: float = Field(
+        3 * 86_400, gt=0, le=3650 * 86_400, description="Age at which a job that keeps failing is a dead letter"
+    )
     backoff_base_s: float = Field(2, gt=0, le=3600, description="Pause before the second attempt; doubles from there")
     backoff_cap_s: float = Field(3600, gt=0, le=86_400, description="Longest pause between attempts")
     dedupe_window_s: int = Field(30 * 86_400, ge=60, description="How long an ended sale still refuses a second one")
