@@ -39,9 +39,11 @@ class _SecretFiles(PydanticBaseSettingsSource):
             if not path:
                 continue
             try:
-                values[name] = Path(path).read_text("utf-8").strip()
+                value = Path(path).read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsInvalid(f"{variable} names a file that cannot be read: {error}") from error
+            if value:  # an empty file is a secret nobody set
+                values[name] = value
         return values
 
 
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
         9464, description="Port of the first worker's /metrics; further processes count up; 0 is off"
     )
     metrics_host: str = Field("127.0.0.1", description="Interface of /metrics")
-    console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9465, description="Port of exporter and console")
+    console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9463, description="Port of exporter and console")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged")
     trust_env: bool = Field(False, description="Whether HTTP(S)_PROXY counts for deliveries")
 
