@@ -35,6 +35,13 @@ def test_an_accepted_job_is_ready_with_its_record_index_books_and_wake_up(store:
     assert walk.turns == {"acme": START_MS * 1000}
 
 
+def test_the_books_are_exact_from_the_smallest_amount_to_the_largest(store: Store) -> None:
+    amounts = ["0.000000001", "999999999999999.999999999", "1000000000", "0.1", "0"]
+    store.enqueue(*(Item(f"acme/{n}", amount, "EUR") for n, amount in enumerate(amounts)))
+    book = check_store(store.client, store.keys).books["acme"]
+    assert str(book.money["accepted"]["EUR"]) == "1000001000000000.100000000"
+
+
 def test_the_same_content_is_a_duplicate_and_other_content_a_conflict(store: Store) -> None:
     assert store.enqueue(Item("acme/1", fingerprint="a")) == ["accepted:ready"]
     before = store.record("acme/1")

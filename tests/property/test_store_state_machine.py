@@ -59,7 +59,7 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
     )
 
 
-effects = st.tuples(tenants, st.sampled_from(EffectKind), st.sampled_from([0, 600, 5_000]))
+effects = st.tuples(tenants, st.sampled_from(EffectKind), st.sampled_from([0, 600, 5_000, 90_000]))
 limits = st.builds(
     Limits,
     rate_per_s=st.sampled_from([0, 0, 0, 2, 10]),
@@ -131,10 +131,14 @@ class StoreMachine(RuleBasedStateMachine):
         meant = [Effect(tenant, kind, now + wait, "why") for tenant, kind, wait in told]
         assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
 
-    @rule(identity=ids, verb=st.sampled_from(Verb), ahead=st.integers(1, 3))
-    def settle_with_a_forged_token(self, identity: str, verb: Verb, ahead: int) -> None:
-        forged = Settlement(identity, str(self.model.last_token + ahead), verb, "paired", entry="{}")
-        assert self.store.settle(forged) == [False]
+    @rule(told=st.lists(effects, min_size=1, max_size=3), forged=ids, verb=st.sampled_from(Verb))
+    def settle_nothing_but_tell_something(
+        self, told: list[tuple[str, EffectKind, int]], forged: str, verb: Verb
+    ) -> None:
+        meant = [Effect(tenant, kind, self.model.now_ms + wait, "why") for tenant, kind, wait in told]
+        never_given = Settlement(forged, str(self.model.last_token + 1), verb, "paired", entry="{}")
+        assert self.store.settle(never_given, effects=meant) == [False]
+        self.model.settle([], meant)
 
     @rule(most=st.sampled_from([1, 3, 500]))
     def promote(self, most: int) -> None:
@@ -153,21 +157,21 @@ class StoreMachine(RuleBasedStateMachine):
     def cancel(self, identity: str) -> None:
         assert self.store.cancel(identity) == [self.model.cancel(identity)]
 
-    @rule(chosen=st.lists(ids, min_size=1, max_size=6))
-    def redrive(self, chosen: list[str]) -> None:
-        assert self.store.redrive(*chosen) == self.model.redrive(chosen)
+    @rule(picks=st.lists(st.integers(0, 9), min_size=1, max_size=4), anyone=ids, give_up=st.booleans())
+    def redrive_or_discard(self, picks: list[int], anyone: str, give_up: bool) -> None:
+        dead = self.model.in_order(State.DEAD)
+        chosen = [anyone, *(dead[pick % len(dead)] for pick in picks if dead)]
+        if give_up:
+            assert self.store.discard(*chosen) == self.model.discard(chosen)
+        else:
+            assert self.store.redrive(*chosen) == self.model.redrive(chosen)
 
-    @rule(chosen=st.lists(ids, min_size=1, max_size=3))
-    def discard(self, chosen: list[str]) -> None:
-        assert self.store.discard(*chosen) == self.model.discard(chosen)
-
-    @rule(tenant=tenants)
-    def pause(self, tenant: str) -> None:
-        assert self.store.pause(tenant) == self.model.pause(tenant)
-
-    @rule(tenant=tenants)
-    def resume(self, tenant: str) -> None:
-        assert self.store.resume(tenant) == self.model.resume(tenant)
+    @rule(tenant=tenants, again=st.booleans())
+    def pause_or_resume(self, tenant: str, again: bool) -> None:
+        if again:
+            assert self.store.resume(tenant) == self.model.resume(tenant)
+        else:
+            assert self.store.pause(tenant) == self.model.pause(tenant)
 
     @rule(lose=st.booleans())
     def ring(self, lose: bool) -> None:
@@ -177,10 +181,31 @@ class StoreMachine(RuleBasedStateMachine):
             turn <= self.model.now_us for turn in check_store(self.store.client, self.store.keys).turns.values()
         )
 
-    @rule(ms=st.sampled_from([1, 100, 500, 5_000, 30_000, 3_600_000, 10_800_000]))
+    @rule(ms=st.sampled_from([1, 100, 500, 5_000, 60_000]))
     def let_time_pass(self, ms: int) -> None:
         self.model.now_ms += ms
         self.store.now_ms = self.model.now_ms
+
+    @rule(
+        what=st.sampled_from([State.SCHEDULED, State.IN_FLIGHT, State.DELIVERED, None]),
+        early=st.sampled_from([0, 0, 1]),
+    )
+    def let_time_pass_until_something_falls_due(self, what: State | None, early: int) -> None:
+        """To the very ms at which a wait, a lease, a dedupe window or a limit ends, or to the one before."""
+        match what:
+            case State.SCHEDULED | State.IN_FLIGHT:
+                due = [job.at for job in self.model.jobs.values() if job.state is what]
+            case State.DELIVERED:
+                due = [job.prune_due_ms for job in self.model.jobs.values() if job.state.terminal]
+            case _:
+                due = [
+                    at // 1000
+                    for tenant in self.model.tenants.values()
+                    for at in (tenant.frozen_until, tenant.probe_at)
+                ]
+        ahead = [at - early - self.model.now_ms for at in due if at - early > self.model.now_ms]
+        if ahead:
+            self.let_time_pass(min(ahead))
 
     @invariant()
     def the_store_is_sound_and_equals_the_model(self) -> None:

@@ -70,6 +70,7 @@ class WorkerRuntime:
         """Stay with the work until there is none to claim, or for a slice of time; then ring if there is more."""
         if self._delivery is None or self._loop is None or not self._thread.is_alive():
             return
+        self._metrics.slice()
         self._delivery.wake()
         quiet = asyncio.run_coroutine_threadsafe(self._delivery.until_quiet(SLICE_S), self._loop).result()
         if not quiet:

@@ -41,9 +41,11 @@ class _SecretFiles(PydanticBaseSettingsSource):
             if not path:
                 continue
             try:
-                values[name] = Path(path).read_text("utf-8").strip()
+                value = Path(path).read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsInvalid(f"{variable} names a file that cannot be read: {error}") from error
+            if value:  # an empty file is a secret nobody set
+                values[name] = value
         return values
 
 
@@ -89,7 +91,9 @@ class Settings(BaseSettings):
         None, gt=0, description=f"How long a claim holds; default: the timeout and {LEASE_MARGIN_S:g} s"
     )
     max_attempts: int = Field(20, ge=1, le=1000, description="Requests before a job is a dead letter")
-    horizon_s: float = Field(3 * 86_400, gt=0, description="Age at which a job that keeps failing is a dead letter")
+    horizon_s: float = Field(
+        3 * 86_400, gt=0, le=3650 * 86_400, description="Age at which a job that keeps failing is a dead letter"
+    )
     backoff_base_s: float = Field(2, gt=0, le=3600, description="Pause before the second attempt; doubles from there")
     backoff_cap_s: float = Field(3600, gt=0, le=86_400, description="Longest pause between attempts")
     dedupe_window_s: int = Field(30 * 86_400, ge=60, description="How long an ended sale still refuses a second one")
@@ -98,7 +102,7 @@ class Settings(BaseSettings):
         9464, description="Port of the first worker's /metrics; further processes count up; 0 is off"
     )
     metrics_host: str = Field("127.0.0.1", description="Interface of /metrics")
-    console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9465, description="Port of exporter and console")
+    console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9463, description="Port of exporter and console")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged")
     trust_env: bool = Field(False, description="Whether HTTP(S)_PROXY counts for deliveries")
 

@@ -55,9 +55,7 @@ def run_raw(send: Send, operations: Sequence[Operation[Any]], also: Sequence[Com
             return replies
 
 
-async def arun_raw(
-    send: AsyncSend, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()
-) -> Replies:
+async def arun_raw(send: AsyncSend, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()) -> Replies:
     """Do what `run_raw` does, on asyncio."""
     talk = exchange(operations, also)
     commands = next(talk)

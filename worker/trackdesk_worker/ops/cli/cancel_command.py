@@ -1,0 +1,35 @@
+"""``trackdesk cancel``."""
+
+import click
+
+from trackdesk_producer import CancelStatus
+from trackdesk_worker import bootstrap
+from trackdesk_worker.ops import tenants
+from trackdesk_worker.ops.cli import CommandFailed
+from trackdesk_worker.ops.cli.options import json_option, open_desk, operator_of, operator_options, tenant_option
+from trackdesk_worker.ops.cli.output import emit_json
+from trackdesk_worker.ops.lookup import find_job
+
+
+@click.command("cancel")
+@click.argument("external_id")
+@tenant_option
+@operator_options
+@json_option
+def command(external_id: str, tenant: str | None, operator: str | None, why: str | None, as_json: bool) -> int:
+    """Cancel a sale that was never sent. What was sent, even once, is refused."""
+    who = operator_of(operator, why, default_reason="cancelled by name")
+    with open_desk() as desk, bootstrap.open_producer(desk.settings) as producer:
+        identity = find_job(
+            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=None
+        )
+        result = tenants.cancel(desk.client, desk.keys, producer, identity, who)
+    state = None if result.state is None else result.state.value
+    if as_json:
+        emit_json({"external_id": external_id, "status": result.status.value, "state": state})
+        return 0 if result.status is CancelStatus.CANCELLED else 1
+    if result.status is not CancelStatus.CANCELLED:
+        where = "is unknown" if state is None else f"is {state.replace('_', ' ')}, or was sent before"
+        raise CommandFailed(f"{external_id!r} {where}: only what was never sent can be cancelled")
+    click.echo(f"{external_id} is cancelled")
+    return 0

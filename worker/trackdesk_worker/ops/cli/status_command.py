@@ -1,0 +1,108 @@
+"""``trackdesk status``."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+
+from trackdesk_producer.contract.job import State
+from trackdesk_worker.ops.cli.options import json_option, open_desk
+from trackdesk_worker.ops.cli.output import add_row, console, emit_json, facts, table
+from trackdesk_worker.ops.moments import iso, readable_age, readable_moment
+from trackdesk_worker.ops.money import plain_money, readable_money
+from trackdesk_worker.ops.status import WORKER_SEEN_S, StoreStatus, read_status
+from trackdesk_worker.store.ledger import Money, add_money
+
+
+@click.command("status")
+@json_option
+def command(as_json: bool) -> None:
+    """Show jobs and money by state, the oldest work, and tenants that stand still."""
+    with open_desk() as desk:
+        status = read_status(desk.client, desk.keys)
+    if as_json:
+        emit_json(_as_json(status))
+    else:
+        _print(console(), status)
+
+
+def _as_json(status: StoreStatus) -> dict[str, Any]:
+    book = status.book
+    return {
+        "jobs": status.jobs,
+        "accepted": book.jobs["accepted"],
+        "money_at_risk": plain_money(status.at_risk),
+        "money": {state.value: plain_money(_money(status, state)) for state in State},
+        "oldest_ready_age_s": status.oldest_ready_age_s,
+        "oldest_overdue_s": status.oldest_overdue_s,
+        "books_balance": not book.residual_jobs and not book.residual_money,
+        "admission_closed": status.admission_closed,
+        "tenants": [
+            {
+                "tenant": tenant,
+                "jobs": {state.value: one.jobs[state] for state in State if not state.terminal},
+                "money_at_risk": plain_money(one.at_risk),
+            }
+            for tenant, one in status.books.items()
+        ],
+        "standing_still": [
+            {
+                "tenant": s.tenant,
+                "kind": s.kind,
+                "reason": s.reason,
+                "by": s.by,
+                "since": None if s.since_ms is None else iso(s.since_ms),
+                "until": None if s.until_ms is None else iso(s.until_ms),
+            }
+            for s in status.standstills
+        ],
+        "workers": [
+            {"worker": name, "seen_s_ago": round(age_s, 3), "running": age_s <= WORKER_SEEN_S}
+            for name, age_s in status.workers.items()
+        ],
+    }
+
+
+def _print(to: Console, status: StoreStatus) -> None:
+    rows = table("state", "jobs", "money", right=("jobs", "money"))
+    for state in State:
+        add_row(rows, state.value.replace("_", " "), f"{status.jobs[state]:,}", readable_money(_money(status, state)))
+    to.print(rows)
+    to.print()
+    running = sum(1 for age_s in status.workers.values() if age_s <= WORKER_SEEN_S)
+    book = status.book
+    to.print(
+        facts(
+            {
+                "at risk": readable_money(status.at_risk),
+                "oldest ready": _age(status.oldest_ready_age_s),
+                "overdue": _age(status.oldest_overdue_s),
+                "workers": running or "none is running: start `trackdesk worker`",
+                "enqueue": "refused: the store is nearly full" if status.admission_closed else None,
+                "books": "do not balance: run `trackdesk audit`" if book.residual_jobs or book.residual_money else None,
+            }
+        )
+    )
+    if len(status.books) > 1:
+        rows = table("tenant", "ready", "scheduled", "in flight", "dead", "at risk", right=("at risk",))
+        for tenant, one in status.books.items():
+            states = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
+            add_row(rows, tenant, *(f"{one.jobs[state]:,}" for state in states), readable_money(one.at_risk))
+        to.print()
+        to.print(rows)
+    if status.standstills:
+        rows = table("stands still", "why", "by", "since (UTC)", "until (UTC)")
+        for s in status.standstills:
+            since, until = (None if at is None else readable_moment(at) for at in (s.since_ms, s.until_ms))
+            add_row(rows, s.tenant, f"{s.kind}: {s.reason}", s.by, since, until)
+        to.print()
+        to.print(rows)
+
+
+def _money(status: StoreStatus, state: State) -> Money:
+    money = status.book.money
+    return add_money([money.get(state, {}), money.get(f"pruned_{state}", {})])
+
+
+def _age(seconds: float | None) -> str:
+    return "none" if seconds is None else readable_age(seconds)

@@ -1,0 +1,224 @@
+"""Checks of settings and store for what loses money, each with the line that mends it. Secrets are never told."""
+
+import ipaddress
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import redis
+from redis.exceptions import RedisError
+
+from trackdesk_producer import Durability
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.lookup import tenants_of
+from trackdesk_worker.ops.operations_log import now_ms
+from trackdesk_worker.ops.status import WORKER_SEEN_S
+from trackdesk_worker.settings import LEASE_MARGIN_S, Settings
+
+FULL_WARN, FULL_FAIL = 0.75, 0.9
+SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0
+_OLDEST = (7, 0)
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    level: Level
+    finding: str
+    remedy: str | None = None
+    """The line that mends it."""
+
+
+Checks: TypeAlias = list[Check]
+
+
+def diagnose(
+    settings: Settings, client: redis.Redis, keys: Keys, *, secrets_in_environment: Sequence[str] = ()
+) -> Checks:
+    """Return every check, also of a store that cannot be reached.
+
+    Args:
+        secrets_in_environment: variables that hold a secret in clear.
+    """
+    checks = check_settings(settings, secrets_in_environment)
+    try:
+        started_s = time.time()
+        stored_ms = now_ms(client)
+        skew_s = stored_ms / 1000 - (started_s + time.time()) / 2
+        info: dict[str, Any] = client.info("all")
+        checks.append(Check("store", Level.OK, f"answers; {_server_name(info)}"))
+        checks += [_clock(skew_s), *check_server(info)]
+        checks += [_appendfsync(client), *_abilities(settings, client, info), _admission(client, keys)]
+        checks += [_tenants(settings, client, keys), _workers(client, keys, stored_ms)]
+    except RedisError as error:
+        checks.append(
+            Check("store", Level.FAIL, f"it cannot be used: {error}", "start it, or correct TRACKDESK_REDIS_URL")
+        )
+    return checks
+
+
+def check_settings(settings: Settings, secrets_in_environment: Sequence[str]) -> Checks:
+    """Check what needs no store."""
+    checks = [_lease(settings), _base_url(settings), _redis_url(settings)]
+    for name in secrets_in_environment:
+        finding = f"{name} holds a secret in clear, where every child process and crash report sees it"
+        checks.append(Check("secrets", Level.WARN, finding, f"write it to a file and set {name}_FILE to its path"))
+    return checks
+
+
+def check_server(info: dict[str, Any]) -> Checks:
+    """Check what the server says of itself."""
+    checks = []
+    version = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
+    if version < _OLDEST:
+        finding = f"{_server_name(info)} is too old for the scripts"
+        checks.append(Check("version", Level.FAIL, finding, "run Redis 7.0 or newer, or Valkey"))
+    if info.get("role") not in (None, "master"):
+        finding = "it is a replica and takes no writes"
+        checks.append(Check("role", Level.FAIL, finding, "point TRACKDESK_REDIS_URL at the primary"))
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        checks.append(Check("eviction", Level.OK, "noeviction"))
+    else:
+        finding = f"maxmemory-policy is {policy}: a full store would throw sales away"
+        checks.append(Check("eviction", Level.FAIL, finding, "CONFIG SET maxmemory-policy noeviction"))
+    if info.get("aof_enabled"):
+        checks.append(Check("aof", Level.OK, "on"))
+    else:
+        finding = "the append-only file is off: a restart loses sales"
+        checks.append(Check("aof", Level.FAIL, finding, "CONFIG SET appendonly yes, and in the server's file"))
+    checks += [
+        Check("aof", Level.FAIL, f"{field} is {info[field]}", "look at the server's disk and log")
+        for field in ("aof_last_write_status", "aof_last_bgrewrite_status")
+        if info.get(field, "ok") != "ok"
+    ]
+    checks.append(_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))))
+    return checks
+
+
+def _lease(settings: Settings) -> Check:
+    lease_s, timeout_s = settings.lease_ms / 1000, settings.timeout_s
+    finding = f"a claim holds {lease_s:g} s, a request takes at most {timeout_s:g} s"
+    if lease_s <= timeout_s:
+        return Check("lease", Level.FAIL, f"{finding}: two workers could send one sale", "unset TRACKDESK_LEASE_S")
+    if lease_s < timeout_s + LEASE_MARGIN_S / 2:
+        return Check("lease", Level.WARN, f"{finding}: little time to settle", "unset TRACKDESK_LEASE_S")
+    return Check("lease", Level.OK, finding)
+
+
+def _base_url(settings: Settings) -> Check:
+    parts = urlsplit(settings.base_url.replace("{tenant}", "tenant"))
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        finding = "TRACKDESK_BASE_URL is plain http to another machine: the key and the sales can be read and changed"
+        return Check("base url", Level.FAIL, finding, "TRACKDESK_BASE_URL=https://{tenant}.trackdesk.com")
+    if _is_loopback(parts.hostname):
+        finding = "TRACKDESK_BASE_URL is this machine: a trial, no sale reaches Trackdesk"
+        return Check("base url", Level.WARN, finding, "TRACKDESK_BASE_URL=https://{tenant}.trackdesk.com")
+    return Check("base url", Level.OK, "https")
+
+
+def _redis_url(settings: Settings) -> Check:
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    if parts.scheme == "unix" or _is_loopback(parts.hostname):
+        return Check("store url", Level.OK, "on this machine")
+    if not parts.password:
+        finding = "the store is on another machine and asks for no password"
+        return Check("store url", Level.WARN, finding, "set a password or an ACL user, and name it in the URL")
+    if parts.scheme != "rediss":
+        finding = "the password and the sales go to the store in clear"
+        return Check("store url", Level.WARN, finding, "use rediss:// unless the network between is trusted")
+    return Check("store url", Level.OK, "TLS, with a password")
+
+
+def _clock(skew_s: float) -> Check:
+    finding = f"this machine and the store differ by {abs(skew_s):.1f} s"
+    if abs(skew_s) > SKEW_FAIL_S:
+        return Check("clock", Level.FAIL, finding, "run NTP on both: createdAt and waiting times would be wrong")
+    return Check("clock", Level.WARN if abs(skew_s) > SKEW_WARN_S else Level.OK, finding, "run NTP on both")
+
+
+def _memory(used: int, limit: int) -> Check:
+    if not limit:
+        finding = "maxmemory is not set: the machine's memory is the limit, and its OOM killer decides"
+        return Check("memory", Level.WARN, finding, "CONFIG SET maxmemory to 3/4 of the machine's memory")
+    share = used / limit
+    level = Level.FAIL if share > FULL_FAIL else Level.WARN if share > FULL_WARN else Level.OK
+    remedy = None if level is Level.OK else "raise maxmemory, or shorten TRACKDESK_DEDUPE_WINDOW_S"
+    return Check("memory", level, f"{share:.0%} of maxmemory is used", remedy)
+
+
+def _appendfsync(client: redis.Redis) -> Check:
+    try:
+        value = client.config_get("appendfsync").get("appendfsync")
+    except redis.ResponseError:
+        finding = "the server does not tell its appendfsync"
+        return Check("fsync", Level.WARN, finding, "make sure that it is everysec or always")
+    if value == "no":
+        finding = "appendfsync is no: a crash of the machine loses what the system had not written"
+        return Check("fsync", Level.FAIL, finding, "CONFIG SET appendfsync everysec")
+    lost = "nothing" if value == "always" else "about a second of sales, unless durability is fsync"
+    return Check("fsync", Level.OK, f"appendfsync {value}: a crash of the machine loses {lost}")
+
+
+def _abilities(settings: Settings, client: redis.Redis, info: dict[str, Any]) -> Checks:
+    if settings.durability is Durability.FSYNC:
+        # Asked for by command: Valkey gives itself the version of an older Redis.
+        # One word, as redis-py's reader of the plain COMMAND stumbles over a command that is unknown.
+        known: Any = client.execute_command("COMMAND INFO", "WAITAOF")
+        if not any(known):
+            finding = "TRACKDESK_DURABILITY is fsync, but the server has no WAITAOF"
+            return [Check("durability", Level.FAIL, finding, "run Redis 7.2 or newer, or Valkey")]
+    if settings.durability is Durability.REPLICATED and not int(info.get("connected_slaves", 0)):
+        finding = "TRACKDESK_DURABILITY is replicated, but no replica is connected"
+        return [Check("durability", Level.FAIL, finding, "connect a replica, or set TRACKDESK_DURABILITY=fsync")]
+    return [Check("durability", Level.OK, settings.durability.value)]
+
+
+def _admission(client: redis.Redis, keys: Keys) -> Check:
+    if client.exists(keys.admission):
+        return Check("admission", Level.FAIL, "enqueue is refused: the store is nearly full", "raise maxmemory")
+    return Check("admission", Level.OK, "open")
+
+
+def _tenants(settings: Settings, client: redis.Redis, keys: Keys) -> Check:
+    tenants = tenants_of(client, keys)
+    if len(tenants) > 1 and "{tenant}" not in settings.base_url:
+        finding = f"the sales of {len(tenants)} tenants all go to the one host of TRACKDESK_BASE_URL"
+        return Check("tenants", Level.FAIL, finding, "put {tenant} into TRACKDESK_BASE_URL")
+    return Check("tenants", Level.OK, f"{len(tenants)} seen")
+
+
+def _workers(client: redis.Redis, keys: Keys, stored_ms: int) -> Check:
+    running = client.zcount(keys.workers, stored_ms - WORKER_SEEN_S * 1000, "+inf")
+    if not running:
+        finding = f"none gave a sign within {WORKER_SEEN_S} s: nothing is delivered"
+        return Check("workers", Level.WARN, finding, "start `trackdesk worker`")
+    return Check("workers", Level.OK, f"{running} running")
+
+
+def _server_name(info: dict[str, Any]) -> str:
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', 'of an unknown version')}"
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
