@@ -170,7 +170,7 @@ def test_a_budget_that_was_not_used_does_not_add_up_beyond_the_burst(store: Stor
 @pytest.mark.parametrize("rate", [3.0, 5.0, 7.0, 50.0])
 def test_over_a_minute_a_tenant_gets_its_rate_and_no_more(store: Store, rate: float) -> None:
     fill(store, "acme", int(rate * 60) + 50)
-    limits = Limits(rate_per_s=rate, burst=2)
+    limits = Limits(rate_per_s=rate, burst=2, cap=10_000)
     end, served = START_MS + 60_000, 0
     while store.now_ms < end:
         claims = store.claim(10, limits=limits)
@@ -191,7 +191,7 @@ def test_a_tenants_own_limits_go_before_the_defaults(store: Store) -> None:
     fill(store, "slow", 9)
     fill(store, "fast", 9)
     store.client.hset(store.keys.tenant("slow"), mapping={"rate_us": 1_000_000, "burst": 1})
-    store.client.hset(store.keys.tenant("fast"), mapping={"rate_us": 0})
+    store.client.hset(store.keys.tenant("fast"), mapping={"rate_us": 0, "burst": 1})
     assert by_tenant(store, 18, FIVE_PER_S) == {"fast": 9, "slow": 1}
     assert store.claim(9, limits=FIVE_PER_S).jobs == []
     store.now_ms += 1000
@@ -239,24 +239,23 @@ def test_a_held_tenant_sends_one_probe_at_a_time(store: Store) -> None:
     store.effect(Effect("acme", EffectKind.HOLD, START_MS + 1_000, "unauthorized"))
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 1_000)
     store.now_ms += 1_000
-    limits = Limits(rate_per_s=0, probe_ms=60_000)
-    claims = store.claim(limits=limits)
+    claims = store.claim(lease_ms=60_000)
     assert [job.probe for job in claims.jobs] == [True]
     assert claims.wait_ms == 60_000
-    assert store.claim(limits=limits).jobs == []
+    assert store.claim().jobs == []
     store.now_ms += 59_999
-    assert store.claim(limits=limits).jobs == []
+    assert store.claim().jobs == []
     store.now_ms += 1
-    assert len(store.claim(limits=limits).jobs) == 1
+    assert [job.probe for job in store.claim().jobs] == [True], "the first one's lease has ended"
 
 
 def test_a_probe_that_works_ends_the_hold_at_once(store: Store) -> None:
     fill(store, "acme", 5)
-    store.effect(Effect("acme", EffectKind.HOLD, START_MS, "unauthorized"))
+    store.effect(Effect("acme", EffectKind.HOLD, START_MS + 1_000, "unauthorized"))
+    store.now_ms += 1_000
     (probe,) = store.claim().jobs
     assert store.claim().jobs == []
     store.end(probe, Verb.DELIVER)
-    store.effect(Effect("acme", EffectKind.CLEAR))
     jobs = store.claim().jobs
     assert [job.probe for job in jobs] == [False] * 4
     assert not store.client.hexists(store.keys.tenant("acme"), "held_since")
@@ -308,10 +307,12 @@ def test_a_cap_bounds_the_requests_in_flight(store: Store) -> None:
     jobs = store.claim(10, limits=limits).jobs
     assert len(jobs) == 3
     claims = store.claim(10, limits=limits)
-    assert (claims.jobs, claims.wait_ms) == ([], 20)
+    assert (claims.jobs, claims.wait_ms) == ([], 1_000)
     store.end(jobs[0], Verb.DELIVER)
-    store.now_ms += 20
-    assert len(store.claim(10, limits=limits).jobs) == 1
+    assert len(store.claim(10, limits=limits).jobs) == 1, "its turn came back at once"
+    assert store.claim(10, limits=limits).jobs == []
+    store.now_ms += 1_000
+    assert store.claim(10, limits=limits).jobs == [], "looked at again, and still at its cap"
 
 
 def test_strays_in_the_ready_index_are_dropped_counted_and_break_no_claim(store: Store) -> None:

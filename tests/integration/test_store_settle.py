@@ -195,15 +195,22 @@ def test_settling_nothing_is_nothing(store: Store) -> None:
     [
         lambda a: a[:-1],
         lambda a: [*a, "x"],
-        lambda a: [*a[:3], 2, *a[4:]],
-        lambda a: [*a[:3], 5, *a[4:]],  # 36 values short, which both group widths divide
-        lambda a: [*a[:6], "explode", *a[7:]],
-        lambda a: [*a[:7], "soon", *a[8:]],
-        lambda a: [*a[:8], "two words", *a[9:]],
-        lambda a: [*a[:8], "", *a[9:]],
-        lambda a: [*a[:9], "many", *a[10:]],
+        lambda a: [*a[:2], "long", *a[3:]],
+        lambda a: [*a[:3], "often", *a[4:]],
+        lambda a: [*a[:4], "soon", *a[5:]],
+        lambda a: [*a[:5], "later", *a[6:]],
+        lambda a: [*a[:6], "many", *a[7:]],
+        lambda a: [*a[:6], 2, *a[7:]],
+        lambda a: [*a[:6], 5, *a[7:]],  # 44 values short, which both group widths divide
+        lambda a: [*a[:9], "explode", *a[10:]],
+        lambda a: [*a[:10], "soon", *a[11:]],
+        lambda a: [*a[:11], "two words", *a[12:]],
+        lambda a: [*a[:11], "", *a[12:]],
+        lambda a: [*a[:12], "many", *a[13:]],
+        lambda a: [*a[:16], "splendid", *a[17:]],
         lambda a: [*a, "acme", "explode", 0, "-"],
         lambda a: [*a, "acme", "freeze", "soon", "-"],
+        lambda a: [*a, "acme", "clear", 0, "-"],
     ],
 )
 def test_an_unsound_batch_is_refused_before_any_write(store: Store, change) -> None:
@@ -214,6 +221,9 @@ def test_an_unsound_batch_is_refused_before_any_write(store: Store, change) -> N
         START_MS,
         envelope(store.keys.wakeups),
         WINDOW_MS,
+        5,
+        5_000,
+        300_000,
         1,
         job.id,
         job.token,
@@ -224,6 +234,8 @@ def test_an_unsound_batch_is_refused_before_any_write(store: Store, change) -> N
         0,
         1,
         "",
+        "ok",
+        0,
     ]
     with pytest.raises(redis.ResponseError, match="settle: "):
         run(store.client, Operation(script("settle"), store.keys.prefix, tuple(change(sound)), list))

@@ -6,12 +6,14 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobRecord
+from trackdesk_producer.contract.job import JobRecord, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.domain.outcome import Health
 from trackdesk_worker.store.jobs import (
+    Breaker,
     ClaimedJob,
     Claims,
     Effect,
@@ -19,6 +21,7 @@ from trackdesk_worker.store.jobs import (
     Limits,
     Reclaimed,
     Settlement,
+    Shares,
     Verb,
 )
 
@@ -26,7 +29,9 @@ START_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC: the first moment of most tests, a full hour."""
 LEASE_MS = 30_000
 WINDOW_MS = 7_200_000
-UNLIMITED = Limits(rate_per_s=0)
+UNLIMITED = Limits(rate_per_s=0, cap=1_000_000)
+PROVEN = 1_000_000
+"""The window of a tenant whose window is not what a test is about."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,28 @@ class Item:
 
 
 class Store:
-    """One namespace; `now_ms` is its time."""
+    """One namespace; `now_ms` is its time. Tenants have shown that they answer, unless `proven` is false."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, *, proven: bool = True) -> None:
         self.client = client
         self.keys = keys
         self.jobs = Jobs(keys)
         self.now_ms = START_MS
+        self.slots = Shares().slots()
+        self.breaker = Breaker()
+        self._proven: set[str] | None = set() if proven else None
 
     def enqueue(self, *items: Item | str) -> list[str]:
         """Enqueue; a plain id stands for a sale without an amount."""
         arguments: list[Argument] = []
         for item in items:
             arguments += (item if isinstance(item, Item) else Item(item)).arguments
-        return self.enqueue_raw(*arguments)
+        replies = self.enqueue_raw(*arguments)
+        if self._proven is not None and replies != ["full"]:
+            for tenant in {tenant_of(str(identity)) for identity in arguments[::6]} - self._proven:
+                self.client.hset(self.keys.tenant(tenant), "window", PROVEN)
+                self._proven.add(tenant)
+        return replies
 
     def enqueue_raw(self, *arguments: Argument) -> list[str]:
         """Call the enqueue script with any arguments behind clock and envelope."""
@@ -75,7 +88,8 @@ class Store:
 
     def claim(self, wanted: int = 100, *, limits: Limits = UNLIMITED, lease_ms: int = LEASE_MS) -> Claims:
         """Claim, without limits unless given."""
-        return run(self.client, self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, now_ms=self.now_ms))
+        operation = self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, slots=self.slots, now_ms=self.now_ms)
+        return run(self.client, operation)
 
     def claim_one(self) -> ClaimedJob:
         """Claim one job that must be there."""
@@ -84,11 +98,16 @@ class Store:
 
     def settle(self, *settlements: Settlement, effects: Sequence[Effect] = ()) -> list[bool]:
         """Settle a batch."""
-        return run(self.client, self.jobs.settle(settlements, effects, dedupe_window_ms=WINDOW_MS, now_ms=self.now_ms))
+        operation = self.jobs.settle(
+            settlements, effects, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms
+        )
+        return run(self.client, operation)
 
     def end(self, job: ClaimedJob, verb: Verb, reason: str = "paired", **more: Any) -> bool:
         """Settle one claim that made a request."""
         more.setdefault("entry", '{"kind":"attempt"}')
+        more.setdefault("probe", job.probe)
+        more.setdefault("health", Health.OK if verb is Verb.DELIVER else Health.UNKNOWN)
         (settled,) = self.settle(Settlement(job.id, job.token, verb, reason, **more))
         return settled
 
@@ -133,6 +152,10 @@ class Store:
         self.enqueue(*ids)
         for job in self.claim(len(ids)).jobs:
             assert self.end(job, Verb.BURY, reason)
+
+    def tenant(self, tenant: str) -> dict[str, str]:
+        """Return what is stored of a tenant's budget, breaker and holds."""
+        return {name.decode(): value.decode() for name, value in self.client.hgetall(self.keys.tenant(tenant)).items()}
 
     def record(self, identity: str) -> JobRecord:
         """Return the record of a job that must be there."""

@@ -82,7 +82,7 @@ class World:
         timeout_ms: int = 10_000,
         seed: int = 1,
     ) -> None:
-        self.store = Store(client, keys)
+        self.store = Store(client, keys, proven=False)
         self.clock = ManualClock(START_MS / 1000)
         self.ledger = Ledger()
         self.engine = Engine(SimulatorConfig.model_validate(simulator or {}), ledger=self.ledger, clock=self.clock)

@@ -94,7 +94,6 @@ local function serve(tenant, most)
   local burst = tonumber(state[7] or ARGV[5])
   local cap = math.min(tonumber(state[8] or ARGV[6]), tonumber(state[11]) or FIRST_WINDOW)
   local cursor = tonumber(state[9]) or 0
-  local write = {}
   if state[1] then
     return nil -- paused: resume gives the turn back
   end
@@ -105,7 +104,6 @@ local function serve(tenant, most)
     if probe_us > NOW_US then
       return probe_us
     end
-    most = 1
   end
   local room = cap - (tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0)
   if room < 1 and not held then
@@ -131,13 +129,15 @@ local function serve(tenant, most)
   for i, id in ipairs(ids) do
     hand_out(tenant, id, integer(last - #ids + i), held)
   end
-  write[1], write[2] = 'cursor', integer((cursor + #ids) % #SLOTS)
+  local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then
-    write[3], write[4] = 'tat', integer(tat + #ids * rate_us)
+    write[#write + 1], write[#write + 2] = 'tat', integer(tat + #ids * rate_us)
   end
   if held then
     -- One probe at a time: the next one when this is settled, or its lease has ended.
-    write[#write + 1], write[#write + 2] = 'probe_at', lease_end
+    for _, value in ipairs({ 'probe_at', lease_end, 'probe_token', integer(last) }) do
+      write[#write + 1] = value
+    end
   end
   redis.call('HSET', key('tenant', tenant), unpack(write))
   if held then

@@ -14,12 +14,32 @@
 local ITEM, EFFECT = 11, 4
 local LEAST_FACTOR = 0.25 -- the pace after a 429 is halved, down to a quarter
 local CLIMB_MS = 300000 -- as in claim.lua
+local LEAST_PROBE_MS = 1000 -- of a hold whose first probe is named by a worker's clock, which may be wrong
 local OUTAGE = 'outage'
+local VERBS = { deliver = true, retry = true, bury = true, release = true }
+local HEALTHS = { ok = true, fail = true, ['-'] = true }
+local EFFECTS = { freeze = true, hold = true }
 local window_ms, threshold = tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_probe_ms, last_probe_ms, jobs = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if not (window_ms and threshold and first_probe_ms and last_probe_ms and jobs) then
+  return redis.error_reply('ERR settle: window, breaker and number of jobs must be numbers')
+end
 local effects_from = 8 + jobs * ITEM
-if (#ARGV - effects_from + 1) % EFFECT ~= 0 then
+if effects_from > #ARGV + 1 or (#ARGV - effects_from + 1) % EFFECT ~= 0 then
   return redis.error_reply('ERR settle: jobs come in groups of ' .. ITEM .. ', effects in groups of ' .. EFFECT)
+end
+-- An error halfway would not be rolled back: whatever could raise one, or write a record nobody can read, is
+-- looked at before the first write.
+for base = 8, effects_from - 1, ITEM do
+  if not VERBS[ARGV[base + 2]] or not tonumber(ARGV[base + 3]) or not string.find(ARGV[base + 4], '^%S+$')
+      or not tonumber(ARGV[base + 5]) or not HEALTHS[ARGV[base + 9]] then
+    return redis.error_reply('ERR settle: job ' .. ARGV[base] .. ' has no sound verb, time, reason, strikes or health')
+  end
+end
+for base = effects_from, #ARGV, EFFECT do
+  if not EFFECTS[ARGV[base + 1]] or not tonumber(ARGV[base + 2]) then
+    return redis.error_reply('ERR settle: tenant ' .. ARGV[base] .. ' has no sound effect or time')
+  end
 end
 
 -- What this batch knows and learns of a tenant; read once, written once.
@@ -27,13 +47,16 @@ local tenants = {}
 local function tenant_state(tenant)
   local state = tenants[tenant]
   if not state then
-    local stored = redis.call('HMGET', key('tenant', tenant), 'streak', 'window', 'hold', 'probe_ms', 'capped')
+    local stored = redis.call('HMGET', key('tenant', tenant), 'streak', 'window', 'hold', 'probe_ms', 'capped',
+      'probe_at', 'probe_token')
     state = {
       streak = tonumber(stored[1]) or 0,
       window = tonumber(stored[2]) or FIRST_WINDOW,
       hold = stored[3],
       probe_ms = tonumber(stored[4]) or first_probe_ms,
       capped = stored[5],
+      probe_at = tonumber(stored[6]) or 0,
+      probe_token = stored[7],
       in_flight = tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0,
       answered = 0,
       changes = {},
@@ -44,35 +67,47 @@ local function tenant_state(tenant)
   return state
 end
 
--- From now on only probes. A tenant that comes back starts with a small window again.
+-- From now on only probes, the next one after `probe_ms`, but not before the one under way has ended. A tenant
+-- that comes back starts with a small window again.
 local function hold(state, reason, probe_ms)
   if not state.hold then
     state.changes.held_since = integer(NOW_MS)
-    state.changes.window, state.window = FIRST_WINDOW, FIRST_WINDOW
+    state.changes.window = FIRST_WINDOW
   end
   state.hold, state.probe_ms = reason, probe_ms
+  state.probe_at = math.max(state.probe_at, NOW_MS + probe_ms)
   state.changes.hold, state.changes.probe_ms = reason, integer(probe_ms)
-  state.changes.probe_at = integer(NOW_MS + probe_ms)
+  state.changes.probe_at = integer(state.probe_at)
 end
 
-local function learn(state, health, probe, unsent)
+local function longer(probe_ms)
+  return math.max(probe_ms, math.min(probe_ms * 2, last_probe_ms))
+end
+
+-- The end of a held tenant's probe. One that has a successor, because its lease ran out or an operator asked for
+-- another, may still bring good news; the next probe's time is the successor's to say.
+local function learn_of_probe(state, token, health, unsent)
+  if health == 'ok' then
+    state.released = true
+  elseif token == state.probe_token then
+    state.probe_at = 0
+    if health == 'fail' then
+      hold(state, state.hold, longer(state.probe_ms))
+    else
+      state.probed = not unsent
+      state.probe_at = unsent and NOW_MS or NOW_MS + state.probe_ms
+      state.changes.probe_at = integer(state.probe_at)
+    end
+  end
+end
+
+local function learn(state, health)
   if health == 'ok' then
     state.streak, state.answered = 0, state.answered + 1
   elseif health == 'fail' then
     state.streak = state.streak + 1
     if not state.hold and state.streak >= threshold then
       hold(state, OUTAGE, first_probe_ms)
-    end
-  end
-  if probe and state.hold then
-    if health == 'ok' then
-      state.released = true
-    elseif unsent then
-      state.changes.probe_at = integer(NOW_MS)
-    elseif health == 'fail' then
-      hold(state, state.hold, math.min(state.probe_ms * 2, last_probe_ms))
-    else
-      state.changes.probe_at = integer(NOW_MS + state.probe_ms)
     end
   end
 end
@@ -87,9 +122,12 @@ for base = 8, effects_from - 1, ITEM do
   else
     local tenant = tenant_of(id)
     local state, health = tenant_state(tenant), ARGV[base + 9]
-    learn(state, health, ARGV[base + 10] == '1', entry == '')
-    if health == 'fail' and state.hold == OUTAGE and (verb == 'retry' or verb == 'bury') then
-      -- Time of an outage spends no attempts: the job waits as ready until a probe is answered.
+    if ARGV[base + 10] == '1' and state.hold then
+      learn_of_probe(state, token, health, entry == '')
+    end
+    learn(state, health)
+    if health == 'fail' and state.hold and (verb == 'retry' or verb == 'bury') then
+      -- Time of an outage or a hold spends no attempts: the job waits as ready until a probe is answered.
       verb, spent = 'release', '0'
     end
     leave(id, job)
@@ -149,7 +187,14 @@ for base = effects_from, #ARGV, EFFECT do
     freeze(tenant, until_ms, reason)
   else
     local state = tenant_state(tenant)
-    hold(state, reason, state.hold == reason and math.min(state.probe_ms * 2, last_probe_ms) or until_ms - NOW_MS)
+    if state.probed then
+      state.probe_at = 0 -- set by what the probe's settlement said; its answer knows better
+    end
+    if state.hold ~= reason then
+      hold(state, reason, math.max(LEAST_PROBE_MS, until_ms - NOW_MS))
+    elseif state.probed then
+      hold(state, reason, longer(state.probe_ms))
+    end -- else an answer that was under way when the hold began: nothing new
   end
 end
 
@@ -159,11 +204,11 @@ for tenant, state in pairs(tenants) do
     changes.streak = integer(state.streak)
   end
   if state.released and not changes.hold then
-    redis.call('HDEL', key('tenant', tenant), 'hold', 'held_since', 'probe_at', 'probe_ms')
+    redis.call('HDEL', key('tenant', tenant), 'hold', 'held_since', 'probe_at', 'probe_ms', 'probe_token')
     redis.call('ZADD', key('turn'), 'XX', 'LT', integer(NOW_US), tenant)
     changes.probe_at, changes.probe_ms = nil, nil
     woken[tenant] = true
-  elseif state.answered > 0 and state.in_flight >= state.window then
+  elseif state.answered > 0 and not state.hold and state.in_flight >= state.window then
     -- The window was used up and Trackdesk answers: it may grow. A tenant that needs few never gets many.
     changes.window = integer(state.window + state.answered)
   end
