@@ -48,10 +48,7 @@ class AsyncProducer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        options = connection_options(connect_timeout_s, timeout_s)
-        # `_within_deadline` bounds greeting and answer together; a shorter limit here would cut WAIT and WAITAOF off.
-        options["socket_timeout"] = timeout_s
-        self._client = redis.asyncio.Redis.from_url(url, **options)
+        self._client = redis.asyncio.Redis.from_url(url, **connection_options(connect_timeout_s, timeout_s))
 
     async def enqueue(
         self,

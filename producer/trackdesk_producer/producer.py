@@ -1,6 +1,5 @@
 """The producer for blocking code: threads, prefork servers, scripts."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +12,7 @@ from redis.retry import Retry
 from .contract.conversion import Conversion
 from .contract.runner import Command, Replies, run_raw
 from .core import EnqueueItem, ProducerCore, Talk
+from .deadline import connection_class, deadline
 from .errors import QueueUnavailable
 from .receipts import Cancellation, Durability, JobStatus, Receipt
 
@@ -62,7 +62,8 @@ class Producer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        self._pool = redis.ConnectionPool.from_url(url, **connection_options(connect_timeout_s, timeout_s))
+        options = connection_options(connect_timeout_s, timeout_s)
+        self._pool = redis.ConnectionPool.from_url(url, connection_class=connection_class(url), **options)
 
     def enqueue(
         self,
@@ -126,13 +127,9 @@ class Producer:
         try:
             request = next(talk)
             while True:
-                deadline = time.monotonic() + self._core.timeout_s
-
-                def send(commands: Sequence[Command], deadline: float = deadline) -> Replies:
-                    return self._send(commands, deadline)
-
                 try:
-                    replies = run_raw(send, request.operations, request.also)
+                    with deadline(self._core.timeout_s):
+                        replies = run_raw(self._send, request.operations, request.also)
                 except QueueUnavailable as error:
                     request = talk.throw(error)
                 else:
@@ -141,44 +138,37 @@ class Producer:
             result: T = end.value
             return result
 
-    def _send(self, commands: Sequence[Command], deadline: float) -> Replies:
-        """Send and read within the deadline, on a connection that nobody else uses meanwhile."""
+    def _send(self, commands: Sequence[Command]) -> Replies:
+        """Send and read, on a connection that nobody else uses meanwhile."""
         connection = None
         sound = False
         try:
             connection = self._pool.get_connection()
-            connection.update_current_socket_timeout(self._left(deadline))
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies = [self._read(connection, deadline) for _ in commands]
+            replies = [_read(connection) for _ in commands]
             sound = True
             return replies
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            raise QueueUnavailable(f"the store gave no answer: {error}") from error
+            raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s: {error}") from error
         finally:
             if connection is not None:
                 if not sound:  # replies of this call may still arrive: nobody may read them as theirs
                     connection.disconnect()
                 self._pool.release(connection)
 
-    def _read(self, connection: Any, deadline: float) -> Any:
-        try:
-            return connection.read_response(timeout=self._left(deadline))
-        except redis.ResponseError as error:
-            return error
 
-    def _left(self, deadline: float) -> float:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s")
-        return left
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def connection_options(connect_timeout_s: float, timeout_s: float) -> dict[str, Any]:
     """Return the options of every connection: bounded waits and no hidden retries."""
     return {
         "socket_connect_timeout": connect_timeout_s,
-        # Also bounds the greeting of a new connection (AUTH, SELECT), which no deadline of ours reaches.
-        "socket_timeout": max(timeout_s - connect_timeout_s, 0.05),
+        "socket_timeout": timeout_s,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,

@@ -43,6 +43,16 @@ def test_dead_list_prints_an_array_of_objects_for_programs(shop: Shop, cli: Cli)
     assert len(cli("dead", "list", "--newer-than", "1h", "--json").json) == 1
 
 
+def test_the_default_tenant_narrows_lists_and_acts(shop: Shop, cli: Cli) -> None:
+    shop.bury("o-1")
+    shop.bury("o-2", tenant="bert")
+    assert len(cli("dead", "list", "--json").json) == 2
+    cli.env(TENANT="bert")
+    assert [letter["external_id"] for letter in cli("dead", "list", "--json").json] == ["o-2"]
+    assert cli("redrive", "--all", "--reason", "x", "--yes", "--json").json["redriven"] == 1
+    assert [letter["tenant"] for letter in cli("dead", "list", "--tenant", "acme", "--json").json] == ["acme"]
+
+
 def test_dead_list_pages_by_a_cursor_it_tells_on_stderr(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", "o-2", "o-3")
     first = cli("dead", "list", "--limit", "2")

@@ -78,6 +78,14 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     assert "paused: sale" in cli("status").out
 
 
+def test_work_that_waits_for_its_time_is_not_overdue(shop: Shop, cli: Cli) -> None:
+    shop.sell("o-1")
+    shop.settle(shop.claim(), Verb.RETRY, "server_error", at_ms=9_999_999_999_999)
+    shop.sell("o-2")
+    shop.claim()
+    assert cli("status", "--json").json["oldest_overdue_s"] is None
+
+
 def test_show_finds_a_sale_of_whichever_tenant_has_it(shop: Shop, cli: Cli) -> None:
     cli.env(TENANT="")
     shop.sell("o-1", tenant="bert")
@@ -137,6 +145,7 @@ def test_a_tenant_is_paused_and_resumed_on_record(shop: Shop, cli: Cli) -> None:
     assert cli("pause", "acme", "--reason", "again", "--json").json == {"tenant": "acme", "changed": False}
     assert cli("resume", "acme").out == "acme goes on\n"
     assert len(shop.claim()) == 1
+    assert cli("resume", "acme").out == "acme did not stand still\n"
     assert [e["kind"] for e in read_operations(shop.client, shop.keys)] == ["pause", "resume"]
     assert cli("pause", "acmee", "--reason", "slip").code == 1
 
@@ -232,6 +241,7 @@ def test_an_address_that_is_none_is_one_sentence_without_its_password(
         assert "word" not in wrong.err.replace("password", "")
 
 
+@pytest.mark.system
 def test_the_installed_command_pipes_json_and_exit_codes(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1")
     listed = subprocess.run(

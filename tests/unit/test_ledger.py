@@ -102,6 +102,6 @@ def test_books_of_tenants_add_up() -> None:
 
 def test_sums_leave_out_zeros_and_stay_exact_beyond_the_default_precision() -> None:
     large = Decimal("999999999999999999999999999999.999999999")
-    assert add_money([{"EUR": large}, {"EUR": Decimal("0.000000001")}, {"USD": Decimal(0)}]) == {
-        "EUR": Decimal("1000000000000000000000000000000")
+    assert add_money([{"EUR": large}, {"EUR": Decimal("0.000000002")}, {"USD": Decimal(0)}]) == {
+        "EUR": Decimal("1000000000000000000000000000000.000000001")
     }

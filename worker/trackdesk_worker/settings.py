@@ -1,8 +1,10 @@
 """Every setting of a deployment, read from the environment here and nowhere else."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -16,6 +18,7 @@ LEASE_MARGIN_S = 20.0
 """What a lease lasts beyond the longest request: time for the answer to be settled, retries of Redis included."""
 
 PREFIX = "TRACKDESK_"
+SECRETS = ("TRACKDESK_API_KEY",)
 
 
 class SettingsInvalid(Exception):
@@ -116,8 +119,6 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments, then variables, then files the variables name."""
-        import os
-
         return init_settings, env_settings, _SecretFiles(settings_cls, os.environ)
 
     @field_validator("namespace")
@@ -140,8 +141,19 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr) -> SecretStr:
+        # Not repeated in the message: what looks like a port may be half a password.
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        try:
+            parts = urlsplit(value.get_secret_value())
+            sound = parts.port is None or parts.port > 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError(
+                "write it as redis://user:password@host:port/0, with reserved characters of the password "
+                "percent-encoded"
+            )
         return value
 
     @model_validator(mode="after")
@@ -177,6 +189,11 @@ class Settings(BaseSettings):
     def lease_ms(self) -> int:
         """How long a claim holds, in ms."""
         return int((self.lease_s or self.timeout_s + LEASE_MARGIN_S) * 1000)
+
+
+def secrets_in_clear() -> list[str]:
+    """Return the variables that hold a secret themselves, instead of naming a file that does."""
+    return [name for name in SECRETS if os.environ.get(name)]
 
 
 def load_settings(**overrides: Any) -> Settings:

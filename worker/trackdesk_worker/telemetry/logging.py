@@ -18,8 +18,8 @@ _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
 _SECRET_NAME = re.compile(r"(?i)api[-_]?key|authorization|password|passwd|secret|credential")
 HIDDEN = "***"
 
-QUIET = ("httpx", "httpcore", "pyreqwest")
-"""Loggers whose lines below a warning show requests, and with them sales."""
+QUIET = ("httpx", "httpcore", "pyreqwest", "celery.worker.strategy", "celery.app.trace")
+"""Loggers whose lines below a warning show requests, and with them sales, or say twice that a wake-up came."""
 REDIRECTED = ("celery", "celery.task", "celery.redirected", "kombu", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers that bring handlers of their own, which would write a second, plain line."""
 

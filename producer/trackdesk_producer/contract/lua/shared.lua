@@ -50,7 +50,9 @@ local function read_job(id)
     if i == 1 then
       names = word == FORMAT_LIVE and LIVE_FIELDS or TOMBSTONE_FIELDS
     end
-    job[names[i]] = word
+    if names[i] then -- more words than a header has: not ours; the audit names the record
+      job[names[i]] = word
+    end
   end
   job.body = cut and string.sub(raw, cut + 1) or ''
   return job

@@ -44,7 +44,7 @@ def make_plan(desk: Desk, external_ids: Sequence[str], every: bool, limit: int |
     return service.plan_named(desk.client, desk.keys, ids)
 
 
-def show_plan(desk: Desk, plan: Plan, *, to_json: bool, dry_run: bool) -> None:
+def show_plan(desk: Desk, plan: Plan, *, to_json: bool, dry_run: bool, sends: bool = True) -> None:
     """Print what would be done: as JSON only for a dry run, which prints nothing else."""
     seconds = service.seconds_at_budget(desk.client, desk.keys, plan, rate_limit=desk.settings.rate_limit)
     if to_json:
@@ -60,6 +60,7 @@ def show_plan(desk: Desk, plan: Plan, *, to_json: bool, dry_run: bool) -> None:
                 }
             )
         return
+    budget = f"about {readable_age(seconds)}" if seconds else "no limit"
     by = {"by tenant": plan.by_tenant, "by reason": plan.by_reason}
     console().print(
         facts(
@@ -67,7 +68,7 @@ def show_plan(desk: Desk, plan: Plan, *, to_json: bool, dry_run: bool) -> None:
                 "dead letters": f"{plan.found:,}",
                 "money": readable_money(plan.money),
                 **{name: ", ".join(f"{key} {n:,}" for key, n in counts.items()) or None for name, counts in by.items()},
-                "at the budget": f"about {readable_age(seconds)}" if seconds else "no limit",
+                "at the budget": budget if sends else None,
             }
         )
     )

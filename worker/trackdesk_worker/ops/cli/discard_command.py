@@ -47,7 +47,7 @@ def command(
     with open_desk() as desk:
         plan = make_plan(desk, external_ids, every, limit, chosen)
         if who is None or plan.jobs:
-            show_plan(desk, plan, to_json=as_json, dry_run=dry_run)
+            show_plan(desk, plan, to_json=as_json, dry_run=dry_run, sends=False)
         if who is None or nothing_to_do(plan, to_json=as_json, word="discarded"):
             return 0
         question = f"Type the number of dead letters to give up ({plan.found})"

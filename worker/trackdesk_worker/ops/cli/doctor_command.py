@@ -1,18 +1,15 @@
 """``trackdesk doctor``."""
 
-import os
-
 import click
 from rich.text import Text
 
 from trackdesk_worker import bootstrap
-from trackdesk_worker.ops.cli.options import json_option, read_settings
+from trackdesk_worker.ops.cli.options import json_option
 from trackdesk_worker.ops.cli.output import console, emit_json, table
 from trackdesk_worker.ops.doctor import Check, Checks, Level, diagnose
-from trackdesk_worker.settings import SettingsInvalid
+from trackdesk_worker.settings import SettingsInvalid, load_settings, secrets_in_clear
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
-_SECRETS = ("TRACKDESK_API_KEY",)
 
 
 @click.command("doctor")
@@ -45,10 +42,8 @@ def command(as_json: bool) -> int:
 
 def _checks() -> Checks:
     try:
-        settings = read_settings()
+        settings = load_settings()
     except SettingsInvalid as error:
         return [Check("settings", Level.FAIL, str(error), "correct the variables named")]
-    # Only whether they are set: the settings cannot tell a variable from a file any more.
-    in_clear = [name for name in _SECRETS if os.environ.get(name)]
     with bootstrap.open_redis(settings) as client:
-        return diagnose(settings, client, bootstrap.keys(settings), secrets_in_environment=in_clear)
+        return diagnose(settings, client, bootstrap.keys(settings), secrets_in_environment=secrets_in_clear())

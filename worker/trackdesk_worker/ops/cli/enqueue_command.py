@@ -10,11 +10,12 @@ import click
 from trackdesk_producer import EnqueueItem, Receipt, ReceiptStatus, parse_conversion
 from trackdesk_producer.contract.job import State
 from trackdesk_worker import bootstrap
-from trackdesk_worker.ops.cli.options import TENANT, json_option, read_settings
+from trackdesk_worker.ops.cli.options import TENANT, json_option
 from trackdesk_worker.ops.cli.output import emit_json, warn
 from trackdesk_worker.ops.importing.entries import decode_object, to_item
 from trackdesk_worker.ops.importing.lines import MAX_LINE_BYTES
 from trackdesk_worker.ops.moments import parse_moment
+from trackdesk_worker.settings import load_settings
 
 _FIELDS = {
     "conversion_type_code": ("--type", "Conversion type code, such as sale."),
@@ -63,7 +64,7 @@ def command(source: str | None, tenant: str | None, not_before: str | None, as_j
         item = EnqueueItem(_from_options(fields), tenant, due)
     else:
         raise click.UsageError("nothing to enqueue: pass --type, --cid and the other options, or JSON on stdin")
-    settings = read_settings()
+    settings = load_settings()
     if item.tenant is None and settings.tenant is None:
         raise click.UsageError("no tenant is named: pass --tenant or set TRACKDESK_TENANT")
     with bootstrap.open_producer(settings) as producer:

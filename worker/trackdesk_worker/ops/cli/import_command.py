@@ -11,9 +11,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from trackdesk_worker import bootstrap
 from trackdesk_worker.ops.cli import CommandFailed
-from trackdesk_worker.ops.cli.options import TENANT, json_option, read_settings
+from trackdesk_worker.ops.cli.options import TENANT, json_option
 from trackdesk_worker.ops.cli.output import emit_json, warn
 from trackdesk_worker.ops.importing import DEFAULT_PATIENCE_S, FileUnreadable, ImportSummary, RejectsFile, import_file
+from trackdesk_worker.settings import load_settings
 
 _FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _SAFE = "repeating the same command is safe, what is stored counts as duplicate"
@@ -60,7 +61,7 @@ def command(
     target = rejects or file.with_name(f"{file.name}.rejects.jsonl")
     if target.exists() and target.samefile(file):
         raise click.UsageError("--rejects names the file that is imported")
-    settings = read_settings(tenant=tenant)
+    settings = load_settings(tenant=tenant)
     summary = ImportSummary()
     with (
         file.open("rb") as stream,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 import redis
@@ -15,7 +14,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker import bootstrap
 from trackdesk_worker.ops.moments import parse_age_s
 from trackdesk_worker.ops.operations_log import Operator, OperatorInvalid, now_ms
-from trackdesk_worker.settings import Settings, SettingsInvalid, load_settings
+from trackdesk_worker.settings import Settings, load_settings
 from trackdesk_worker.store.dead_letters import DeadFilter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,31 +29,10 @@ class Desk:
     keys: Keys
 
 
-def read_settings(*, tenant: str | None = None) -> Settings:
-    """Read the settings, with a store's address that a client can be made of.
-
-    Raises:
-        SettingsInvalid: also for an address whose parts cannot be told apart; it is not repeated, because what
-            looks like a port may be half a password.
-    """
-    settings = load_settings(tenant=tenant)
-    try:
-        parts = urlsplit(settings.redis_url.get_secret_value())
-        sound = parts.port is None or parts.port > 0
-    except ValueError:
-        sound = False
-    if not sound:
-        raise SettingsInvalid(
-            "TRACKDESK_REDIS_URL: write it as redis://user:password@host:port/0, with reserved characters of the "
-            "password percent-encoded"
-        )
-    return settings
-
-
 @contextmanager
 def open_desk() -> Iterator[Desk]:
     """Read the settings and open the store they name."""
-    settings = read_settings()
+    settings = load_settings()
     with bootstrap.open_redis(settings) as client:
         yield Desk(settings, client, bootstrap.keys(settings))
 

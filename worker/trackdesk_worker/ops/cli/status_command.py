@@ -84,7 +84,15 @@ def _print(to: Console, status: StoreStatus) -> None:
         )
     )
     if len(status.books) > 1:
-        rows = table("tenant", "ready", "scheduled", "in flight", "dead", "at risk", right=("at risk",))
+        rows = table(
+            "tenant",
+            "ready",
+            "scheduled",
+            "in flight",
+            "dead",
+            "at risk",
+            right=("ready", "scheduled", "in flight", "dead", "at risk"),
+        )
         for tenant, one in status.books.items():
             states = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
             add_row(rows, tenant, *(f"{one.jobs[state]:,}" for state in states), readable_money(one.at_risk))
