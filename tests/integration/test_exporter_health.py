@@ -18,13 +18,19 @@ from redis.retry import Retry
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
+from trackdesk_worker.outlook import Lookout
+from trackdesk_worker.settings import load_settings
+from trackdesk_worker.store.jobs import Shares
 from trackdesk_worker.telemetry.exporter import create_app
 from trackdesk_worker.telemetry.health import store_ready
+from trackdesk_worker.tenants import Tenants
+
+LOOKOUT = Lookout(Tenants(load_settings()), Shares())
 
 
 async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
     async with redis.asyncio.Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as store:
-        transport = httpx.ASGITransport(create_app(store, keys, timeout_s=timeout_s))
+        transport = httpx.ASGITransport(create_app(store, keys, outlook=LOOKOUT, timeout_s=timeout_s))
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as http:
             answer = await http.get(path)
             assert answer.headers["cache-control"] == "no-store"

@@ -13,13 +13,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.store import Item, Store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Effect, EffectKind, Verb
+from trackdesk_worker.outlook import Lookout
+from trackdesk_worker.settings import load_settings
+from trackdesk_worker.store.jobs import Effect, EffectKind, Shares, Verb
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
 from trackdesk_worker.telemetry.exporter import create_app
 from trackdesk_worker.telemetry.labels import TenantNames
 from trackdesk_worker.telemetry.reading import read_store
+from trackdesk_worker.tenants import Tenants
 
 Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
+
+LOOKOUT = Lookout(Tenants(load_settings()), Shares())
 
 
 class Exporter:
@@ -27,7 +32,7 @@ class Exporter:
 
     def __init__(self, port: int, keys: Keys, names: TenantNames | None = None, timeout_s: float = 5.0) -> None:
         self.store = redis.asyncio.Redis(port=port, socket_timeout=10, protocol=2)
-        app = create_app(self.store, keys, names=names, timeout_s=timeout_s)
+        app = create_app(self.store, keys, outlook=LOOKOUT, names=names, timeout_s=timeout_s)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://exporter")
 
     async def scrape(self) -> Scrape:
@@ -68,6 +73,7 @@ def store(client: redis.Redis, keys: Keys) -> Store:
 
 async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, server, keys, store):
     store.enqueue(Item("acme/1", "10.50", "EUR"))
+    store.enqueue("open/1")
     store.bury("acme/2")
     store.pause("acme")
     answer = await exporter(server.port, keys).http.get("/metrics")
@@ -252,9 +258,9 @@ async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(server, keys, st
             await read_store(client, keys)
             return int((await client.info("stats"))["total_commands_processed"]) - int(before)
 
-    store.enqueue("acme/0")
+    store.enqueue(*[f"acme/{n}" for n in range(20)])
     few = await commands_of_a_reading()
-    store.enqueue(*[f"acme/{n}" for n in range(1, 3000)])
+    store.enqueue(*[f"acme/{n}" for n in range(20, 3000)])
 
     assert await commands_of_a_reading() == few
 

@@ -104,9 +104,7 @@ class World:
             sender=self._sender,
             settings_for=lambda _: settings,
             metrics=WorkerMetrics(),
-            log=structlog.wrap_logger(
-                None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
-            ),
+            log=structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)),
             rng=self.rng,
             now_ms=lambda: self.now_ms,
         )
@@ -233,9 +231,7 @@ class World:
         retry_after = None if reply.retry_after_s is None else str(reply.retry_after_s)
         return Answer(reply.status, reply.content_type, retry_after, reply.body), duration_ms
 
-    def _ending(
-        self, process: int, job: ClaimedJob, answer: Answer | Failure, duration_ms: int
-    ) -> Callable[[], None]:
+    def _ending(self, process: int, job: ClaimedJob, answer: Answer | Failure, duration_ms: int) -> Callable[[], None]:
         def end() -> None:
             self._in_flight[process] -= 1
             if not self._alive[process]:

@@ -1,19 +1,24 @@
-"""Where everything stands, read from books and indexes: O(tenants), never a walk over jobs."""
+"""Where everything stands and what is ahead, read from books and indexes: O(tenants), never a walk over jobs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobClass, State
+from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.operations_log import now_ms
-from trackdesk_worker.store.ledger import Book, Money, read_books, total
+from trackdesk_worker.outlook import OUTAGE, Lookout, Outlook
+from trackdesk_worker.store.ledger import Book, Money, total
+from trackdesk_worker.store.survey import TenantSurvey, surveys
 
 WORKER_SEEN_S = 15
 """A worker that gave no sign for longer is not counted as running; it gives one every half second."""
+
+SAMPLED = 40
+"""Jobs per queue that the forecast of lateness looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class Standstill:
 
     tenant: str
     kind: str
-    """``paused`` by an operator, ``hold`` by the system, or ``frozen`` for a while."""
+    """``paused`` by an operator, ``hold`` or ``breaker`` by the system, or ``frozen`` for a while."""
     reason: str
     by: str | None
     since_ms: int | None
@@ -38,6 +43,8 @@ class StoreStatus:
     """By tenant."""
     book: Book
     """Of all tenants."""
+    outlooks: Mapping[str, Outlook]
+    """By tenant."""
     oldest_ready_age_s: float | None
     """Of the job that has been ready for longest; None if none is."""
     oldest_overdue_s: float | None
@@ -60,39 +67,31 @@ class StoreStatus:
         return self.book.at_risk
 
 
-def read_status(client: redis.Redis, keys: Keys) -> StoreStatus:
-    """Read everything in three round trips."""
-    books = read_books(client, keys)
-    tenants = sorted(books)
+def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
+    """Read everything in three round trips and a call per hundred tenants."""
+    tenants = sorted(text(name) for name in client.smembers(keys.tenants))
     now = now_ms(client)
+    found: list[TenantSurvey] = []
+    for operation in surveys(keys, tenants, overdue_before_us=0, sample=SAMPLED):
+        some = run(client, operation)
+        found += some
     with client.pipeline(transaction=False) as pipeline:
         for index in (keys.scheduled, keys.in_flight):
             pipeline.zrange(index, 0, 0, withscores=True)
         pipeline.zrange(keys.workers, 0, -1, withscores=True)
         pipeline.exists(keys.admission)
-        for tenant in tenants:
-            pipeline.hgetall(keys.tenant(tenant))
-            for job_class in JobClass:
-                pipeline.zrange(keys.ready(tenant, job_class), 0, 0, withscores=True)
-        replies = iter(pipeline.execute())
-    heads = [_score(next(replies)) for _ in range(2)]
-    workers = {text(name): max(0.0, (now - seen) / 1000) for name, seen in next(replies)}
-    closed = bool(next(replies))
-    standstills: list[Standstill] = []
-    ready: list[float] = []
-    for tenant in tenants:
-        state = {text(name): text(value) for name, value in next(replies).items()}
-        standstills += _standstills(tenant, state, now)
-        ready += [score / 1000 for score in (_score(next(replies)) for _ in JobClass) if score is not None]
-    due = min((score for score in heads if score is not None), default=None)
+        scheduled, in_flight, seen_at, closed = pipeline.execute()
+    ready = [queue.oldest_us for one in found for queue in one.queues.values() if queue.oldest_us is not None]
+    due = min((head[0][1] for head in (scheduled, in_flight) if head), default=None)
     return StoreStatus(
-        books=books,
-        book=total(books.values()),
-        oldest_ready_age_s=max(0.0, (now - min(ready)) / 1000) if ready else None,
+        books={one.tenant: one.book for one in found},
+        book=total(one.book for one in found),
+        outlooks={one.tenant: look(one, now) for one in found},
+        oldest_ready_age_s=max(0.0, now / 1000 - min(ready) / 1_000_000) if ready else None,
         oldest_overdue_s=(now - due) / 1000 if due is not None and due < now else None,
-        standstills=tuple(standstills),
-        workers=workers,
-        admission_closed=closed,
+        standstills=tuple(stand for one in found for stand in _standstills(one.tenant, one.state, now)),
+        workers={text(name): max(0.0, (now - seen) / 1000) for name, seen in seen_at},
+        admission_closed=bool(closed),
     )
 
 
@@ -103,12 +102,9 @@ def _standstills(tenant: str, state: Mapping[str, str], now: int) -> list[Stands
         found.append(Standstill(tenant, "paused", why, by, int(state["paused"]), None))
     if "hold" in state:
         since, probe = int(state.get("held_since", 0)) or None, int(state.get("probe_at", 0)) or None
-        found.append(Standstill(tenant, "hold", state["hold"], None, since, probe))
+        kind = "breaker" if state["hold"] == OUTAGE else "hold"
+        found.append(Standstill(tenant, kind, state["hold"], None, since, probe))
     until = int(state.get("frozen_until", 0))
     if until > now:
         found.append(Standstill(tenant, "frozen", state.get("frozen_reason", "-"), None, None, until))
     return found
-
-
-def _score(reply: Any) -> float | None:
-    return float(reply[0][1]) if reply else None

@@ -144,6 +144,21 @@ TENANTS = Metric(
 TENANTS_STANDING = Metric(
     "trackdesk_tenants_standing", _G, "Tenants whose jobs may not leave now, and why.", (TENANT, STANDING)
 )
+DRAIN = Metric(
+    "trackdesk_drain_seconds",
+    _G,
+    "Until the last waiting job of a tenant is sent at its present pace; absent while paused or without a limit.",
+    (TENANT,),
+)
+LATE_JOBS = Metric(
+    "trackdesk_late_jobs", _G, "Jobs that will pass their horizon before they can be sent (estimate).", (TENANT,)
+)
+BUDGET_SHARE = Metric(
+    "trackdesk_budget_ratio",
+    _G,
+    "Share of its full pace a tenant has: below 1 after a 429, 0 while it stands.",
+    (TENANT,),
+)
 WORKERS = Metric("trackdesk_workers", _G, "Worker processes with a heartbeat in the last 30 s.")
 WAKEUPS_WAITING = Metric(
     "trackdesk_wakeups_waiting", _G, "Wake-ups in the Celery queue; a few are enough for any load."
@@ -163,7 +178,18 @@ WORKER_METRICS = (
 EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, LEDGER_EVENTS, DEAD_JOBS),
     *(VALUE_AT_RISK, RESIDUAL_JOBS, RESIDUAL_MONEY, INDEX_RESIDUAL, OLDEST_READY, OVERDUE_JOBS, OLDEST_OVERDUE),
-    *(TENANTS, TENANTS_STANDING, WORKERS, WAKEUPS_WAITING, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK),
+    *(
+        TENANTS,
+        TENANTS_STANDING,
+        DRAIN,
+        LATE_JOBS,
+        BUDGET_SHARE,
+        WORKERS,
+        WAKEUPS_WAITING,
+        ADMISSION_CLOSED,
+        REDIS_AOF,
+        REDIS_AOF_OK,
+    ),
     *(REDIS_NOEVICTION, REDIS_MASTER, REDIS_MEMORY_USED, REDIS_MEMORY_MAX),
 )
 CATALOGUE = {Source.WORKER: WORKER_METRICS, Source.EXPORTER: EXPORTER_METRICS}

@@ -19,7 +19,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.telemetry.health import Verdict, astore_ready
 from trackdesk_worker.telemetry.labels import TenantNames
 from trackdesk_worker.telemetry.reading import Reading, read_store
-from trackdesk_worker.telemetry.store_metrics import StoreCollector
+from trackdesk_worker.telemetry.store_metrics import LookAhead, StoreCollector
 
 TIMEOUT_S = 5.0
 """For one scrape's or one probe's visit to the store; below Prometheus' scrape timeout of 10 s."""
@@ -31,6 +31,7 @@ def create_app(
     client: redis.asyncio.Redis,
     keys: Keys,
     *,
+    outlook: LookAhead,
     names: TenantNames | None = None,
     timeout_s: float = TIMEOUT_S,
     routes: Sequence[BaseRoute] = (),
@@ -40,11 +41,12 @@ def create_app(
     Args:
         client: connection to the store, opened by `bootstrap`.
         keys: the deployment's keys.
+        outlook: looks ahead for one tenant.
         names: tenants with a label of their own.
         timeout_s: limit for reading the store.
         routes: what else this process serves: the console.
     """
-    exporter = _Exporter(client, keys, names or TenantNames(), timeout_s)
+    exporter = _Exporter(client, keys, outlook, names or TenantNames(), timeout_s)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -61,9 +63,12 @@ def create_app(
 
 
 class _Exporter:
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, names: TenantNames, timeout_s: float) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, keys: Keys, outlook: LookAhead, names: TenantNames, timeout_s: float
+    ) -> None:
         self._client = client
         self._keys = keys
+        self._outlook = outlook
         self._names = names
         self._timeout_s = timeout_s
         self._one_at_a_time = asyncio.Lock()  # many scrapers must not become many readings at once
@@ -72,7 +77,8 @@ class _Exporter:
         began = time.perf_counter()
         reading = await self._read()
         registry = CollectorRegistry()
-        registry.register(StoreCollector(reading, self._names, duration_s=time.perf_counter() - began))
+        collector = StoreCollector(reading, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
+        registry.register(collector)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)
 

@@ -29,6 +29,7 @@ class TenantState(StrEnum):
 
     PAUSED = "paused"
     HELD = "held"
+    BREAKER = "breaker"
     FROZEN = "frozen"
     RUNNING = "running"
 

@@ -1,7 +1,7 @@
 """One reading of the whole store for one scrape: two round trips, all of it one moment.
 
-Cost: the first trip asks for the tenants and the clock, the second for a fixed number of values per tenant and
-a dozen global ones, every one of them O(1) or O(log n): as fast over a million jobs as over none
+Cost: the first trip asks for the tenants and the clock, the second for a dozen global values and, by script, for a
+fixed number of values per tenant, every one of them O(1) or O(log n): as fast over a million jobs as over none
 (``tests/integration/test_exporter_metrics.py``).
 """
 
@@ -12,9 +12,12 @@ from typing import Any
 
 import redis.asyncio
 
-from trackdesk_producer.contract.job import JobClass, State
+from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.store.ledger import Book, parse_book
+from trackdesk_producer.contract.runner import Command, arun_raw, result
+from trackdesk_worker.outlook import OUTAGE
+from trackdesk_worker.store.ledger import Book
+from trackdesk_worker.store.survey import TenantSurvey, surveys
 from trackdesk_worker.telemetry.labels import TenantState
 
 OVERDUE_AFTER_S = 60
@@ -54,6 +57,8 @@ class Reading:
     """The store at one moment."""
 
     books: Mapping[str, Book]
+    surveys: Mapping[str, TenantSurvey]
+    now_ms: int
     standing: Mapping[str, TenantState]
     ready: Mapping[str, Backlog]
     scheduled: Backlog
@@ -77,7 +82,8 @@ class Reading:
         }
 
 
-TENANT_FIELDS = ("paused", "hold", "frozen_until")
+SAMPLED = 4
+"""Jobs per queue that the forecast of lateness looks at; a scrape has to stay cheap."""
 
 
 async def read_store(client: redis.asyncio.Redis, keys: Keys) -> Reading:
@@ -93,20 +99,16 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys) -> Reading:
         names, (seconds, micros), info = await first.execute()
     tenants = sorted(name.decode() for name in names)
     now_us = seconds * 1_000_000 + micros
-    replies = _Replies(await _second_trip(client, keys, tenants, now_us))
     now_ms = now_us // 1000
-    scheduled = _backlog(replies.take(3), now_ms, 1000)
-    in_flight, dead, groups, wakeups, workers, admission = replies.take(6)
-    books, standing, ready = {}, {}, {}
-    for tenant in tenants:
-        book, fields = replies.take(2)
-        books[tenant] = parse_book(book)
-        standing[tenant] = _standing(fields, now_ms)
-        ready[tenant] = _add([_backlog(replies.take(3), now_us, 1_000_000) for _ in JobClass])
+    replies, found = await _second_trip(client, keys, tenants, now_us)
+    scheduled = _backlog(replies[:3], now_ms)
+    in_flight, dead, groups, wakeups, workers, admission = replies[3:]
     return Reading(
-        books=books,
-        standing=standing,
-        ready=ready,
+        books={survey.tenant: survey.book for survey in found},
+        surveys={survey.tenant: survey for survey in found},
+        now_ms=now_ms,
+        standing={survey.tenant: _standing(survey.state, now_ms) for survey in found},
+        ready={survey.tenant: _ready(survey, now_us) for survey in found},
         scheduled=scheduled,
         in_flight=in_flight,
         dead=dead,
@@ -118,65 +120,64 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys) -> Reading:
     )
 
 
-async def _second_trip(client: redis.asyncio.Redis, keys: Keys, tenants: Sequence[str], now_us: int) -> list[Any]:
+async def _second_trip(
+    client: redis.asyncio.Redis, keys: Keys, tenants: Sequence[str], now_us: int
+) -> tuple[list[Any], list[TenantSurvey]]:
     now_ms = now_us // 1000
     late_us = now_us - OVERDUE_AFTER_S * 1_000_000
-    async with client.pipeline(transaction=True) as pipeline:  # indexes and books of one moment, or they differ
-        pipeline.zcard(keys.scheduled)
-        pipeline.zrange(keys.scheduled, 0, 0, withscores=True)
-        pipeline.zcount(keys.scheduled, "-inf", late_us // 1000)
-        pipeline.zcard(keys.in_flight)
-        pipeline.zcard(keys.dead)
-        pipeline.hgetall(keys.dead_groups)
-        pipeline.llen(keys.wakeups)
-        pipeline.zcount(keys.workers, now_ms - WORKER_SEEN_S * 1000, "+inf")
-        pipeline.exists(keys.admission)
-        for tenant in tenants:
-            pipeline.hgetall(keys.ledger(tenant))
-            pipeline.hmget(keys.tenant(tenant), TENANT_FIELDS)
-            for job_class in JobClass:
-                ready = keys.ready(tenant, job_class)
-                pipeline.zcard(ready)
-                pipeline.zrange(ready, 0, 0, withscores=True)
-                pipeline.zcount(ready, "-inf", late_us)
-        replies: list[Any] = await pipeline.execute()
-    return replies
+    operations = surveys(keys, tenants, overdue_before_us=late_us, sample=SAMPLED)
+    plain: list[Command] = [
+        ("ZCARD", keys.scheduled),
+        ("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES"),
+        ("ZCOUNT", keys.scheduled, "-inf", late_us // 1000),
+        ("ZCARD", keys.in_flight),
+        ("ZCARD", keys.dead),
+        ("HGETALL", keys.dead_groups),
+        ("LLEN", keys.wakeups),
+        ("ZCOUNT", keys.workers, now_ms - WORKER_SEEN_S * 1000, "+inf"),
+        ("EXISTS", keys.admission),
+    ]
+
+    async def send(commands: Sequence[Command]) -> list[Any]:
+        async with client.pipeline(transaction=True) as pipeline:  # indexes and books of one moment, or they differ
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
+
+    replies = await arun_raw(send, operations, plain)
+    found: list[TenantSurvey] = []
+    for operation, reply in zip(operations, replies, strict=False):
+        some = result(operation, reply)
+        found += some
+    rest = replies[len(operations) :]
+    for reply in rest:
+        if isinstance(reply, Exception):
+            raise reply
+    return rest, found
 
 
-class _Replies:
-    """Replies in the order of their commands, taken off from the front."""
-
-    def __init__(self, replies: list[Any]) -> None:
-        self._replies = replies
-        self._next = 0
-
-    def take(self, n: int) -> list[Any]:
-        taken = self._replies[self._next : self._next + n]
-        self._next += n
-        return taken
-
-
-def _backlog(replies: list[Any], now: int, units_per_s: int) -> Backlog:
+def _backlog(replies: list[Any], now_ms: int) -> Backlog:
     jobs, head, overdue = replies
-    age_s = max(0.0, (now - head[0][1]) / units_per_s) if head else 0.0
+    age_s = max(0.0, (now_ms - float(head[1])) / 1000) if head else 0.0
     return Backlog(jobs, age_s, overdue)
 
 
-def _add(backlogs: Sequence[Backlog]) -> Backlog:
+def _ready(survey: TenantSurvey, now_us: int) -> Backlog:
+    queues = survey.queues.values()
+    oldest = [queue.oldest_us for queue in queues if queue.oldest_us is not None]
     return Backlog(
-        sum(backlog.jobs for backlog in backlogs),
-        max(backlog.oldest_age_s for backlog in backlogs),
-        sum(backlog.overdue for backlog in backlogs),
+        sum(queue.size for queue in queues),
+        max(0.0, (now_us - min(oldest)) / 1_000_000) if oldest else 0.0,
+        sum(queue.overdue for queue in queues),
     )
 
 
-def _standing(fields: Sequence[bytes | None], now_ms: int) -> TenantState:
-    paused, hold, frozen_until = fields
-    if paused is not None:
+def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:
+    if "paused" in state:
         return TenantState.PAUSED
-    if hold is not None:
-        return TenantState.HELD
-    return TenantState.FROZEN if frozen_until and int(frozen_until) > now_ms else TenantState.RUNNING
+    if "hold" in state:
+        return TenantState.BREAKER if state["hold"] == OUTAGE else TenantState.HELD
+    return TenantState.FROZEN if int(state.get("frozen_until", 0)) > now_ms else TenantState.RUNNING
 
 
 def _by_reason(groups: Mapping[bytes, bytes]) -> Counter[str]:

@@ -1,7 +1,7 @@
 """A reading of the store as metrics."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from importlib.metadata import version
 
@@ -9,13 +9,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from trackdesk_producer.contract.job import State
+from trackdesk_worker.outlook import Outlook
 from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, total
+from trackdesk_worker.store.survey import TenantSurvey
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Kind, Metric
 from trackdesk_worker.telemetry.labels import CURRENCY, REASON, LedgerEvent, TenantNames, TenantState
 from trackdesk_worker.telemetry.reading import Reading
 
 Family = CounterMetricFamily | GaugeMetricFamily
+LookAhead = Callable[[TenantSurvey, int], Outlook]
+"""Looks ahead for one tenant at a time (ms); the settings it needs are bound in it."""
 Samples = Mapping[tuple[str, ...], float]
 """Values of one metric by its label values, in the order of the catalogue."""
 
@@ -26,9 +30,10 @@ class StoreCollector(Collector):
     Old numbers are worse than none: absence raises an alert, a number that stands still does not.
     """
 
-    def __init__(self, reading: Reading | None, names: TenantNames, *, duration_s: float) -> None:
+    def __init__(self, reading: Reading | None, names: TenantNames, *, outlook: LookAhead, duration_s: float) -> None:
         self._reading = reading
         self._names = names
+        self._outlook = outlook
         self._duration_s = duration_s
 
     def collect(self) -> Iterator[Family]:
@@ -41,6 +46,7 @@ class StoreCollector(Collector):
             yield from _money(self._reading)
             yield from _work(self._reading)
             yield from _tenants(self._reading, self._names)
+            yield from _ahead(self._reading, self._names, self._outlook)
             yield from _redis(self._reading)
 
 
@@ -129,6 +135,23 @@ def _tenants(reading: Reading, names: TenantNames) -> Iterator[Family]:
             standing[names.of(tenant), state.value] += 1
     yield _family(catalogue.TENANTS, counts)
     yield _family(catalogue.TENANTS_STANDING, standing)
+
+
+def _ahead(reading: Reading, names: TenantNames, outlook: LookAhead) -> Iterator[Family]:
+    drain: dict[tuple[str, ...], float] = {}
+    late: Counter[tuple[str, ...]] = Counter()
+    budget: dict[tuple[str, ...], float] = {}
+    for tenant, survey in reading.surveys.items():
+        name, seen = (names.of(tenant),), outlook(survey, reading.now_ms)
+        if seen.drain_s is not None:
+            drain[name] = max(drain.get(name, 0.0), seen.drain_s)
+        late[name] += seen.late
+        standing = reading.standing[tenant] is not TenantState.RUNNING
+        # Several tenants under one label: the slowest is the one to look at.
+        budget[name] = min(budget.get(name, 1.0), 0.0 if standing else seen.pace.factor)
+    yield _family(catalogue.DRAIN, drain)
+    yield _family(catalogue.LATE_JOBS, late)
+    yield _family(catalogue.BUDGET_SHARE, budget)
 
 
 def _redis(reading: Reading) -> Iterator[Family]:

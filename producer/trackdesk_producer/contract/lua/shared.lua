@@ -7,6 +7,7 @@ local PREFIX = KEYS[1]
 local WAKEUPS_WANTED = 4 -- as many waiting wake-ups start as many processes; more would only be read and dropped
 local HISTORY_KEPT = 100 -- entries a job keeps at most; attempts are capped, so only many redrives reach it
 local BUCKET_MS = 3600000
+local CLIMB_MS = 300000 -- after a 429 the pace climbs from nothing to its full rate in this time
 local FIRST_WINDOW = 5 -- requests in flight of a tenant that has not yet shown that it answers
 
 local function key(name, rest)

@@ -22,6 +22,7 @@ COMMANDS = {
     "enqueue": "Enqueue one conversion, from options or JSON on stdin",
     "import": "Enqueue a file of conversions (.jsonl or .csv); safe to repeat",
     "status": "Jobs and money by state, oldest work, tenants that stand still",
+    "tenants": "Each tenant: what waits, its pace, when it is drained, why it stands still",
     "show": "Everything about one sale: state, attempts, answers",
     "cancel": "Cancel a sale that was never sent",
     "dead": "Look at dead letters: list, show, clusters, export",

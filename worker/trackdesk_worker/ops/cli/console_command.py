@@ -12,9 +12,11 @@ import uvicorn
 
 from trackdesk_worker.bootstrap import keys, open_async_redis
 from trackdesk_worker.ops.cli import CommandFailed
+from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import load_settings
 from trackdesk_worker.telemetry.exporter import create_app
 from trackdesk_worker.telemetry.logging import configure_logging
+from trackdesk_worker.tenants import Tenants
 
 LOOPBACK = "127.0.0.1"
 STOP_WITHIN_S = 5
@@ -35,7 +37,7 @@ def command(host: str, port: int | None) -> None:
             err=True,
         )
     config = uvicorn.Config(
-        create_app(open_async_redis(settings), keys(settings)),
+        create_app(open_async_redis(settings), keys(settings), outlook=Lookout(Tenants(settings), settings.shares)),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -14,8 +14,10 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker import bootstrap
 from trackdesk_worker.ops.moments import parse_age_s
 from trackdesk_worker.ops.operations_log import Operator, OperatorInvalid, now_ms
+from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import Settings, load_settings
 from trackdesk_worker.store.dead_letters import DeadFilter
+from trackdesk_worker.tenants import Tenants
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +29,11 @@ class Desk:
     settings: Settings
     client: redis.Redis
     keys: Keys
+
+
+def lookout(settings: Settings) -> Lookout:
+    """Return what looks ahead for tenants, with the settings each has."""
+    return Lookout(Tenants(settings), settings.shares)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import click
 from rich.console import Console
 
 from trackdesk_producer.contract.job import State
-from trackdesk_worker.ops.cli.options import json_option, open_desk
-from trackdesk_worker.ops.cli.output import add_row, console, emit_json, facts, table
-from trackdesk_worker.ops.moments import iso, readable_age, readable_moment
+from trackdesk_worker.ops.cli.options import json_option, lookout, open_desk
+from trackdesk_worker.ops.cli.output import add_row, console, emit_json, facts, table, warn
+from trackdesk_worker.ops.cli.tenants_view import outlook_json, standstill_json, standstills_table, tenants_table
+from trackdesk_worker.ops.moments import readable_age
 from trackdesk_worker.ops.money import plain_money, readable_money
 from trackdesk_worker.ops.status import WORKER_SEEN_S, StoreStatus, read_status
 from trackdesk_worker.store.ledger import Money, add_money
@@ -19,7 +20,7 @@ from trackdesk_worker.store.ledger import Money, add_money
 def command(as_json: bool) -> None:
     """Show jobs and money by state, the oldest work, and tenants that stand still."""
     with open_desk() as desk:
-        status = read_status(desk.client, desk.keys)
+        status = read_status(desk.client, desk.keys, lookout(desk.settings))
     if as_json:
         emit_json(_as_json(status))
     else:
@@ -42,20 +43,11 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
                 "tenant": tenant,
                 "jobs": {state.value: one.jobs[state] for state in State if not state.terminal},
                 "money_at_risk": plain_money(one.at_risk),
+                **outlook_json(status.outlooks[tenant]),
             }
             for tenant, one in status.books.items()
         ],
-        "standing_still": [
-            {
-                "tenant": s.tenant,
-                "kind": s.kind,
-                "reason": s.reason,
-                "by": s.by,
-                "since": None if s.since_ms is None else iso(s.since_ms),
-                "until": None if s.until_ms is None else iso(s.until_ms),
-            }
-            for s in status.standstills
-        ],
+        "standing_still": [standstill_json(stand) for stand in status.standstills],
         "workers": [
             {"worker": name, "seen_s_ago": round(age_s, 3), "running": age_s <= WORKER_SEEN_S}
             for name, age_s in status.workers.items()
@@ -83,28 +75,15 @@ def _print(to: Console, status: StoreStatus) -> None:
             }
         )
     )
+    late = sum(outlook.late for outlook in status.outlooks.values())
+    if late:
+        warn(f"about {late:,} jobs will pass their horizon before they can be sent; `trackdesk tenants` says whose")
     if len(status.books) > 1:
-        rows = table(
-            "tenant",
-            "ready",
-            "scheduled",
-            "in flight",
-            "dead",
-            "at risk",
-            right=("ready", "scheduled", "in flight", "dead", "at risk"),
-        )
-        for tenant, one in status.books.items():
-            states = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
-            add_row(rows, tenant, *(f"{one.jobs[state]:,}" for state in states), readable_money(one.at_risk))
         to.print()
-        to.print(rows)
+        to.print(tenants_table(status))
     if status.standstills:
-        rows = table("stands still", "why", "by", "since (UTC)", "until (UTC)")
-        for s in status.standstills:
-            since, until = (None if at is None else readable_moment(at) for at in (s.since_ms, s.until_ms))
-            add_row(rows, s.tenant, f"{s.kind}: {s.reason}", s.by, since, until)
         to.print()
-        to.print(rows)
+        to.print(standstills_table(status))
 
 
 def _money(status: StoreStatus, state: State) -> Money:

@@ -13,7 +13,6 @@
 local VISITS = 64
 local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
 local CAPPED_US = 1000000 -- a tenant at its cap gets its turn back when it settles; this is for lost settles
-local CLIMB_US = 300000000 -- after a 429 the pace climbs from nothing to its full rate in five minutes
 local SLOTS = ARGV[7]
 local CLASS_OF = { l = 'live', r = 'retry', d = 'redrive' }
 local CLASSES = { 'live', 'retry', 'redrive' }
@@ -79,7 +78,7 @@ local function slowed(rate_us, factor, since_us)
   if not factor then
     return rate_us
   end
-  return rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / CLIMB_US)
+  return rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / (CLIMB_MS * 1000))
 end
 
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.

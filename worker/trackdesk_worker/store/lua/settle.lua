@@ -13,7 +13,6 @@
 
 local ITEM, EFFECT = 11, 4
 local LEAST_FACTOR = 0.25 -- the pace after a 429 is halved, down to a quarter
-local CLIMB_MS = 300000 -- as in claim.lua
 local LEAST_PROBE_MS = 1000 -- of a hold whose first probe is named by a worker's clock, which may be wrong
 local OUTAGE = 'outage'
 local VERBS = { deliver = true, retry = true, bury = true, release = true }
