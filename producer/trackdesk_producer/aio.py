@@ -1,7 +1,7 @@
 """The producer for asyncio."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,7 +33,7 @@ class AsyncProducer:
         tenant: str | None = None,
         namespace: str = "trackdesk",
         durability: Durability | str = Durability.MEMORY,
-        identity_by_type: bool = False,
+        identity_by_type: bool | Callable[[str], bool] = False,
         connect_timeout_s: float = 0.25,
         timeout_s: float = 1.0,
         replicas: int = 1,

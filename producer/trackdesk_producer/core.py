@@ -5,7 +5,7 @@ A conversation is a generator: it yields what to send in one round trip, is give
 """
 
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -70,7 +70,7 @@ class ProducerCore:
         namespace: str,
         tenant: str | None,
         durability: Durability,
-        identity_by_type: bool,
+        identity_by_type: bool | Callable[[str], bool],
         timeout_s: float,
         replicas: int,
         dedupe_window_s: int,
@@ -79,7 +79,7 @@ class ProducerCore:
         self.timeout_s = timeout_s
         self._tenant = None if tenant is None else check_tenant(tenant)
         self._durability = durability
-        self._identity_by_type = identity_by_type
+        self._by_type = identity_by_type if callable(identity_by_type) else lambda _: bool(identity_by_type)
         self._replicas = replicas
         self._dedupe_window_ms = dedupe_window_s * 1000
         self._enqueue = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
@@ -160,7 +160,7 @@ class ProducerCore:
         return self._tenant
 
     def _identity(self, tenant: str, external_id: str, conversion_type: str | None) -> str:
-        if not self._identity_by_type:
+        if not self._by_type(tenant):
             return job_id(tenant, external_id)
         if conversion_type is None:
             raise ConversionInvalid(

@@ -1,6 +1,6 @@
 """The producer for blocking code: threads, prefork servers, scripts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,7 +33,7 @@ class Producer:
         namespace: prefix of all keys; the workers must use the same.
         durability: default level of `Durability`.
         identity_by_type: whether the conversion type belongs to a sale's identity, for shops that reuse
-            order ids across types.
+            order ids across types; True, False, or a function of the tenant.
         connect_timeout_s: limit for opening a connection.
         timeout_s: limit for the whole call.
         replicas: replicas that must confirm under ``Durability.REPLICATED``.
@@ -47,7 +47,7 @@ class Producer:
         tenant: str | None = None,
         namespace: str = "trackdesk",
         durability: Durability | str = Durability.MEMORY,
-        identity_by_type: bool = False,
+        identity_by_type: bool | Callable[[str], bool] = False,
         connect_timeout_s: float = 0.25,
         timeout_s: float = 1.0,
         replicas: int = 1,

@@ -47,11 +47,13 @@ def open_async_redis(settings: Settings) -> redis.asyncio.Redis:
 
 def open_producer(settings: Settings) -> Producer:
     """Return a producer with this deployment's settings and an operator's patience."""
+    tenants = Tenants(settings)
     return Producer(
         settings.redis_url.get_secret_value(),
         tenant=settings.tenant,
         namespace=settings.namespace,
         durability=settings.durability,
+        identity_by_type=lambda tenant: tenants.get(tenant).identity_by_type,
         connect_timeout_s=CONNECT_TIMEOUT_S,
         timeout_s=ANSWER_TIMEOUT_S,
         dedupe_window_s=settings.dedupe_window_s,

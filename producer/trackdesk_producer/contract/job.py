@@ -105,6 +105,12 @@ def external_id_of(identity: str) -> str:
     return rest.rpartition("\x1f")[2]
 
 
+def type_of(identity: str) -> str | None:
+    """Return the conversion type of a job id, if it is part of the identity."""
+    conversion_type, mark, _ = identity.partition("/")[2].partition("\x1f")
+    return conversion_type if mark else None
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """One record, read. Times are Unix milliseconds unless named otherwise."""

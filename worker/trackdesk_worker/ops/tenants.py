@@ -5,7 +5,7 @@ from typing import Any
 import redis
 
 from trackdesk_producer import Cancellation, CancelStatus, Producer
-from trackdesk_producer.contract.job import JobRecord, external_id_of, tenant_of
+from trackdesk_producer.contract.job import JobRecord, external_id_of, tenant_of, type_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.errors import OpsError
@@ -48,7 +48,7 @@ def cancel(client: redis.Redis, keys: Keys, producer: Producer, identity: str, o
     """Cancel a sale that was never sent."""
     money = _money(client, keys, identity)
     tenant, external_id = tenant_of(identity), external_id_of(identity)
-    result = producer.cancel(external_id, tenant=tenant)
+    result = producer.cancel(external_id, tenant=tenant, conversion_type=type_of(identity))
     if result.status is CancelStatus.CANCELLED:
         jobs = [{"tenant": tenant, "external_id": external_id}]
         record(client, keys, Act.CANCEL, operator, count=1, money=money, jobs=jobs)

@@ -14,14 +14,24 @@ from trackdesk_worker.ops.lookup import find_job
 @click.command("cancel")
 @click.argument("external_id")
 @tenant_option
+@click.option(
+    "--type", "conversion_type", metavar="CODE", help="Its conversion type, where that is part of its identity."
+)
 @operator_options
 @json_option
-def command(external_id: str, tenant: str | None, operator: str | None, why: str | None, as_json: bool) -> int:
+def command(
+    external_id: str,
+    tenant: str | None,
+    conversion_type: str | None,
+    operator: str | None,
+    why: str | None,
+    as_json: bool,
+) -> int:
     """Cancel a sale that was never sent. What was sent, even once, is refused."""
     who = operator_of(operator, why, default_reason="cancelled by name")
     with open_desk() as desk, bootstrap.open_producer(desk.settings) as producer:
         identity = find_job(
-            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=None
+            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=conversion_type
         )
         result = tenants.cancel(desk.client, desk.keys, producer, identity, who)
     state = None if result.state is None else result.state.value
