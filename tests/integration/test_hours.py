@@ -55,7 +55,7 @@ def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> 
     assert spent <= run.breaker.failures, "only what opened the breaker is spent"
     assert len(during) < 6 * 12 + 40, "probes, and the few requests before the breaker opened"
     held = [(at, job) for at, job in during if job.probe]
-    assert all(later - earlier >= run.timeout_ms for (earlier, _), (later, _) in zip(held, held[1:], strict=False))
+    assert all(later - earlier >= run.timeout_ms for (earlier, _), (later, _) in itertools.pairwise(held))
 
     run.engine.configure(run.engine.config.patched({"outage": "off"}))
     back = run.now_ms

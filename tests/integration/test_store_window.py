@@ -167,6 +167,15 @@ def test_the_429s_of_one_episode_halve_the_pace_once_and_may_prolong_it(store: S
     assert store.client.hget(store.keys.ledger("acme"), "freezes") == b"1"
 
 
+def test_of_several_freezes_told_at_once_the_longest_counts(store: Store) -> None:
+    fill(store, 9)
+    ends = [START_MS + ms for ms in (5_000, MINUTE_MS, 1_000)]
+    store.effect(*(Effect("acme", EffectKind.FREEZE, end, "rate_limited") for end in ends))
+    state = store.tenant("acme")
+    assert (state["factor"], state["frozen_until"]) == ("0.5", str(START_MS + MINUTE_MS))
+    assert store.client.hget(store.keys.ledger("acme"), "freezes") == b"1"
+
+
 def test_each_further_episode_halves_what_was_left_down_to_a_quarter(store: Store) -> None:
     fill(store, 9)
     factors = []

@@ -38,6 +38,8 @@ from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 
 MAINTENANCE_MS = 500
 LOOK_MS = 50
+LIMITS, BREAKER, SHARES, POLICY = Limits(), Breaker(), Shares(), Policy()
+"""The product's own."""
 
 
 @dataclass
@@ -84,10 +86,10 @@ class World:
         simulator: dict[str, Any] | None = None,
         processes: int = 1,
         concurrency: int = 256,
-        limits: Limits = Limits(),
-        breaker: Breaker = Breaker(),
-        shares: Shares = Shares(),
-        policy: Policy = Policy(),
+        limits: Limits = LIMITS,
+        breaker: Breaker = BREAKER,
+        shares: Shares = SHARES,
+        policy: Policy = POLICY,
         latency_ms: int = 100,
         timeout_ms: int = 10_000,
         seed: int = 1,
@@ -115,9 +117,7 @@ class World:
             sender=self._sender,
             settings_for=lambda _: settings,
             metrics=WorkerMetrics(),
-            log=structlog.wrap_logger(
-                None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
-            ),
+            log=structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)),
             rng=self.rng,
             now_ms=lambda: self.now_ms,
         )
@@ -238,9 +238,7 @@ class World:
         retry_after = None if reply.retry_after_s is None else str(reply.retry_after_s)
         return Answer(reply.status, reply.content_type, retry_after, reply.body), duration_ms
 
-    def _ending(
-        self, process: int, job: ClaimedJob, answer: Answer | Failure, duration_ms: int
-    ) -> Callable[[], None]:
+    def _ending(self, process: int, job: ClaimedJob, answer: Answer | Failure, duration_ms: int) -> Callable[[], None]:
         def end() -> None:
             self._in_flight[process] -= 1
             if not self._alive[process]:
