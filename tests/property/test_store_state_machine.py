@@ -1,6 +1,7 @@
 """Random interleavings of every transition, against a real server and a plain model side by side."""
 
 import uuid
+from dataclasses import replace
 from math import ceil
 
 import pytest
@@ -9,20 +10,23 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.support.store import Item, Store
+from tests.support.store import UNLIMITED, Item, Store
 from tests.support.store_check import check_store, forget_store
 from tests.support.store_model import TURN_SLACK_US, Model
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.outcome import Health
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
 
 TENANTS = ("a", "b", "c-d")
+OWN = Limits(rate_per_s=10, burst=2, cap=4)
+"""Of the last tenant; the others' limits differ from claim to claim."""
 EXAMPLES = {"valkey": 180, "redis": 50}
 """About 30 seconds together on two busy cores; raise them to search longer."""
 
 tenants = st.sampled_from(TENANTS)
-ids = st.builds("{}/{}".format, tenants, st.integers(0, 4))
+ids = st.builds("{}/{}".format, tenants, st.integers(0, 7))
 amounts = st.one_of(
     st.sampled_from(
         ["-", "0", "0.000000001", "999999999999999.999999999", "999999999", "1000000000", "1000000000.000000001"]
@@ -46,6 +50,9 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
     """Draw how some claim ends, and which."""
     verb = draw(st.sampled_from(Verb))
     sent = verb is not Verb.RELEASE or draw(st.booleans())
+    health = draw(st.sampled_from([Health.OK, Health.FAIL, Health.FAIL, Health.UNKNOWN]))
+    if not sent or verb is Verb.DELIVER:
+        health = Health.OK if sent else Health.UNKNOWN
     return draw(st.integers(0, 30)), Settlement(
         "",
         "",
@@ -56,16 +63,21 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         ambiguous=sent and draw(st.booleans()),
         spends_attempt=sent and draw(st.booleans()),
         entry='{"kind":"attempt"}' if sent else "",
+        health=health,
     )
 
 
-effects = st.tuples(tenants, st.sampled_from(EffectKind), st.sampled_from([0, 600, 5_000, 90_000]))
+effects = st.tuples(
+    tenants,
+    st.sampled_from(EffectKind),
+    st.sampled_from([600, 5_000, 90_000]),
+    st.sampled_from(["why", "unauthorized"]),
+)
 limits = st.builds(
     Limits,
     rate_per_s=st.sampled_from([0, 0, 0, 2, 10]),
     burst=st.integers(1, 3),
-    cap=st.sampled_from([0, 0, 3]),
-    probe_ms=st.sampled_from([1_000, 60_000]),
+    cap=st.sampled_from([1024, 1024, 3]),
 )
 
 
@@ -74,9 +86,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
-        self.store = Store(client, Keys(f"machine-{uuid.uuid4().hex[:12]}"))
-        self.model = Model()
+        self.store = Store(client, Keys(f"machine-{uuid.uuid4().hex[:12]}"), proven=False)
+        self.store.breaker = Breaker(failures=2, first_probe_ms=1_000, last_probe_ms=3_000)
+        self.model = Model(breaker=self.store.breaker)
+        self.model.tenants[TENANTS[-1]].own = OWN
+        for command in self.store.jobs.limit_commands(TENANTS, {TENANTS[-1]: OWN}):
+            client.execute_command(*command)
         self.claims: list[ClaimedJob] = []
+        self.sent_ms: list[int] = []
+        """When the tenant with limits of its own sent."""
         self.ended: dict[str, bytes] = {}
 
     def teardown(self) -> None:
@@ -102,6 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(got.jobs) <= wanted
         self.model.claimed(got.jobs, limits, lease_ms)
         self.claims = [*self.claims, *got.jobs][-25:]
+        self.sent_ms += [self.model.now_ms for job in got.jobs if job.tenant == TENANTS[-1]]
         waiting = self.model.ready_tenants()
         turns = check_store(self.store.client, self.store.keys).turns
         if got.wait_ms is None:
@@ -116,26 +135,21 @@ class StoreMachine(RuleBasedStateMachine):
         batch=st.lists(endings(), min_size=1, max_size=5),
         told=st.one_of(st.just([]), st.lists(effects, max_size=2)),
     )
-    def settle(self, batch: list[tuple[int, Settlement]], told: list[tuple[str, EffectKind, int]]) -> None:
+    def settle(self, batch: list[tuple[int, Settlement]], told: list[tuple[str, EffectKind, int, str]]) -> None:
         if not self.claims:
             return
         now = self.model.now_ms
         # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
         chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
-        settlements = [
-            Settlement(
-                c.id, c.token, s.verb, s.reason, now + s.at_ms, s.strikes, s.ambiguous, s.spends_attempt, s.entry
-            )
-            for c, s in chosen
-        ]
-        meant = [Effect(tenant, kind, now + wait, "why") for tenant, kind, wait in told]
+        settlements = [replace(s, id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
+        meant = [Effect(tenant, kind, now + wait, reason) for tenant, kind, wait, reason in told]
         assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
 
     @rule(told=st.lists(effects, min_size=1, max_size=3), forged=ids, verb=st.sampled_from(Verb))
     def settle_nothing_but_tell_something(
-        self, told: list[tuple[str, EffectKind, int]], forged: str, verb: Verb
+        self, told: list[tuple[str, EffectKind, int, str]], forged: str, verb: Verb
     ) -> None:
-        meant = [Effect(tenant, kind, self.model.now_ms + wait, "why") for tenant, kind, wait in told]
+        meant = [Effect(tenant, kind, self.model.now_ms + wait, reason) for tenant, kind, wait, reason in told]
         never_given = Settlement(forged, str(self.model.last_token + 1), verb, "paired", entry="{}")
         assert self.store.settle(never_given, effects=meant) == [False]
         self.model.settle([], meant)
@@ -222,6 +236,35 @@ class StoreMachine(RuleBasedStateMachine):
             assert {name: said[name] for name in counters} == counters
             assert walk.books[tenant].money.get("accepted", {}) == self.model.accepted_money[tenant]
         assert walk.paused == {name for name, tenant in self.model.tenants.items() if tenant.paused}
+
+    @rule(lease_ms=st.sampled_from([1_000, 30_000]))
+    def outlive_every_limit(self, lease_ms: int) -> None:
+        """Nobody stays frozen, held, half-open or at its cap for ever: whoever has work is served in the end."""
+        model = self.model
+        over = [max(tenant.bound, tenant.frozen_until, tenant.probe_at) // 1000 for tenant in model.tenants.values()]
+        over += [job.at for job in model.jobs.values() if job.state is State.IN_FLIGHT]
+        self.let_time_pass(max([model.now_ms, *over]) - model.now_ms + 1_001)
+        self.reclaim(500, 20)
+        self.promote(500)
+        waiting = model.ready_tenants()
+        got = self.store.claim(20, limits=UNLIMITED, lease_ms=lease_ms)
+        for tenant in TENANTS:
+            model.may_be_handed_out(tenant, UNLIMITED)
+        model.claimed(got.jobs, UNLIMITED, lease_ms)
+        self.claims = [*self.claims, *got.jobs][-25:]
+        self.sent_ms += [model.now_ms for job in got.jobs if job.tenant == TENANTS[-1]]
+        assert {job.tenant for job in got.jobs} == waiting
+
+    @invariant()
+    def what_the_store_knows_of_a_tenant_equals_the_model(self) -> None:
+        for name, tenant in self.model.tenants.items():
+            assert not (wrong := tenant.disagreements(self.store.tenant(name))), f"{name}: {wrong}"
+
+    @invariant()
+    def in_no_interval_more_is_sent_than_the_budget_allows(self) -> None:
+        for place, first_ms in enumerate(self.sent_ms):
+            sent, ms = len(self.sent_ms) - place, self.sent_ms[-1] - first_ms
+            assert sent <= OWN.burst + ms * OWN.rate_per_s / 1000, f"{sent} requests within {ms} ms"
 
     @invariant()
     def no_turn_is_later_than_its_limits(self) -> None:

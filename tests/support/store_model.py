@@ -8,15 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
+from math import ceil
 
 from tests.support.store import START_MS, WINDOW_MS, Item
 from tests.support.store_check import HOUR_MS
 from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
-from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+from trackdesk_worker.domain.outcome import Health
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
 
 TURN_SLACK_US = 64 + 1_000
 """How far behind its limits a tenant's turn may be: turns of one round are a µs apart."""
-CAPPED_US = 20_000
+CAPPED_US = 1_000_000
+CLIMB_US = 300_000_000
+FIRST_WINDOW = 5
+LEAST_PROBE_MS = 1_000
 
 
 @dataclass
@@ -62,9 +67,18 @@ class ModelTenant:
 
     paused: bool = False
     frozen_until: int = 0
-    held: bool = False
+    factor: float | None = None
+    """Of the full pace, at the end of the last freeze."""
+    hold: str | None = None
     probe_at: int = 0
+    probe_ms: int = 0
+    probe_token: int = 0
+    probes: list[ClaimedJob] = field(default_factory=list)
+    """Those of the present hold, since an operator last asked for one."""
+    streak: int = 0
+    window: int = FIRST_WINDOW
     tat: int = 0
+    own: Limits | None = None
     bound: int = 0
     """Until when a limit may keep the tenant waiting."""
 
@@ -72,12 +86,49 @@ class ModelTenant:
         """Note a limit that keeps the tenant waiting."""
         self.bound = max(self.bound, us)
 
+    def interval_us(self, limits: Limits, now_us: int) -> int:
+        """Return the time between two requests at the present pace; 0 is no limit."""
+        if self.factor is None or not limits.rate_us:
+            return limits.rate_us
+        return ceil(limits.rate_us / min(1, self.factor + max(0, now_us - self.frozen_until) / CLIMB_US))
+
+    def disagreements(self, stored: dict[str, str]) -> list[str]:
+        """Return the fields in which what is stored of the tenant differs."""
+        wanted = {
+            "streak": (self.streak, 0),
+            "window": (self.window, FIRST_WINDOW),
+            "frozen_until": (self.frozen_until // 1000, 0),
+            "factor": (None if self.factor is None else f"{self.factor:.14g}", None),
+            "hold": (self.hold, None),
+            "probe_at": (self.probe_at // 1000, 0),
+            "probe_ms": (self.probe_ms, 0),
+            "probe_token": (self.probe_token, 0),
+            "tat": (self.tat, 0),
+        }
+        return [
+            f"{name}: store {stored.get(name)}, model {value}"
+            for name, (value, default) in wanted.items()
+            if stored.get(name, str(default)) != str(value)
+        ]
+
+
+@dataclass
+class _Batch:
+    """What one settle learns of a tenant."""
+
+    in_flight: int
+    answered: int = 0
+    released: bool = False
+    held_anew: bool = False
+    probed: bool = False
+
 
 @dataclass
 class Model:
     """One namespace."""
 
     now_ms: int = START_MS
+    breaker: Breaker = field(default_factory=Breaker)
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     tenants: defaultdict[str, ModelTenant] = field(default_factory=lambda: defaultdict(ModelTenant))
     counters: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -142,21 +193,23 @@ class Model:
         if state.frozen_until > self.now_us:
             return 0
         most = 1_000_000
-        if state.held:
+        limits = state.own or limits
+        if state.hold:
             state.wait_until(state.probe_at)
             most = 1 if state.probe_at <= self.now_us else 0
-        if limits.rate_per_s:
-            interval = round(1_000_000 / limits.rate_per_s)
+        else:
+            most = max(0, min(limits.cap, state.window) - self.in_flight(tenant))
+            if not most:
+                state.wait_until(self.now_us + CAPPED_US)
+        if interval := state.interval_us(limits, self.now_us):
             tat = max(state.tat, self.now_us)
             state.wait_until(tat)
             most = min(most, max(0, (self.now_us + limits.burst * interval - tat) // interval))
-        if limits.cap:
-            flying = sum(
-                job.state is State.IN_FLIGHT and tenant_of(identity) == tenant for identity, job in self.jobs.items()
-            )
-            most = min(most, max(0, limits.cap - flying))
-            state.wait_until(self.now_us + CAPPED_US)
         return most
+
+    def in_flight(self, tenant: str) -> int:
+        """Return how many of the tenant's jobs are claimed."""
+        return sum(job.state is State.IN_FLIGHT and tenant_of(name) == tenant for name, job in self.jobs.items())
 
     def claimed(self, jobs: Sequence[ClaimedJob], limits: Limits, lease_ms: int) -> None:
         """Take over what a claim handed out; fail where it may not have."""
@@ -179,36 +232,61 @@ class Model:
             job.state, job.at, job.token = State.IN_FLIGHT, self.now_ms + lease_ms, int(claim.token)
             job.attempts += 1
             job.attempts_total += 1
-            assert claim.probe == tenant.held
+            assert claim.probe == (tenant.hold is not None)
             said = (claim.attempts, claim.attempts_total, claim.strikes, claim.ambiguous, claim.body, claim.epoch_ms)
             assert said == (job.attempts, job.attempts_total, job.strikes, job.ambiguous, job.body, job.epoch_ms)
             assert claim.last_reason == (job.reason or "-")
-            if limits.rate_per_s:
-                tenant.tat = max(tenant.tat, self.now_us) + round(1_000_000 / limits.rate_per_s)
+            if interval := tenant.interval_us(tenant.own or limits, self.now_us):
+                tenant.tat = max(tenant.tat, self.now_us) + interval
                 tenant.wait_until(tenant.tat)
-            if tenant.held:
-                tenant.probe_at = self.now_us + limits.probe_ms * 1000
+            if tenant.hold:
+                assert not (beside := self._live_probes(tenant)), f"probe {claim.id} beside {beside}"
+                tenant.probes.append(claim)
+                tenant.probe_token, tenant.probe_at = int(claim.token), job.at * 1000
                 tenant.wait_until(tenant.probe_at)
+
+    def _live_probes(self, tenant: ModelTenant) -> list[str]:
+        """Return the tenant's probes that are under way and within their lease."""
+        found = []
+        for probe in tenant.probes:
+            job = self.jobs.get(probe.id)
+            if job and job.state is State.IN_FLIGHT and str(job.token) == probe.token and job.at > self.now_ms:
+                found.append(probe.id)
+        return found
 
     def settle(self, settlements: Sequence[Settlement], effects: Iterable[Effect]) -> list[bool]:
         """Return the replies."""
-        replies = [self._settle(settlement) for settlement in settlements]
+        batches = {name: _Batch(self.in_flight(name)) for name in {*map(tenant_of, self.jobs), *self.tenants}}
+        replies = [self._settle(s, batches.setdefault(tenant_of(s.id), _Batch(0))) for s in settlements]
         for effect in effects:
-            self._effect(effect)
+            self._effect(effect, batches.setdefault(effect.tenant, _Batch(0)))
+        for name, batch in batches.items():
+            tenant = self.tenants[name]
+            if batch.released and not batch.held_anew:
+                tenant.hold, tenant.probe_at, tenant.probe_ms, tenant.probe_token = None, 0, 0, 0
+                tenant.probes.clear()
+                tenant.bound = self.now_us
+            elif batch.answered and not tenant.hold and batch.in_flight >= tenant.window:
+                tenant.window += batch.answered
         return replies
 
-    def _settle(self, s: Settlement) -> bool:
+    def _settle(self, s: Settlement, batch: _Batch) -> bool:
         job = self.jobs.get(s.id)
         if job is None or job.state is not State.IN_FLIGHT or str(job.token) != s.token:
             return False
+        tenant = self.tenants[tenant_of(s.id)]
+        self._learn(s, tenant, batch)
+        verb, spends = s.verb, s.spends_attempt
+        if s.health is Health.FAIL and tenant.hold and verb in (Verb.RETRY, Verb.BURY):
+            verb, spends = Verb.RELEASE, False
         job.token = 0
         job.ambiguous = job.ambiguous or s.ambiguous
-        job.attempts -= not s.spends_attempt
+        job.attempts -= not spends
         if s.entry:
             job.history += 1
         else:
             job.attempts_total -= 1
-        match s.verb:
+        match verb:
             case Verb.DELIVER:
                 self.count(s.id, f"delivered_{s.reason}")
                 self._end(s.id, State.DELIVERED, s.reason)
@@ -222,18 +300,56 @@ class Model:
                 job.state, job.at = State.READY, self.now_us if s.entry else job.accepted_ms * 1000
         return True
 
-    def _effect(self, effect: Effect) -> None:
+    def _learn(self, s: Settlement, tenant: ModelTenant, batch: _Batch) -> None:
+        if s.probe and tenant.hold:
+            if s.health is Health.OK:
+                batch.released = True
+            elif s.token == str(tenant.probe_token):
+                tenant.probe_at = 0
+                if s.health is Health.FAIL:
+                    self._hold(tenant, batch, tenant.hold, self._longer(tenant.probe_ms))
+                else:
+                    batch.probed = bool(s.entry)
+                    tenant.probe_at = self.now_us + (tenant.probe_ms * 1000 if s.entry else 0)
+                    tenant.wait_until(tenant.probe_at)
+        if s.health is Health.OK:
+            tenant.streak = 0
+            batch.answered += 1
+        elif s.health is Health.FAIL:
+            tenant.streak += 1
+            if not tenant.hold and tenant.streak >= self.breaker.failures:
+                self._hold(tenant, batch, "outage", self.breaker.first_probe_ms)
+
+    def _hold(self, tenant: ModelTenant, batch: _Batch, reason: str, probe_ms: int) -> None:
+        if not tenant.hold:
+            tenant.window = FIRST_WINDOW
+        batch.held_anew = True
+        tenant.hold, tenant.probe_ms = reason, probe_ms
+        tenant.probe_at = max(tenant.probe_at, self.now_us + probe_ms * 1000)
+        tenant.wait_until(tenant.probe_at)
+
+    def _longer(self, probe_ms: int) -> int:
+        return max(probe_ms, min(2 * probe_ms, self.breaker.last_probe_ms))
+
+    def _effect(self, effect: Effect, batch: _Batch) -> None:
         tenant = self.tenants[effect.tenant]
         match effect.kind:
             case EffectKind.FREEZE:
-                tenant.frozen_until = max(tenant.frozen_until, effect.until_ms * 1000)
+                until = effect.until_ms * 1000
+                if until > tenant.frozen_until:
+                    if tenant.frozen_until < self.now_us:
+                        climbed = (self.now_us - tenant.frozen_until) / CLIMB_US
+                        now = 1.0 if tenant.factor is None else min(1.0, tenant.factor + climbed)
+                        tenant.factor = float(f"{max(0.25, now / 2):.14g}")
+                        self.counters[effect.tenant]["freezes"] += 1
+                    tenant.frozen_until = until
             case EffectKind.HOLD:
-                tenant.held, tenant.probe_at = True, effect.until_ms * 1000
-                tenant.wait_until(tenant.probe_at)
-            case EffectKind.CLEAR:
-                if tenant.held:
-                    tenant.bound = self.now_us
-                tenant.held = False
+                if batch.probed:
+                    tenant.probe_at = 0
+                if tenant.hold != effect.reason:
+                    self._hold(tenant, batch, effect.reason, max(LEAST_PROBE_MS, effect.until_ms - self.now_ms))
+                elif batch.probed:
+                    self._hold(tenant, batch, effect.reason, self._longer(tenant.probe_ms))
 
     def _end(self, identity: str, state: State, reason: str | None) -> None:
         job = self.jobs[identity]
@@ -325,8 +441,9 @@ class Model:
     def resume(self, tenant: str) -> bool:
         """Return whether that changed anything."""
         state = self.tenants[tenant]
-        changed = state.paused or state.frozen_until > 0 or state.held
-        state.paused, state.frozen_until, state.bound = False, 0, self.now_us
-        if state.held:
+        changed = state.paused or state.frozen_until > 0 or state.hold is not None
+        state.paused, state.frozen_until, state.factor, state.bound = False, 0, None, self.now_us
+        if state.hold:
             state.probe_at = self.now_us
+            state.probes.clear()
         return changed

@@ -4,12 +4,11 @@ Only sockets and waiting are left out. An event is a claim, a request's end, or 
 one to the next.
 """
 
-import asyncio
 import heapq
 import itertools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +16,13 @@ import redis
 import structlog
 
 from tests.support.simulator import sale
-from tests.support.store import START_MS, WINDOW_MS, Item, Store
+from tests.support.store import START_MS, Item, Store
 from trackdesk_producer.contract.conversion import parse_conversion
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.wire import fingerprint, post_body
-from trackdesk_worker.attempt import Attempts
+from trackdesk_worker.attempt import Attempts, Finished
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.simulator import ManualClock, SimulatorConfig
 from trackdesk_worker.simulator.engine import Engine
@@ -38,6 +37,9 @@ from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 
 MAINTENANCE_MS = 500
+LOOK_MS = 50
+LIMITS, BREAKER, SHARES, POLICY = Limits(), Breaker(), Shares(), Policy()
+"""The product's own."""
 
 
 @dataclass
@@ -63,6 +65,16 @@ class _Sender:
         return self.kept
 
 
+def _at_once(attempt: Coroutine[Any, Any, Finished]) -> Finished:
+    """Run a coroutine that waits for nothing, without an event loop."""
+    try:
+        attempt.send(None)
+    except StopIteration as end:
+        finished: Finished = end.value
+        return finished
+    raise AssertionError("the attempt waited for something")
+
+
 class World:
     """A store, `processes` delivery loops and a simulated Trackdesk on one clock."""
 
@@ -74,10 +86,10 @@ class World:
         simulator: dict[str, Any] | None = None,
         processes: int = 1,
         concurrency: int = 256,
-        limits: Limits = Limits(),
-        breaker: Breaker = Breaker(),
-        shares: Shares = Shares(),
-        policy: Policy = Policy(),
+        limits: Limits = LIMITS,
+        breaker: Breaker = BREAKER,
+        shares: Shares = SHARES,
+        policy: Policy = POLICY,
         latency_ms: int = 100,
         timeout_ms: int = 10_000,
         seed: int = 1,
@@ -87,7 +99,8 @@ class World:
         self.ledger = Ledger()
         self.engine = Engine(SimulatorConfig.model_validate(simulator or {}), ledger=self.ledger, clock=self.clock)
         self.seen = Seen()
-        self.limits, self.breaker, self.slots = limits, breaker, shares.slots()
+        self.limits, self.breaker = limits, breaker
+        self.store.breaker, self.store.slots = breaker, shares.slots()
         self.latency_ms, self.timeout_ms = latency_ms, timeout_ms
         self.lease_ms = timeout_ms + 20_000
         self.rng = random.Random(seed)
@@ -98,7 +111,7 @@ class World:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sender = _Sender()
-        self._loop = asyncio.new_event_loop()
+        self._ended: list[Finished] = []
         settings = TenantSettings(limits, Endpoint("https://{tenant}.trackdesk.com"), policy, CreatedAt.LATE, False)
         self._attempts = Attempts(
             sender=self._sender,
@@ -114,10 +127,6 @@ class World:
     def now_ms(self) -> int:
         """The time."""
         return self.store.now_ms
-
-    def close(self) -> None:
-        """Free what the world holds."""
-        self._loop.close()
 
     def at(self, when_ms: int, what: Callable[[], None]) -> None:
         """Have something happen."""
@@ -155,10 +164,13 @@ class World:
         return total(read_books(self.store.client, self.store.keys).values())
 
     def run_until(self, until: Callable[[], bool], *, at_most_ms: int) -> None:
-        """Live on until the condition holds; fail when it does not come in time."""
-        end = self.now_ms + at_most_ms
+        """Live on until the condition holds, looked at every `LOOK_MS`; fail when it does not come in time."""
+        end, looked = self.now_ms + at_most_ms, self.now_ms
         while not until():
-            if not self._step(end):
+            while (alive := self._step(end)) and self.now_ms < looked + LOOK_MS:
+                pass
+            looked = self.now_ms
+            if not alive and not until():
                 raise AssertionError(f"not within {at_most_ms / 1000:g} s of virtual time: {self.book().jobs}")
 
     def run_for(self, duration_ms: int) -> None:
@@ -205,12 +217,7 @@ class World:
     def _claim(self, process: int) -> None:
         room = self._concurrency - self._in_flight[process]
         self._claim_at[process] = None
-        claims = run(
-            self.store.client,
-            self.store.jobs.claim(
-                room, lease_ms=self.lease_ms, limits=self.limits, slots=self.slots, now_ms=self.now_ms
-            ),
-        )
+        claims = self.store.claim(room, limits=self.limits, lease_ms=self.lease_ms)
         if claims.wait_ms is not None:
             self._claim_at[process] = self.now_ms + max(1, claims.wait_ms)
         for job in claims.jobs:
@@ -237,20 +244,18 @@ class World:
             if not self._alive[process]:
                 return
             self._sender.kept = (answer, duration_ms / 1000)
-            finished = self._loop.run_until_complete(self._attempts.make(job))
-            effects = [finished.effect] if finished.effect else []
-            operation = self.store.jobs.settle(
-                [finished.settlement],
-                effects,
-                dedupe_window_ms=WINDOW_MS,
-                breaker=self.breaker,
-                now_ms=self.now_ms,
-            )
-            run(self.store.client, operation)
+            if not self._ended:
+                self.at(self.now_ms, self._settle)
+            self._ended.append(_at_once(self._attempts.make(job)))
             if self._claim_at[process] is None:
                 self._claim_at[process] = self.now_ms
 
         return end
+
+    def _settle(self) -> None:
+        """Settle what ended in this ms in one trip, as a delivery loop does."""
+        ended, self._ended = self._ended, []
+        self.store.settle(*(f.settlement for f in ended), effects=[f.effect for f in ended if f.effect])
 
     def _maintain(self) -> None:
         self.store.promote()

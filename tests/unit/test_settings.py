@@ -7,6 +7,8 @@ import pytest
 
 from trackdesk_producer import Durability
 from trackdesk_worker.settings import LEASE_MARGIN_S, PREFIX, Settings, SettingsInvalid, load_settings
+from trackdesk_worker.store.jobs import Breaker, Shares
+from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +170,49 @@ def test_a_base_url_loses_its_last_slash(url: str) -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     assert not [name for name, field in Settings.model_fields.items() if not field.description]
+
+
+def test_class_shares_are_three_numbers_and_not_all_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().shares == Shares(7, 2, 1)
+    assert load_settings(class_shares="0:0:12").shares == Shares(0, 0, 12)
+    for wrong in ("7:2", "7:2:1:1", "a:b:c", "-1:2:3", "100:1:1", "7,2,1", "1.5:1:1"):
+        assert "TRACKDESK_CLASS_SHARES" in refusal(monkeypatch, CLASS_SHARES=wrong)
+    assert "CLASS_SHARES must not be all zero" in refusal(monkeypatch, CLASS_SHARES="0:0:0")
+
+
+def test_the_breaker_is_set_in_seconds_and_kept_in_ms() -> None:
+    assert load_settings().breaker == Breaker(failures=5, first_probe_ms=5_000, last_probe_ms=300_000)
+    own = load_settings(breaker_failures=50, breaker_probe_s=0.25, breaker_probe_cap_s=2)
+    assert own.breaker == Breaker(failures=50, first_probe_ms=250, last_probe_ms=2_000)
+
+
+def test_the_longest_pause_between_probes_is_never_below_the_first() -> None:
+    breaker = load_settings(breaker_probe_s=60, breaker_probe_cap_s=10).breaker
+    assert (breaker.first_probe_ms, breaker.last_probe_ms) == (60_000, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BREAKER_FAILURES", "0"),
+        ("BREAKER_PROBE_S", "0.0001"),
+        ("BREAKER_PROBE_CAP_S", "-1"),
+        ("BURST", "0"),
+        ("METER", "hour"),
+        ("TENANT_CONCURRENCY", "0"),
+        ("CREATED_AT", "soon"),
+        ("IDENTITY", "cid"),
+    ],
+)
+def test_what_makes_no_budget_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert f"TRACKDESK_{name}" in refusal(monkeypatch, **{name: value})
+
+
+def test_policies_and_the_tenants_file_are_read_from_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert (load_settings().config, load_settings().created_at) == (None, CreatedAt.LATE)
+    monkeypatch.setenv("TRACKDESK_CONFIG", str(tmp_path / "tenants.toml"))
+    monkeypatch.setenv("TRACKDESK_CREATED_AT", "never")
+    monkeypatch.setenv("TRACKDESK_METER", "minute")
+    settings = load_settings()
+    assert settings.config == tmp_path / "tenants.toml"
+    assert (settings.created_at, settings.meter) == (CreatedAt.NEVER, "minute")

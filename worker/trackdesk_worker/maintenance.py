@@ -76,7 +76,9 @@ class Maintenance:
             SettingsInvalid: when the file became wrong; the settings before stay in force.
         """
         changed = self._tenants.refresh()
-        if changed or not self._limits_applied:
+        if changed:
+            self._limits_applied = False  # and stays so until they are in a store that may be away just now
+        if not self._limits_applied:
             own = {name: settings.limits for name, settings in self._tenants.own.items()}
             known = {text(name) for name in self._client.smembers(self._jobs.keys.tenants)}
             with self._client.pipeline(transaction=False) as pipeline:

@@ -46,7 +46,7 @@ class _Table(BaseModel):
     api_key_file: Path | None = None
     identity: Literal["external_id", "type_and_external_id"] | None = None
     max_attempts: int | None = Field(None, ge=1, le=1000)
-    horizon_s: float | None = Field(None, gt=0)
+    horizon_s: float | None = Field(None, gt=0, le=3650 * 86_400)
     backoff_base_s: float | None = Field(None, gt=0, le=3600)
     backoff_cap_s: float | None = Field(None, gt=0, le=86_400)
     created_at: CreatedAt | None = None
@@ -187,9 +187,12 @@ def _complete(where: str, table: _Table, settings: Settings, tenant: str = "tena
 def _key(where: str, table: _Table, settings: Settings) -> str | None:
     if table.api_key_file is not None:
         try:
-            return table.api_key_file.read_text("utf-8").strip()
+            key = table.api_key_file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsInvalid(f"{where}: api_key_file cannot be read: {error}") from error
+        if not key:
+            raise SettingsInvalid(f"{where}: api_key_file is empty")
+        return key
     secret = table.api_key or settings.api_key
     return None if secret is None else secret.get_secret_value()
 

@@ -73,12 +73,13 @@ local function hand_out(tenant, id, token, probe)
   jobs = jobs + 1
 end
 
--- The pace after a 429: slowed down at `since`, climbing back linearly since then.
+-- The pace after a 429: slowed down at `since`, climbing back linearly since then. Whole µs: beside a time of day
+-- in µs a fraction is rounded away, and a request that is due would be a hair short of allowed, again and again.
 local function slowed(rate_us, factor, since_us)
   if not factor then
     return rate_us
   end
-  return rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / (CLIMB_MS * 1000))
+  return math.ceil(rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / (CLIMB_MS * 1000)))
 end
 
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.

@@ -47,7 +47,7 @@ local function tenant_state(tenant)
   local state = tenants[tenant]
   if not state then
     local stored = redis.call('HMGET', key('tenant', tenant), 'streak', 'window', 'hold', 'probe_ms', 'capped',
-      'probe_at', 'probe_token')
+      'probe_at', 'probe_token', 'frozen_until', 'factor')
     state = {
       streak = tonumber(stored[1]) or 0,
       window = tonumber(stored[2]) or FIRST_WINDOW,
@@ -56,6 +56,8 @@ local function tenant_state(tenant)
       capped = stored[5],
       probe_at = tonumber(stored[6]) or 0,
       probe_token = stored[7],
+      frozen_until = tonumber(stored[8]) or 0,
+      factor = tonumber(stored[9]),
       in_flight = tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0,
       answered = 0,
       changes = {},
@@ -166,18 +168,18 @@ end
 
 -- One episode of 429s halves the pace once: answers that were under way when it began only prolong it.
 local function freeze(tenant, until_ms, reason)
-  local stored = redis.call('HMGET', key('tenant', tenant), 'frozen_until', 'factor')
-  local frozen_until, factor = tonumber(stored[1]) or 0, tonumber(stored[2])
-  if until_ms <= frozen_until then
+  local state = tenant_state(tenant)
+  if until_ms <= state.frozen_until then
     return
   end
-  local changes = tenant_state(tenant).changes
-  changes.frozen_until, changes.frozen_reason = integer(until_ms), reason
-  if frozen_until < NOW_MS then
-    local now_factor = factor and math.min(1, factor + (NOW_MS - frozen_until) / CLIMB_MS) or 1
-    changes.factor = tostring(math.max(LEAST_FACTOR, now_factor / 2))
+  if state.frozen_until < NOW_MS then
+    local climbed = (NOW_MS - state.frozen_until) / CLIMB_MS
+    local now_factor = state.factor and math.min(1, state.factor + climbed) or 1
+    state.changes.factor = tostring(math.max(LEAST_FACTOR, now_factor / 2))
     count(tenant, 'freezes', 1)
   end
+  state.frozen_until = until_ms
+  state.changes.frozen_until, state.changes.frozen_reason = integer(until_ms), reason
 end
 
 for base = effects_from, #ARGV, EFFECT do

@@ -1,0 +1,280 @@
+"""Settings of single tenants: over the environment's, from a TOML file that is checked as a whole and read again."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trackdesk_worker.settings import PREFIX, SettingsInvalid, load_settings
+from trackdesk_worker.store.jobs import Limits
+from trackdesk_worker.tenants import MAX_FILE_BYTES, Tenants
+from trackdesk_worker.trackdesk.created_at import CreatedAt
+
+Load = Callable[..., Tenants]
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tenants.toml"
+
+
+@pytest.fixture
+def load(file: Path) -> Load:
+    """Load tenants from a text, over some settings of the environment."""
+
+    def load(text: str, **environment: object) -> Tenants:
+        file.write_text(text, "utf-8")
+        return Tenants(load_settings(config=file, **environment))
+
+    return load
+
+
+def refusal(load: Load, text: str, **environment: object) -> str:
+    with pytest.raises(SettingsInvalid) as caught:
+        load(text, **environment)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def change(file: Path, text: str) -> None:
+    """Write other content, with another time of change however coarse the file system's clock is."""
+    file.write_text(text, "utf-8")
+    later = file.stat().st_mtime_ns + 1_000_000_000
+    os.utime(file, ns=(later, later))
+
+
+def test_without_a_file_every_tenant_has_the_environments_settings() -> None:
+    tenants = Tenants(load_settings(rate_limit=7, method="GET", api_key="k"))
+    assert tenants.own == {}
+    assert tenants.get("acme") is tenants.default
+    assert tenants.default.limits == Limits(rate_per_s=7, burst=2, cap=1024)
+    assert (tenants.default.endpoint.method, tenants.default.endpoint.api_key) == ("GET", "k")
+    assert not tenants.refresh()
+
+
+def test_an_empty_file_is_no_mistake(load: Load) -> None:
+    assert load("").own == {}
+
+
+def test_every_setting_of_a_table_goes_before_the_environments(load: Load, tmp_path: Path) -> None:
+    text = """
+        [acme]
+        rate_limit = 20
+        burst = 3
+        concurrency = 40
+        method = "GET"
+        base_url = "https://sales.example.com"
+        api_key = "secret"
+        identity = "type_and_external_id"
+        max_attempts = 5
+        horizon_s = 3600
+        backoff_base_s = 1.5
+        backoff_cap_s = 60
+        created_at = "always"
+    """
+    tenants = load(text)
+    acme = tenants.get("acme")
+    assert acme.limits == Limits(rate_per_s=20, burst=3, cap=40)
+    assert (acme.endpoint.method, acme.endpoint.base_url) == ("GET", "https://sales.example.com")
+    assert acme.endpoint.api_key == "secret"
+    assert acme.identity_by_type
+    policy = acme.policy
+    assert (policy.max_attempts, policy.horizon_s) == (5, 3600)
+    assert (policy.backoff_base_s, policy.backoff_cap_s) == (1.5, 60)
+    assert acme.created_at is CreatedAt.ALWAYS
+    assert not policy.metered_by_minute
+    assert tenants.own == {"acme": acme}
+    assert tenants.get("other") is tenants.default
+
+
+def test_what_a_table_leaves_out_is_the_environments(load: Load) -> None:
+    tenants = load(
+        "[acme]\nburst = 9",
+        rate_limit=11,
+        tenant_concurrency=77,
+        api_key="shared",
+        created_at="never",
+        identity="type_and_external_id",
+        max_attempts=3,
+        base_url="http://{tenant}.example.com",
+    )
+    acme = tenants.get("acme")
+    assert acme.limits == Limits(rate_per_s=11, burst=9, cap=77)
+    assert (acme.endpoint.api_key, acme.endpoint.base_url) == ("shared", "http://{tenant}.example.com")
+    assert (acme.created_at, acme.identity_by_type, acme.policy.max_attempts) == (CreatedAt.NEVER, True, 3)
+    assert tenants.default.limits.burst == 2
+
+
+def test_a_rate_of_nothing_is_no_limit_and_not_an_absent_one(load: Load) -> None:
+    assert load("[acme]\nrate_limit = 0").get("acme").limits.rate_us == 0
+
+
+def test_a_meter_by_the_minute_paces_two_percent_below_and_waits_out_the_minute(load: Load) -> None:
+    tenants = load('[acme]\nmeter = "minute"\nrate_limit = 5\n[fast]\nmeter = "second"', meter="minute")
+    assert tenants.get("acme").limits.rate_per_s == pytest.approx(4.9)
+    assert tenants.get("acme").policy.metered_by_minute
+    assert tenants.get("fast").limits.rate_per_s == 5
+    assert not tenants.get("fast").policy.metered_by_minute
+    assert tenants.default.policy.metered_by_minute
+
+
+def test_a_key_may_come_from_a_file_which_goes_before_the_environments_key(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-file\n")
+    tenants = load(f'[acme]\napi_key_file = "{tmp_path / "key"}"', api_key="shared")
+    assert tenants.get("acme").endpoint.api_key == "from-file"
+    assert tenants.get("other").endpoint.api_key == "shared"
+
+
+def test_a_key_shows_neither_in_settings_nor_in_a_refusal(load: Load) -> None:
+    tenants = load('[acme]\napi_key = "hush-hush"')
+    assert "hush-hush" not in repr(tenants.get("acme"))
+    assert "hush-hush" not in refusal(load, '[acme]\napi_key = "hush-hush"\nburst = "x"')
+    assert "hush-hush" not in refusal(load, '[acme]\napi_key = "hush-hush\\n"')
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[acme]\nrate = 5", ["[acme]", "rate is not a setting", "rate_limit"]),
+        ('[acme]\nrate_limit = "fast"', ["[acme]", "rate_limit"]),
+        ("[acme]\nrate_limit = -1", ["[acme]", "rate_limit"]),
+        ("[acme]\nrate_limit = 100001", ["rate_limit"]),
+        ("[acme]\nrate_limit = nan", ["rate_limit"]),
+        ("[acme]\nrate_limit = inf", ["rate_limit"]),
+        ("[acme]\nburst = 0", ["burst"]),
+        ("[acme]\nburst = 1.5", ["burst"]),
+        ("[acme]\nconcurrency = 0", ["concurrency"]),
+        ('[acme]\nmethod = "PUT"', ["method"]),
+        ('[acme]\nmeter = "hour"', ["meter"]),
+        ('[acme]\ncreated_at = "soon"', ["created_at"]),
+        ('[acme]\nidentity = "cid"', ["identity"]),
+        ("[acme]\nmax_attempts = 0", ["max_attempts"]),
+        ("[acme]\nhorizon_s = 0", ["horizon_s"]),
+        ("[acme]\nhorizon_s = inf", ["horizon_s"]),
+        ("[acme]\nhorizon_s = nan", ["horizon_s"]),
+        ("[acme]\nbackoff_base_s = 30\nbackoff_cap_s = 20", ["[acme]", "backoff_cap_s must not be below"]),
+        ("[acme]\nbackoff_cap_s = 1", ["[acme]", "backoff_cap_s must not be below"]),
+        ("[acme]\napi_key = 5", ["api_key"]),
+        ('[acme]\nbase_url = "ftp://example.com"', ["[acme]", "base URL"]),
+        ('[acme]\nbase_url = "https://"', ["[acme]", "base URL"]),
+        ('[acme]\nbase_url = "https://u:p@example.com"', ["[acme]", "base URL"]),
+        ("[acme.inner]\nburst = 3", ["[acme]", "inner is not a setting"]),
+        ("rate_limit = 5", ["'rate_limit'", "outside a table"]),
+        ("[[acme]]\nburst = 3", ["'acme'", "outside a table"]),
+        ("[acme]\nburst = 1\n[acme]\nburst = 2", ["not TOML"]),
+        ("[acme", ["not TOML"]),
+        ('["under_score"]\nburst = 3', ["[under_score]", "tenant"]),
+        ('["a.b"]\nburst = 3', ["[a.b]", "tenant"]),
+        ('[""]\nburst = 3', ["tenant"]),
+        ("[UPPER]\nburst = 3", ["[UPPER]"]),
+    ],
+)
+def test_a_wrong_file_is_refused_with_table_key_and_rule(load: Load, file: Path, text: str, parts: list[str]) -> None:
+    said = refusal(load, text)
+    assert said.startswith("TRACKDESK_CONFIG: ")
+    for part in [str(file), *parts]:
+        assert part in said, said
+
+
+def test_one_wrong_table_refuses_the_whole_file(load: Load) -> None:
+    assert "[b]" in refusal(load, "[a]\nburst = 3\n[b]\nburst = 0\n[c]\nburst = 3")
+
+
+def test_two_keys_are_one_too_many(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k")
+    said = refusal(load, f'[acme]\napi_key = "k"\napi_key_file = "{tmp_path / "key"}"')
+    assert "[acme]" in said
+    assert "api_key or api_key_file, not both" in said
+
+
+def test_a_key_file_that_is_not_there_or_is_no_text_is_refused(load: Load, tmp_path: Path) -> None:
+    text = f'[acme]\napi_key_file = "{tmp_path / "key"}"'
+    assert "api_key_file cannot be read" in refusal(load, text)
+    (tmp_path / "key").write_bytes(b"\xff\xfe")
+    assert "api_key_file cannot be read" in refusal(load, text)
+    (tmp_path / "key").write_text("two\nlines")
+    assert "API key" in refusal(load, text)
+
+
+def test_an_empty_key_file_is_a_slip_and_refused(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("\n")
+    assert "api_key_file" in refusal(load, f'[acme]\napi_key_file = "{tmp_path / "key"}"')
+
+
+def test_a_file_that_is_missing_too_large_or_no_text_is_refused(file: Path) -> None:
+    settings = load_settings(config=file)
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        Tenants(settings)
+    file.write_bytes(b"[acme]\n# \xff")
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        Tenants(settings)
+    file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+    with pytest.raises(SettingsInvalid, match=f"larger than {MAX_FILE_BYTES} bytes"):
+        Tenants(settings)
+    file.write_bytes(b"#" * MAX_FILE_BYTES)
+    assert Tenants(settings).own == {}
+
+
+def test_an_environment_that_makes_no_address_is_refused_too(file: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="the environment: the base URL"):
+        Tenants(load_settings(base_url="https://user@example.com"))
+
+
+def test_a_thousand_tables_are_read(load: Load) -> None:
+    tenants = load("\n".join(f"[t{number}]\nrate_limit = {number}" for number in range(1_000)))
+    assert tenants.get("t999").limits.rate_per_s == 999
+
+
+def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(load: Load, file: Path) -> None:
+    tenants = load("[acme]\nburst = 3\n[gone]\nburst = 4")
+    assert not tenants.refresh()
+    change(file, "[acme]\nburst = 5\n[new]\nburst = 6")
+    assert tenants.refresh()
+    assert {name: own.limits.burst for name, own in tenants.own.items()} == {"acme": 5, "new": 6}
+    assert tenants.get("gone") is tenants.default
+    assert not tenants.refresh()
+
+
+def test_a_change_for_the_worse_keeps_the_settings_before_and_is_told_once(load: Load, file: Path) -> None:
+    tenants = load("[acme]\nburst = 3")
+    change(file, "[acme]\nburst = 0")
+    with pytest.raises(SettingsInvalid, match="burst"):
+        tenants.refresh()
+    assert tenants.get("acme").limits.burst == 3
+    assert not tenants.refresh()
+    change(file, "[acme]\nburst = 4")
+    assert tenants.refresh()
+    assert tenants.get("acme").limits.burst == 4
+
+
+def test_a_file_that_vanishes_keeps_the_settings_before_and_is_told_once(load: Load, file: Path) -> None:
+    tenants = load("[acme]\nburst = 3")
+    file.unlink()
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        tenants.refresh()
+    assert not tenants.refresh()
+    assert tenants.get("acme").limits.burst == 3
+    file.write_text("[acme]\nburst = 8")
+    assert tenants.refresh()
+    assert tenants.get("acme").limits.burst == 8
+
+
+def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, tmp_path: Path) -> None:
+    """As editors, configuration management and Kubernetes do it: same size, same time, another file."""
+    tenants = load("[acme]\nburst = 3")
+    stat = file.stat()
+    other = tmp_path / "other"
+    other.write_text("[acme]\nburst = 4")
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(file)
+    assert tenants.refresh()
+    assert tenants.get("acme").limits.burst == 4
