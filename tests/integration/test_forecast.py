@@ -1,6 +1,6 @@
 """The forecast is held against what then happens."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,16 +24,8 @@ TOLERANCE = 0.15
 
 
 @pytest.fixture
-def world(client: redis.Redis, keys: Keys) -> Iterator[Any]:
-    made: list[World] = []
-
-    def make(**options: Any) -> World:
-        made.append(World(client, keys, limits=FIVE, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+def world(client: redis.Redis, keys: Keys) -> Callable[..., World]:
+    return lambda **options: World(client, keys, limits=FIVE, **options)
 
 
 def outlook(world: World, *, horizon_s: float = 259_200, sample: int = 40) -> Outlook:
