@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,9 +82,9 @@ class Run:
         self._producer = Producer(store.server.url, tenant=self._tenant, namespace=deployed.keys.namespace)
         self._accepted: dict[str, float] = {}
         self.verdict = Verdict(plan)
-        split = int(plan.jobs * 0.6)
-        self._first = [f"order-{number}" for number in range(split)]
-        self._late = [f"order-{number}" for number in range(split, plan.jobs)]
+        ids = [f"order-{number}" for number in range(plan.jobs)]
+        first, last = int(plan.jobs * 0.5), int(plan.jobs * 0.8)
+        self._first, self._meanwhile, self._late = ids[:first], ids[first:last], ids[last:]
         self._blocked = self._first[: plan.dead]
 
     def carry_out(self) -> Verdict:
@@ -120,9 +121,12 @@ class Run:
             self._await_progress(victim, int(plan.after_share * len(self._first)))
         if role is Role.STOP:
             victim.send_signal(signal.SIGTERM)
-        self._store.suffer()
-        returned = time.monotonic()
-        finished = self._finished()
+        with ThreadPoolExecutor(1) as shop:
+            selling = shop.submit(self._accept, self._meanwhile, at_a_time=3, pause_s=0.02)
+            self._store.suffer()
+            returned = time.monotonic()
+            finished = self._finished()
+            selling.result()
         self._accept(self._late)
         if plan.store_fault is not StoreFault.NONE and self._run.unfinished():
             wait_until(
@@ -220,29 +224,30 @@ class Run:
         cid = f"blocked-{number}" if external_id in self._blocked else f"click-{number}"
         return sale(external_id, cid=cid, amount={"value": f"{number + 1}.25"})
 
-    def _accept(self, ids: Iterable[str]) -> None:
+    def _accept(self, ids: Iterable[str], *, at_a_time: int = 500, pause_s: float = 0.05) -> None:
         """Enqueue, as a shop does: again until each sale has its receipt."""
         waiting = list(ids)
         deadline = time.monotonic() + 30
         while waiting:
             assert time.monotonic() < deadline, f"{len(waiting)} sales are not accepted within 30 s"
-            receipts = self._producer.enqueue_many([self._sale(i) for i in waiting])
+            batch = waiting[:at_a_time]
+            receipts = self._producer.enqueue_many([self._sale(i) for i in batch])
             now = time.monotonic()
-            for external_id, receipt in zip(tuple(waiting), receipts, strict=True):
+            for external_id, receipt in zip(batch, receipts, strict=True):
                 if receipt.ok:
                     self._accepted.setdefault(external_id, now)
                     waiting.remove(external_id)
                 elif receipt.status is ReceiptStatus.CONFLICT:
                     raise AssertionError(f"{external_id} is in conflict with itself")
             if waiting:
-                time.sleep(0.05)
+                time.sleep(pause_s)
 
     def _repeat_what_died(self) -> None:
         """An operator, or a script, repeats the command that was killed; that is safe, and is how it is finished."""
         role = self._plan.point.role
         if role is Role.IMPORT:
             self._repeat(self._import_command())
-            self._accepted |= {i: time.monotonic() for i in self._first}
+            self._accepted |= dict.fromkeys(self._first, time.monotonic())
         elif role in ACTS:
             for _ in range(5):
                 if not self._still_dead():
