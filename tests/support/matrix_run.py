@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from tests.support.crash_points import Role
 from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, StoreFault
 from tests.support.matrix_store import SufferingStore, suffering_store
+from tests.support.planted import VARIABLE as PLANT_VARIABLE
 from tests.support.simulator import SimulatorProcess, sale
 from tests.support.store_check import walk_store
 from tests.support.workers import Deployment, deployment, wait_until
@@ -42,8 +43,12 @@ VARIABLES = {
     "TRACKDESK_BREAKER_FAILURES": "50",
     "USER": "matrix",
 }
+WAKEUPS_AT_MOST = 12
+"""Those the scripts let wait, and those that Celery put back when a connection or a process of its ended."""
 ACTS = (Role.REDRIVE, Role.DISCARD)
 BLOCKED = "source_blocked"
+PIXEL = ["pixel-900", "pixel-901"]
+"""Sales that Trackdesk already has from another system, over another amount: a person must look at them."""
 
 
 @dataclass
@@ -73,33 +78,44 @@ class Verdict:
 class Run:
     """One plan, carried out."""
 
-    def __init__(self, plan: Plan, trackdesk: SimulatorProcess, store: SufferingStore, deployed: Deployment) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        trackdesk: SimulatorProcess,
+        store: SufferingStore,
+        deployed: Deployment,
+        *,
+        plant: str = "",
+        producer: type[Producer] = Producer,
+        finishes_within_s: float = FINISHES_WITHIN_S,
+    ) -> None:
         self._plan = plan
         self._trackdesk = trackdesk
         self._store = store
         self._run = deployed
         self._tenant = deployed.environment["TRACKDESK_TENANT"]
-        self._producer = Producer(store.server.url, tenant=self._tenant, namespace=deployed.keys.namespace)
+        self._plant = plant
+        self._finishes_within_s = finishes_within_s
+        self._producer = producer(store.server.url, tenant=self._tenant, namespace=deployed.keys.namespace)
         self._accepted: dict[str, float] = {}
         self.verdict = Verdict(plan)
         ids = [f"order-{number}" for number in range(plan.jobs)]
         first, last = int(plan.jobs * 0.5), int(plan.jobs * 0.8)
-        self._first, self._meanwhile, self._late = ids[:first], ids[first:last], ids[last:]
-        self._blocked = self._first[: plan.dead]
+        self._first, self._meanwhile, self._late = PIXEL + ids[:first], ids[first:last], ids[last:]
+        self._blocked = ids[: plan.dead]
 
     def carry_out(self) -> Verdict:
         """Do everything; whatever is wrong is in the verdict."""
         started = time.monotonic()
-        try:
-            self._act()
-            self._judge()
-        except (AssertionError, RedisError, OSError) as error:
-            self.verdict.problems.append(f"{type(error).__name__}: {error}")
-        finally:
-            self._producer.close()
-            self.verdict.kills += self._store.kills
-            self.verdict.jobs = len(self._accepted)
-            self.verdict.seconds = time.monotonic() - started
+        for step in (self._act, self._stop_all, self._judge):
+            try:
+                step()
+            except (AssertionError, RedisError, OSError) as error:
+                self.verdict.problems.append(f"{type(error).__name__}: {error}")
+        self._producer.close()
+        self.verdict.kills += self._store.kills
+        self.verdict.jobs = len(self._accepted)
+        self.verdict.seconds = time.monotonic() - started
         return self.verdict
 
     def _act(self) -> None:
@@ -108,7 +124,7 @@ class Run:
         witness = None
         if plan.dead:
             witness = self._start_witness()
-            wait_until(lambda: self._run.book().jobs[State.DEAD] >= plan.dead, "the blocked clicks are dead letters")
+            wait_until(lambda: self._still_dead() == plan.dead, "the blocked clicks are dead letters")
             if role is Role.REDRIVE:
                 self._configure(clicks={"blocked-*": "known"})
         if plan.point.name.startswith("reclaim"):
@@ -116,6 +132,8 @@ class Run:
         victim = self._start_victim()
         if plan.crash_first:
             self._await_death(victim)
+        elif role is Role.STOP:
+            wait_until(self._run.worker_seen, "the victim signs on")
         witness = witness or self._start_witness()
         if not plan.crash_first:
             self._await_progress(victim, int(plan.after_share * len(self._first)))
@@ -138,10 +156,9 @@ class Run:
         if not self.verdict.crashed:
             self._await_death(victim)
         self._repeat_what_died()
-        self._run.wait_until_finished(within_s=FINISHES_WITHIN_S)
+        self._run.wait_until_finished(within_s=self._finishes_within_s)
         if witness.poll() is not None:
             self.verdict.problems.append(f"the worker beside ended by itself with {witness.returncode}")
-        self._stop_all()
 
     def _start_witness(self) -> subprocess.Popen[bytes]:
         """Start the worker that must live through everything, and wait until it has signed on."""
@@ -151,7 +168,10 @@ class Run:
         return witness
 
     def _start_doomed(self, point: str, passage: int, *arguments: str) -> subprocess.Popen[bytes]:
-        return self._run.start(["-m", "tests.support.launcher", point, str(passage), *arguments], VARIABLES)
+        return self._run.start(
+            ["-m", "tests.support.launcher", point, str(passage), *arguments],
+            {**VARIABLES, PLANT_VARIABLE: self._plant},
+        )
 
     def _start_victim(self) -> subprocess.Popen[bytes]:
         plan = self._plan
@@ -220,7 +240,7 @@ class Run:
         return jobs[State.DELIVERED] + jobs[State.DEAD] + jobs[State.DISCARDED]
 
     def _sale(self, external_id: str) -> dict[str, object]:
-        number = int(external_id.removeprefix("order-"))
+        number = int(external_id.rpartition("-")[2])
         cid = f"blocked-{number}" if external_id in self._blocked else f"click-{number}"
         return sale(external_id, cid=cid, amount={"value": f"{number + 1}.25"})
 
@@ -281,12 +301,14 @@ class Run:
         self._trackdesk.configure({"tenants": {self._tenant: settings}})
 
     def prepare(self) -> None:
-        """Give the run's tenant its faults at Trackdesk."""
+        """Let another system sell its part, and give the run's tenant its faults at Trackdesk."""
+        for external_id in PIXEL:
+            self._trackdesk.post(self._tenant, sale(external_id, amount={"value": "9999.00"}))
         self._configure()
 
     def _judge(self) -> None:
         wrong = self.verdict.problems
-        wrong += walk_store(self._run.client, self._run.keys).wrong
+        wrong += walk_store(self._run.client, self._run.keys, wakeups_at_most=WAKEUPS_AT_MOST).wrong
         report = audit(self._run.client, self._run.keys)
         wrong += [f"audit: {finding}" for finding in report.discrepancies]
         if report.strays:
@@ -311,6 +333,13 @@ class Run:
         record = JobRecord.parse(identity, raw)
         discarded = self._plan.point.role is Role.DISCARD and external_id in self._blocked
         said = (record.state, record.reason)
+        if record.reason == "confirmed_duplicate" and record.attempts_total < 2:
+            verdict.problems.append(f"{external_id} was called delivered on a clean first attempt's duplicate")
+            return
+        if external_id in PIXEL and record.state is State.DEAD:
+            if record.reason != "unverified_duplicate":
+                verdict.problems.append(f"{external_id}, another system's sale, is {said}")
+            return
         if discarded:
             if record.state is not State.DISCARDED or paid:
                 verdict.problems.append(f"{external_id} was to be discarded and is {said}, paid: {paid}")
@@ -330,8 +359,19 @@ def server_for(kind: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def carry_out(plan: Plan, trackdesk: SimulatorProcess, directory: Path) -> Verdict:
-    """Carry out one plan in a directory of its own, which keeps the logs."""
+def carry_out(
+    plan: Plan,
+    trackdesk: SimulatorProcess,
+    directory: Path,
+    *,
+    plant: str = "",
+    producer: type[Producer] = Producer,
+    finishes_within_s: float = FINISHES_WITHIN_S,
+) -> Verdict:
+    """Carry out one plan in a directory of its own, which keeps the logs.
+
+    `plant` is a bug of the process that dies, `producer` what the shop sells through (`tests/support/planted.py`).
+    """
     directory.mkdir(parents=True)
     binary = server_for(plan.kind)
     if binary is None:
@@ -343,6 +383,6 @@ def carry_out(plan: Plan, trackdesk: SimulatorProcess, directory: Path) -> Verdi
             store.server, Keys(f"matrix-{plan.seed}"), directory, trackdesk.base_url, tenant=tenant, url=store.url
         ) as deployed,
     ):
-        run = Run(plan, trackdesk, store, deployed)
+        run = Run(plan, trackdesk, store, deployed, plant=plant, producer=producer, finishes_within_s=finishes_within_s)
         run.prepare()
         return run.carry_out()
