@@ -48,7 +48,8 @@ def run_matrix(seeds: Iterable[int], directory: Path, *, beside: int, tell: bool
     with ExitStack() as stack:
         for number in range(beside):
             free.put(stack.enter_context(simulator_process(seed=number + 1)))
-        pool = stack.enter_context(ThreadPoolExecutor(beside))
+        pool = ThreadPoolExecutor(beside)
+        stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends what runs, and begins nothing more
         return list(pool.map(one, seeds))
 
 
