@@ -162,9 +162,13 @@ class Run:
 
     def _start_witness(self) -> subprocess.Popen[bytes]:
         """Start the worker that must live through everything, and wait until it has signed on."""
-        before = self._run.client.zcard(self._run.keys.workers)
         witness = self._run.start_worker(VARIABLES)
-        wait_until(lambda: self._run.client.zcard(self._run.keys.workers) > before, "the witness signs on")
+        name = f":{witness.pid}".encode()
+        workers = self._run.keys.workers
+        wait_until(
+            lambda: any(worker.endswith(name) for worker in self._run.client.zrange(workers, 0, -1)),
+            "the witness signs on",
+        )
         return witness
 
     def _start_doomed(self, point: str, passage: int, *arguments: str) -> subprocess.Popen[bytes]:
