@@ -79,7 +79,9 @@ class Settings(BaseSettings):
         1024, ge=1, le=65_536, description="Requests in flight per tenant, over all processes"
     )
     breaker_failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open a tenant's breaker")
-    breaker_probe_s: float = Field(5, ge=0.1, le=3600, description="Pause before an open breaker's first probe; doubles")
+    breaker_probe_s: float = Field(
+        5, ge=0.1, le=3600, description="Pause before an open breaker's first probe; doubles"
+    )
     breaker_probe_cap_s: float = Field(300, ge=0.1, le=86_400, description="Longest pause between probes")
     identity: Literal["external_id", "type_and_external_id"] = Field(
         "external_id", description="What makes a sale: type_and_external_id for shops that reuse order ids"
