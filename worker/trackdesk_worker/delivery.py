@@ -85,6 +85,8 @@ class DeliveryLoop:
         self._pending: deque[_Pending] = deque()
         self._claim_at: float | None = None
         """When the next claim is worth while; None: not before a wake-up."""
+        self._more_waits = False
+        """Whether the last claim left something waiting: what a settlement frees may let it go at once."""
         self._stopping = False
         self._store_pause_s = 0.0
 
@@ -152,6 +154,7 @@ class DeliveryLoop:
         batch = list(self._pending)
         room = self._room() + len(batch)
         due = self._claim_at is not None and self._claim_at <= self._loop.time()
+        due = due or (bool(batch) and self._more_waits)
         wanted = room if due and not self._stopping else 0
         operations: list[Operation[Any]] = []
         if batch:
@@ -224,6 +227,7 @@ class DeliveryLoop:
             else:
                 self._start(self._deliver(job, lease_end))
         self._metrics.in_flight(len(self._in_flight))
+        self._more_waits = claims.wait_ms is not None
         if claims.wait_ms is not None and not self._stopping and self._claim_at is None:
             self._claim_at = self._loop.time() + claims.wait_ms / 1000
 
