@@ -1,10 +1,12 @@
 """The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
 
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery, bootsteps, signals
 from kombu.entity import Exchange, Queue
 
+from trackdesk_producer.address import parse_address
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker import bootstrap, tasks
 from trackdesk_worker.runtime import WorkerRuntime
@@ -21,8 +23,11 @@ BROKER_SOCKET_TIMEOUT_S = 30.0
 def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
     """Return the app whose worker runs `runtime`."""
     keys = Keys(settings.namespace)
-    app = Celery("trackdesk", broker=_broker_url(settings.redis_url.get_secret_value()), set_as_current=False)
+    broker = _broker(settings.redis_url.get_secret_value())
+    transport = broker.pop("transport")
+    app = Celery("trackdesk", set_as_current=False)
     app.conf.update(
+        **broker,
         task_default_queue=keys.wakeups,
         # The anonymous exchange: a delivery is exactly LPUSH <queue>, which the scripts do themselves.
         task_queues=[Queue(keys.wakeups, Exchange(""), routing_key=keys.wakeups)],
@@ -48,6 +53,7 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
             "unacked_key": f"{keys.prefix}celery:unacked",
             "unacked_index_key": f"{keys.prefix}celery:unacked_index",
             "unacked_mutex_key": f"{keys.prefix}celery:unacked_mutex",
+            **transport,
         },
     )
     tasks.register(app, runtime)
@@ -119,8 +125,31 @@ def _step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
     return Delivery
 
 
-def _broker_url(redis_url: str) -> str:
-    """Return the store's address as kombu spells it."""
-    if redis_url.startswith("unix://"):
-        return "redis+socket://" + redis_url.removeprefix("unix://")
-    return redis_url
+def _broker(url: str) -> dict[str, Any]:
+    """Return the store's address as Celery and kombu spell it."""
+    address = parse_address(url)
+    transport: dict[str, Any] = {}
+    if address.scheme == "unix":
+        return {"broker_url": "redis+socket://" + url.removeprefix("unix://"), "transport": transport}
+    options = address.options
+    # Every alternative carries the credentials: kombu asks the one it is connected through.
+    user = f"{quote(options.get('username', ''), safe='')}:{quote(options.get('password', ''), safe='')}@"
+    login = user if options.get("password") else ""
+    if address.master is None:
+        ((host, port),) = address.hosts
+        broker = f"{address.scheme}://{login}{_bracketed(host)}:{port or 6379}/{options.get('db', 0)}"
+    else:
+        broker = ";".join(
+            f"sentinel://{login}{_bracketed(host)}:{port}/{options['db']}" for host, port in address.sentinels
+        )
+        transport["master_name"] = address.master
+        if address.tls:
+            transport["sentinel_kwargs"] = {"ssl": True, "socket_connect_timeout": 2.0, **address.tls_options}
+    said: dict[str, Any] = {"broker_url": broker, "transport": transport}
+    if address.tls:
+        said["broker_use_ssl"] = {"ssl_cert_reqs": "required", **address.tls_options}
+    return said
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
