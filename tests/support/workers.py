@@ -53,13 +53,16 @@ class Deployment:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(
-        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = (), *, planted: str | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start one worker process; its output goes to a file of its own."""
+        """Start one worker process; its output goes to a file of its own. `planted` is Python that runs in it first."""
+        program = ["-m", "trackdesk_worker"]
+        if planted is not None:
+            program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
         log = self.logs / f"worker-{len(self.workers)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "trackdesk_worker", "worker", *arguments],
+                [sys.executable, *program, "worker", *arguments],
                 env={**os.environ, **self.environment, **(variables or {})},
                 stdout=output,
                 stderr=output,

@@ -1,9 +1,11 @@
 """The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from celery import Celery, bootsteps, signals
+from celery.worker.consumer import Consumer
 from kombu.entity import Exchange, Queue
 
 from trackdesk_producer.address import parse_address
@@ -18,6 +20,19 @@ from trackdesk_worker.telemetry.worker_server import WorkerServer
 
 BROKER_SOCKET_TIMEOUT_S = 30.0
 """Above the 10 s for which kombu's BRPOP waits; without it a publish to a silent Redis hangs for ever."""
+
+RECONNECT_MAX_S = 5.0
+"""Longest pause between two tries to reach the broker; kombu's own would grow to 30 s, long after the store is back."""
+CONSUMER_BEAT_S = 2.0
+
+
+class Listener(Consumer):  # type: ignore[misc]
+    """Celery's consumer, with less patience between two tries to connect."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_MAX_S)
+        return super().ensure_connected(conn)
 
 
 def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
@@ -58,6 +73,7 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
     )
     tasks.register(app, runtime)
     app.steps["worker"].add(_step(runtime))
+    app.steps["consumer"].add(_beating(runtime))
     return app
 
 
@@ -78,7 +94,9 @@ def serve(settings: Settings) -> int:
     signals.setup_logging.connect(keep_logging, weak=False)
     server = _metrics_server(settings, metrics, health)
     try:
-        worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True)
+        worker = app.Worker(
+            consumer_cls=Listener, without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
+        )
         worker.start()
     finally:
         if server is not None:
@@ -123,6 +141,28 @@ def _step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
             runtime.stop()
 
     return Delivery
+
+
+def _beating(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Says every few seconds that the consumer's loop turns; while it is not connected, nothing says so."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **kwargs: Any) -> None:
+            super().__init__(consumer, **kwargs)
+            self._timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            runtime.consumer_beats()
+            self._timer = consumer.timer.call_repeatedly(CONSUMER_BEAT_S, runtime.consumer_beats)
+
+        def stop(self, consumer: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return Beating
 
 
 def _broker(url: str) -> dict[str, Any]:
