@@ -149,8 +149,8 @@ def is_stuck_and_ends(
     with deployment(server, keys, tmp_path, "http://127.0.0.1:1") as run:
         variables = {"STRIKE": str(strike), "TRACKDESK_METRICS_PORT": str(port)}
         worker = run.start_worker(variables, planted=haste + ONCE + planted)
-        wait_until(run.worker_seen, "the worker signed on")
-        wait_until(lambda: livez(port)[0] == 200, "and is healthy")
+        wait_until(lambda: run.worker_seen() and " ready." in run.log_text(), "the worker and Celery are up")
+        wait_until(lambda: livez(port)[0] == 200, "and healthy")
         strike.touch()
         if "never connects" in way:
             run.client.execute_command("CLIENT", "KILL", "TYPE", "normal")

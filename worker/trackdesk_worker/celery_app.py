@@ -1,5 +1,6 @@
 """The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +28,20 @@ CONSUMER_BEAT_S = 2.0
 
 
 class Listener(Consumer):  # type: ignore[misc]
-    """Celery's consumer, with less patience between two tries to connect."""
+    """Celery's consumer, with less patience between two tries to connect, and more with messages that are none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        loop: Callable[..., None] = self.loop  # type: ignore[has-type] # Celery's
+
+        def tolerant(*args: Any) -> None:
+            try:
+                loop(*args)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                # What kombu raises for bytes somebody else put into the queue. It is gone: connect again and go on.
+                raise ConnectionError("a message that is no wake-up was dropped") from error
+
+        self.loop = tolerant
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, however long it takes."""
