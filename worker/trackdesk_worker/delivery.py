@@ -29,6 +29,8 @@ BUSY = 16
 SOON_S = 0.02
 """A claim that is due sooner counts as work at hand."""
 BEAT_S = 2.0
+TRIP_S = 15.0
+"""Limit for one trip, however slowly its replies drip; below the age at which a loop counts as stuck."""
 STORE_RETRY_S = (0.1, 2.0)
 """First and longest pause after a failed trip."""
 
@@ -117,6 +119,7 @@ class DeliveryLoop:
                 await asyncio.sleep(GATHER_S)
             await self._trip()
             self._note_quiet()
+        self._health.rest("delivery")
 
     def _claim_now(self) -> None:
         if not self._stopping:
@@ -177,7 +180,8 @@ class DeliveryLoop:
             return
         started = time.perf_counter()
         try:
-            replies = await arun_all(self._client, operations)
+            async with asyncio.timeout(TRIP_S):
+                replies = await arun_all(self._client, operations)
             results = [result(o, r) for o, r in zip(operations, replies, strict=True)]
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
