@@ -9,7 +9,7 @@ SOURCES := producer worker tests
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full lint format bench lock clean
+.PHONY: help setup demo up test test-full lint format bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ test: $(READY) ## Run all tests (about four minutes on two cores)
 test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes against the real-time budget (20 minutes)
 	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_BUDGET_SECONDS=180 \
 		$(BIN)/python -m pytest tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py $(ARGS)
+
+SEED ?= 1
+RUNS ?= 315
+
+chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=315: each combination once)
+	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 lint: $(READY) ## Check format, lint, types and the arrows between modules
 	$(BIN)/ruff format --check $(SOURCES)

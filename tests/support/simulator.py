@@ -76,6 +76,10 @@ class SimulatorProcess:
         """Change settings from the next request on."""
         return self._call("PUT", "config", body=patch)
 
+    def post(self, tenant: str, body: Mapping[str, Any]) -> int:
+        """Send one conversion as another system does, a pixel for instance; return the status."""
+        return httpx.post(self.url(tenant), json=body, timeout=30, trust_env=False).status_code
+
     def reset(self) -> None:
         """Empty the ledger, the counters and the limiters."""
         self._call("POST", "reset")

@@ -43,7 +43,7 @@ def check_store(client: redis.Redis, keys: Keys) -> Walk:
     return walk
 
 
-def walk_store(client: redis.Redis, keys: Keys) -> Walk:
+def walk_store(client: redis.Redis, keys: Keys, *, wakeups_at_most: int = WAKEUPS_AT_MOST) -> Walk:
     """Read every key of the namespace and note what disagrees."""
     content = _read_all(client, keys)
     walk = Walk()
@@ -53,7 +53,7 @@ def walk_store(client: redis.Redis, keys: Keys) -> Walk:
     _dead_groups(walk, content)
     _books(walk, content)
     _turns(walk, content)
-    _wakeups(walk, content)
+    _wakeups(walk, content, wakeups_at_most)
     _histories(walk, content)
     return walk
 
@@ -204,9 +204,9 @@ def _turns(walk: Walk, content: dict[str, Any]) -> None:
     walk.wrong += [f"{tenant} has ready jobs and no turn" for tenant in sorted(ready - walk.paused - walk.turns.keys())]
 
 
-def _wakeups(walk: Walk, content: dict[str, Any]) -> None:
+def _wakeups(walk: Walk, content: dict[str, Any], most: int) -> None:
     waiting = content.get(NAMES["wakeups"], [])
-    if len(waiting) > WAKEUPS_AT_MOST:
+    if len(waiting) > most:
         walk.wrong.append(f"{len(waiting)} wake-ups wait")
     if len(set(waiting)) != len(waiting):
         walk.wrong.append("two wake-ups have one tag")

@@ -15,6 +15,8 @@ from trackdesk_producer.connections import open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.store.ledger import Book, read_books, total
 
+ROOT = Path(__file__).parents[2]
+
 
 def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 30, poll_s: float = 0.02) -> None:
     """Wait for a condition; fail, naming it, when it does not come."""
@@ -36,16 +38,27 @@ class Store(Protocol):
 class Deployment:
     """One namespace on a server, with worker processes that the test starts, kills and stops."""
 
+<<<<<<< HEAD
     def __init__(self, server: Store, keys: Keys, logs: Path, base_url: str) -> None:
         self.server = server
         self.keys = keys
         self.logs = logs
         self.client = open_client(server.url, socket_timeout=5)
         self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)
+=======
+    def __init__(
+        self, server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+    ) -> None:
+        self.server = server
+        self.keys = keys
+        self.logs = logs
+        self.client = redis.Redis(port=server.port, socket_timeout=5)
+        self.producer = Producer(server.url, tenant=tenant, namespace=keys.namespace, timeout_s=10)
+>>>>>>> proof
         self.environment = {
-            "TRACKDESK_REDIS_URL": server.url,
+            "TRACKDESK_REDIS_URL": url or server.url,
             "TRACKDESK_NAMESPACE": keys.namespace,
-            "TRACKDESK_TENANT": "acme",
+            "TRACKDESK_TENANT": tenant,
             "TRACKDESK_BASE_URL": base_url,
             "TRACKDESK_RATE_LIMIT": "0",
             "TRACKDESK_METRICS_PORT": "0",
@@ -55,6 +68,7 @@ class Deployment:
     def start_worker(
         self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = (), *, planted: str | None = None
     ) -> subprocess.Popen[bytes]:
+<<<<<<< HEAD
         """Start one worker process; its output goes to a file of its own. `planted` is Python that runs in it first."""
         program = ["-m", "trackdesk_worker"]
         if planted is not None:
@@ -63,6 +77,18 @@ class Deployment:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *program, "worker", *arguments],
+=======
+        """Start one worker process; its output goes to a file of its own."""
+        return self.start(["-m", "trackdesk_worker", "worker", *arguments], variables)
+
+    def start(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start one Python process of the deployment, whatever it runs."""
+        log = self.logs / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+>>>>>>> proof
                 env={**os.environ, **self.environment, **(variables or {})},
                 stdout=output,
                 stderr=output,
@@ -105,9 +131,15 @@ class Deployment:
 
 
 @contextmanager
+<<<<<<< HEAD
 def deployment(server: Store, keys: Keys, logs: Path, base_url: str) -> Iterator[Deployment]:
+=======
+def deployment(
+    server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+) -> Iterator[Deployment]:
+>>>>>>> proof
     """A deployment whose processes end with the test."""
-    running = Deployment(server, keys, logs, base_url)
+    running = Deployment(server, keys, logs, base_url, tenant=tenant, url=url)
     try:
         yield running
     finally:

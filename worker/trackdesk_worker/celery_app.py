@@ -19,8 +19,11 @@ from trackdesk_worker.telemetry.logging import configure_logging
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.worker_server import WorkerServer
 
-BROKER_SOCKET_TIMEOUT_S = 30.0
-"""Above the 10 s for which kombu's BRPOP waits; without it a publish to a silent Redis hangs for ever."""
+BROKER_SOCKET_TIMEOUT_S = 12.0
+"""Above the 10 s for which kombu's BRPOP waits; without it a publish to a silent Redis hangs for ever.
+
+A stop waits for it when the broker's connection is half open, so it stays below the stop grace period.
+"""
 
 RECONNECT_MAX_S = 5.0
 """Longest pause between two tries to reach the broker; kombu's own would grow to 30 s, long after the store is back."""

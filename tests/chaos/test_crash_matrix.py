@@ -1,0 +1,31 @@
+"""The smoke share of the crash matrix; `make chaos SEED=1 RUNS=315` meets every combination once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.crash_matrix import run_matrix
+from tests.support.crash_points import POINTS
+from tests.support.matrix_plan import COMBINATIONS, plan
+
+pytestmark = [pytest.mark.chaos, pytest.mark.system]
+
+SMOKE = (1, 8, 11, 13, 14, 15, 30, 37)
+"""Died in: prune, maintenance, settle to log, promote, before the log, import, maintenance, redrive; with the store
+killed, full, reset, scriptless, killed, without power, half open, killed.
+"""
+
+
+@pytest.mark.timeout(180)
+def test_whoever_dies_and_whatever_the_store_suffers_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path) -> None:
+    verdicts = run_matrix(SMOKE, tmp_path, beside=4)
+
+    assert not {str(v.plan): v.problems for v in verdicts if not v.ok}
+    assert sum(v.crashed for v in verdicts) >= len(SMOKE) - 1, "processes came to their crash points"
+
+
+def test_as_many_neighbouring_seeds_as_there_are_combinations_meet_each_once() -> None:
+    met = {(p.point, p.store_fault) for p in map(plan, range(7, 7 + len(COMBINATIONS)))}
+
+    assert met == set(COMBINATIONS)
+    assert len({point.name for point in POINTS}) >= 15

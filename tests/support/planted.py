@@ -1,0 +1,126 @@
+"""Bugs that a test plants in its own copy of the product's behaviour, to see that the checks can fail.
+
+`plant` changes this process only: a test's (undo with the function it returns), or a worker that
+`tests/support/launcher.py` starts.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
+from trackdesk_producer.contract import runner
+from trackdesk_producer.contract.scripts import Operation, Script
+from trackdesk_worker.domain.outcome import Effect, OutcomeKind, Reason
+from trackdesk_worker.store import jobs
+from trackdesk_worker.trackdesk import answers
+
+VARIABLE = "TRACKDESK_TEST_PLANT"
+LATER_S = 0.3
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One passage of a script's source, replaced."""
+
+    script: str
+    old: str
+    new: str
+
+    def apply(self, script: Script) -> Script:
+        """Return the edited script; fail if the passage is not there once, so that no plant goes stale."""
+        assert script.source.count(self.old) == 1, f"{self.script} holds {self.old!r} not exactly once"
+        source = script.source.replace(self.old, self.new)
+        return Script(script.name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+EDITS = {
+    "settle without the token check": Edit("settle", "or job.token ~= token then", "then"),
+    "claim without a lease": Edit("claim", "redis.call('ZADD', key('in_flight'), lease_end, id)", ""),
+    "promote without removal": Edit("promote", "redis.call('ZREM', key('scheduled'), id)", ""),
+    "reclaim that forgets the doubt": Edit("reclaim", "job.ambiguous = '1'", ""),
+    "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
+}
+BOOKS_OUTSIDE = "books written after the script"
+CLEAN_DUPLICATE = "a clean duplicate taken for success"
+
+
+def plant(name: str) -> Callable[[], None]:
+    """Plant one bug in this process; return what takes it out again."""
+    if name == BOOKS_OUTSIDE:
+        return _plant_books_outside()
+    if name == CLEAN_DUPLICATE:
+        return _plant_clean_duplicate()
+    return _plant_edit(EDITS[name])
+
+
+def _plant_edit(edit: Edit) -> Callable[[], None]:
+    original = jobs.script
+
+    def script(name: str) -> Script:
+        return edit.apply(original(name)) if name == edit.script else original(name)
+
+    jobs.script = script
+
+    def take_out() -> None:
+        jobs.script = original
+
+    return take_out
+
+
+def _plant_books_outside() -> Callable[[], None]:
+    """The settle script leaves its sums aside, and the process writes them to the ledger a moment later."""
+    keep = "redis.call('SET', PREFIX .. 'aside', cjson.encode(books))\nreturn"
+    take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
+    original = runner.arun_all
+
+    async def arun_all(client: Any, operations: Sequence[Operation[Any]]) -> list[Any]:
+        replies = await original(client, operations)
+        if any(operation.script.name == "settle" for operation in operations):
+            prefix = operations[0].prefix
+            for tenant, fields in (json.loads(await client.get(f"{prefix}aside")) or {}).items():
+                for field, delta in fields.items():
+                    await client.hincrby(f"{prefix}ledger:{tenant}", field, delta)
+        return replies
+
+    from trackdesk_worker import delivery
+
+    delivery.arun_all = arun_all  # type: ignore[attr-defined]
+
+    def take_out() -> None:
+        take_edit_out()
+        delivery.arun_all = original  # type: ignore[attr-defined]
+
+    return take_out
+
+
+def _plant_clean_duplicate() -> Callable[[], None]:
+    original = answers.TABLE
+    success = answers.Verdict(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=Effect.CLEAR)
+    answers.TABLE = tuple(
+        replace(row, verdict=success) if row.verdict.reason is Reason.UNVERIFIED_DUPLICATE else row for row in original
+    )
+
+    def take_out() -> None:
+        answers.TABLE = original
+
+    return take_out
+
+
+class HastyProducer(Producer):
+    """Answers before it stores."""
+
+    def enqueue_many(self, conversions: Iterable[Any], **options: Any) -> list[Receipt]:
+        sales = list(conversions)
+        storing = threading.Timer(LATER_S, self._store, (sales,))
+        storing.daemon = True
+        storing.start()
+        return [
+            Receipt(ReceiptStatus.ACCEPTED, "", sale["externalId"], sale["externalId"], State.READY) for sale in sales
+        ]
+
+    def _store(self, sales: list[Any]) -> None:
+        super().enqueue_many(sales)
