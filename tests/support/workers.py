@@ -38,23 +38,14 @@ class Store(Protocol):
 class Deployment:
     """One namespace on a server, with worker processes that the test starts, kills and stops."""
 
-<<<<<<< HEAD
-    def __init__(self, server: Store, keys: Keys, logs: Path, base_url: str) -> None:
-        self.server = server
-        self.keys = keys
-        self.logs = logs
-        self.client = open_client(server.url, socket_timeout=5)
-        self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)
-=======
     def __init__(
-        self, server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+        self, server: Store, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
     ) -> None:
         self.server = server
         self.keys = keys
         self.logs = logs
-        self.client = redis.Redis(port=server.port, socket_timeout=5)
+        self.client = open_client(server.url, socket_timeout=5)
         self.producer = Producer(server.url, tenant=tenant, namespace=keys.namespace, timeout_s=10)
->>>>>>> proof
         self.environment = {
             "TRACKDESK_REDIS_URL": url or server.url,
             "TRACKDESK_NAMESPACE": keys.namespace,
@@ -68,18 +59,11 @@ class Deployment:
     def start_worker(
         self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = (), *, planted: str | None = None
     ) -> subprocess.Popen[bytes]:
-<<<<<<< HEAD
         """Start one worker process; its output goes to a file of its own. `planted` is Python that runs in it first."""
         program = ["-m", "trackdesk_worker"]
         if planted is not None:
             program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
-        log = self.logs / f"worker-{len(self.workers)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *program, "worker", *arguments],
-=======
-        """Start one worker process; its output goes to a file of its own."""
-        return self.start(["-m", "trackdesk_worker", "worker", *arguments], variables)
+        return self.start([*program, "worker", *arguments], variables)
 
     def start(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start one Python process of the deployment, whatever it runs."""
@@ -88,7 +72,6 @@ class Deployment:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
->>>>>>> proof
                 env={**os.environ, **self.environment, **(variables or {})},
                 stdout=output,
                 stderr=output,
@@ -131,13 +114,9 @@ class Deployment:
 
 
 @contextmanager
-<<<<<<< HEAD
-def deployment(server: Store, keys: Keys, logs: Path, base_url: str) -> Iterator[Deployment]:
-=======
 def deployment(
-    server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+    server: Store, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
 ) -> Iterator[Deployment]:
->>>>>>> proof
     """A deployment whose processes end with the test."""
     running = Deployment(server, keys, logs, base_url, tenant=tenant, url=url)
     try:
