@@ -52,8 +52,8 @@ format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: $(READY) ## Measure throughput and cost on this machine
-	$(BIN)/trackdesk bench
+bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS="--runs 1 --quick" for a look)
+	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
 
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
