@@ -9,7 +9,7 @@ SOURCES := producer worker tests
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test lint format bench chaos lock clean
+.PHONY: help setup demo up test test-full lint format bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl
 test: $(READY) ## Run all tests (about four minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
+test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes against the real-time budget (20 minutes)
+	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_BUDGET_SECONDS=180 \
+		$(BIN)/python -m pytest tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py $(ARGS)
+
 SEED ?= 1
 RUNS ?= 315
 
@@ -48,8 +52,8 @@ format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: $(READY) ## Measure throughput and cost on this machine
-	$(BIN)/trackdesk bench
+bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS="--runs 1 --quick" for a look)
+	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
 
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \

@@ -6,10 +6,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .connections import open_async_client
 from .contract.conversion import Conversion
 from .contract.runner import Command, Replies, arun_raw, asend
 from .core import EnqueueItem, ProducerCore, Talk
@@ -48,7 +48,7 @@ class AsyncProducer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        self._client = redis.asyncio.Redis.from_url(url, **connection_options(connect_timeout_s, timeout_s))
+        self._client = open_async_client(url, **connection_options(connect_timeout_s, timeout_s))
 
     async def enqueue(
         self,

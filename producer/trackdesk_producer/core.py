@@ -21,6 +21,7 @@ from .contract.runner import Command, Replies
 from .contract.scripts import Argument, Operation, load_script, text
 from .contract.wakeup import envelope
 from .contract.wire import fingerprint, post_body
+from .durability import check_durability, confirmation
 from .errors import ConversionInvalid, DurabilityNotMet, Problem, ProducerError, QueueFull, QueueUnavailable
 from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
 
@@ -220,34 +221,13 @@ class ProducerCore:
         for item in prepared:
             arguments += item.arguments
         operation = Operation(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
-        replies = yield Request([operation], self._confirmation(durability))
+        replies = yield Request(
+            [operation], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s)
+        )
         verdicts = operation.read(_sound(replies[0]))
         if durability is not Durability.MEMORY:
-            self._check_durability(durability, replies[1])
+            check_durability(durability, replies[1], replicas=self._replicas)
         return [_receipt(item, verdict) for item, verdict in zip(prepared, verdicts, strict=True)]
-
-    def _confirmation(self, durability: Durability) -> list[Command]:
-        """Return the command that waits for the level, on the connection that wrote.
-
-        WAIT and WAITAOF do not block inside a script, so they follow it.
-        """
-        # The store answers before our own deadline does, so that the reply can say what was not met.
-        wait_ms = max(1, int(self.timeout_s * 800))
-        if durability is Durability.FSYNC:
-            return [("WAITAOF", 1, 0, wait_ms)]
-        if durability is Durability.REPLICATED:
-            return [("WAIT", self._replicas, wait_ms)]
-        return []
-
-    def _check_durability(self, durability: Durability, reply: Any) -> None:
-        if isinstance(reply, RedisError):
-            raise DurabilityNotMet(
-                f"stored, but the store cannot promise durability {durability.value!r}: {_refusal(reply)}"
-            ) from reply
-        if durability is Durability.FSYNC and int(reply[0]) < 1:
-            raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
-        if durability is Durability.REPLICATED and int(reply) < self._replicas:
-            raise DurabilityNotMet(f"stored, but only {int(reply)} of {self._replicas} replicas confirmed in time")
 
 
 def _due_ms(not_before: datetime | None) -> int:
@@ -266,15 +246,6 @@ def _given_external_id(given: object) -> str | None:
         return None
     external_id = given.get("externalId", given.get("external_id"))
     return external_id if isinstance(external_id, str) else None
-
-
-def _refusal(reply: RedisError) -> str:
-    said = str(reply)
-    if "unknown command" in said:
-        return "it needs Redis 7.2 or newer, or Valkey"
-    if "appendonly" in said:
-        return "its append-only file is off (appendonly no)"
-    return said
 
 
 def _first(reply: Any) -> str:

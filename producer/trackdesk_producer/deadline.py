@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
+from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 _call = threading.local()
 
@@ -91,11 +91,15 @@ class BoundedUnixConnection(redis.UnixDomainSocketConnection):
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
 
 
-def connection_class(url: str) -> type[redis.Connection]:
-    """Return the class for an address."""
-    classes: dict[str, type[Any]] = {
-        "redis": BoundedConnection,
-        "rediss": BoundedTLSConnection,
-        "unix": BoundedUnixConnection,
-    }
-    return classes.get(urlsplit(url).scheme, BoundedConnection)
+class BoundedSentinelConnection(SentinelManagedConnection):
+    """TCP to the master that the Sentinels name."""
+
+    def _connect(self) -> Any:
+        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
+
+
+class BoundedSentinelTLSConnection(SentinelManagedSSLConnection):
+    """TCP and TLS to the master that the Sentinels name."""
+
+    def _connect(self) -> Any:
+        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's

@@ -9,10 +9,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .connections import open_pool
 from .contract.conversion import Conversion
 from .contract.runner import Command, Replies, run_raw
 from .core import EnqueueItem, ProducerCore, Talk
-from .deadline import connection_class, deadline
+from .deadline import deadline
 from .errors import QueueUnavailable
 from .receipts import Cancellation, Durability, JobStatus, Receipt
 
@@ -28,7 +29,7 @@ class Producer:
         * Every call is safe to repeat: the externalId is the identity of a sale.
 
     Args:
-        url: the store, as ``redis://``, ``rediss://`` or ``unix://``.
+        url: the store, as ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://`` (``address.py`` has the forms).
         tenant: default tenant of calls that name none.
         namespace: prefix of all keys; the workers must use the same.
         durability: default level of `Durability`.
@@ -62,8 +63,7 @@ class Producer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        options = connection_options(connect_timeout_s, timeout_s)
-        self._pool = redis.ConnectionPool.from_url(url, connection_class=connection_class(url), **options)
+        self._pool = open_pool(url, **connection_options(connect_timeout_s, timeout_s))
 
     def enqueue(
         self,

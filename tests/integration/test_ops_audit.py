@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -10,7 +11,9 @@ from tests.support.shop import WINDOW_S, Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.audit import AuditReport, Kind, audit
+from trackdesk_worker.ops.chain import link
 from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.ops.operations_log import Act, Operator, record
 from trackdesk_worker.store.jobs import Verb
 
 WORDS = {"state": 1, "amount": 4, "currency": 5, "at": 7, "token": 10}
@@ -32,7 +35,16 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
     made.sell("ready-3", tenant="bert", amount=None, currency=None)
     made.sell("cancelled-1")
     made.producer.cancel("cancelled-1")
+    for count in range(1, 4):
+        record(client, keys, Act.DISCARD, Operator("ann", "test"), count=count)
     return made
+
+
+def rewrite_act(shop: Shop, position: int, old: bytes, new: bytes) -> None:
+    """Change an entry of the operators' log behind its back."""
+    raw = shop.client.lindex(shop.keys.operations, position)
+    assert old in raw
+    shop.client.lset(shop.keys.operations, position, raw.replace(old, new))
 
 
 def look(shop: Shop) -> AuditReport:
@@ -236,6 +248,28 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
         Kind.RECORD_UNREADABLE,
         None,
     ),
+    "an operator's act is changed": (
+        lambda s: rewrite_act(s, 1, b'"count":2', b'"count":1'),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "an operator's act is put under another name, with a hash of its own": (
+        lambda s: s.client.lset(s.keys.operations, 1, link({"kind": "discard", "operator": "bob"}, None)[0]),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "an operator's act is removed": (
+        lambda s: s.client.lrem(s.keys.operations, 1, s.client.lindex(s.keys.operations, 1)),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "the last act is cut off": (lambda s: s.client.rpop(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
+    "the whole log is gone": (lambda s: s.client.delete(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
+    "the log is no list": (
+        lambda s: (s.client.delete(s.keys.operations), s.client.set(s.keys.operations, "x")),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
     "a job vanished with its index entry": (
         lambda s: (
             s.client.delete(s.keys.job("acme/scheduled-1"), s.keys.history("acme/scheduled-1")),
@@ -255,6 +289,38 @@ def test_each_kind_of_damage_is_named(shop: Shop, damage: str) -> None:
     assert (kind, job_id) in kinds(report), [str(found) for found in report.discrepancies]
     assert not report.ok
     assert all(str(found) for found in report.discrepancies)
+
+
+@pytest.mark.parametrize(("position", "named"), [(0, 1), (1, 2), (2, 3)])
+def test_the_first_altered_act_is_named_by_its_number(shop: Shop, position: int, named: int) -> None:
+    rewrite_act(shop, position, b'"operator":"ann"', b'"operator":"bob"')
+    (found,) = look(shop).discrepancies
+    assert found.detail == f"entry {named} of the operators' log is not what was written there"
+
+
+def test_a_chain_that_was_made_anew_is_betrayed_by_a_head_kept_elsewhere(shop: Shop) -> None:
+    head = look(shop).operations_head
+    record(shop.client, shop.keys, Act.PAUSE, Operator("ann", "test"), count=1)
+    assert audit(shop.client, shop.keys, sought_head=head).ok, "acts behind it do not matter"
+
+    shop.client.delete(shop.keys.operations, shop.keys.operations_head)
+    for count in range(1, 5):
+        record(shop.client, shop.keys, Act.DISCARD, Operator("bob", "forged"), count=count)
+    assert look(shop).ok, "the forged chain agrees with itself"
+    (found,) = audit(shop.client, shop.keys, sought_head=head).discrepancies
+    assert found.detail == "the head you named is not in the operators' log any more"
+
+
+def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
+    def act(name: str) -> None:
+        with redis.Redis(port=shop.client.connection_pool.connection_kwargs["port"]) as own:
+            for count in range(25):
+                record(own, shop.keys, Act.REDRIVE, Operator(name, "test"), count=count)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(act, ["ann", "bob", "eve"]))
+    report = look(shop)
+    assert (report.ok, report.operations) == (True, 78)
 
 
 def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:

@@ -112,6 +112,7 @@ class World:
         self._order = itertools.count()
         self._sender = _Sender()
         self._ended: list[Finished] = []
+        self._settled_by: set[int] = set()
         settings = TenantSettings(limits, Endpoint("https://{tenant}.trackdesk.com"), policy, CreatedAt.LATE, False)
         self._attempts = Attempts(
             sender=self._sender,
@@ -165,11 +166,12 @@ class World:
 
     def run_until(self, until: Callable[[], bool], *, at_most_ms: int) -> None:
         """Live on until the condition holds, looked at every `LOOK_MS`; fail when it does not come in time."""
-        end, looked = self.now_ms + at_most_ms, self.now_ms
+        end = self.now_ms + at_most_ms
         while not until():
-            while (alive := self._step(end)) and self.now_ms < looked + LOOK_MS:
+            alive = self._step(end)
+            look_at = min(end, self.now_ms + LOOK_MS)
+            while self._step(look_at):
                 pass
-            looked = self.now_ms
             if not alive and not until():
                 raise AssertionError(f"not within {at_most_ms / 1000:g} s of virtual time: {self.book().jobs}")
 
@@ -247,8 +249,7 @@ class World:
             if not self._ended:
                 self.at(self.now_ms, self._settle)
             self._ended.append(_at_once(self._attempts.make(job)))
-            if self._claim_at[process] is None:
-                self._claim_at[process] = self.now_ms
+            self._settled_by.add(process)
 
         return end
 
@@ -256,6 +257,10 @@ class World:
         """Settle what ended in this ms in one trip, as a delivery loop does."""
         ended, self._ended = self._ended, []
         self.store.settle(*(f.settlement for f in ended), effects=[f.effect for f in ended if f.effect])
+        for process in self._settled_by:
+            if self._claim_at[process] is None:
+                self._claim_at[process] = self.now_ms
+        self._settled_by.clear()
 
     def _maintain(self) -> None:
         self.store.promote()

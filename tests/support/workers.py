@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import redis
+from typing import Protocol
 
 from trackdesk_producer import Producer, State
+from trackdesk_producer.connections import open_client
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.store.ledger import Book, read_books, total
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +27,24 @@ def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 30
         time.sleep(poll_s)
 
 
+class Store(Protocol):
+    """Anything with an address of its own."""
+
+    @property
+    def url(self) -> str:
+        """What TRACKDESK_REDIS_URL says."""
+
+
 class Deployment:
     """One namespace on a server, with worker processes that the test starts, kills and stops."""
 
     def __init__(
-        self, server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+        self, server: Store, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
     ) -> None:
         self.server = server
         self.keys = keys
         self.logs = logs
-        self.client = redis.Redis(port=server.port, socket_timeout=5)
+        self.client = open_client(server.url, socket_timeout=5)
         self.producer = Producer(server.url, tenant=tenant, namespace=keys.namespace, timeout_s=10)
         self.environment = {
             "TRACKDESK_REDIS_URL": url or server.url,
@@ -50,10 +57,13 @@ class Deployment:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(
-        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = (), *, planted: str | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start one worker process; its output goes to a file of its own."""
-        return self.start(["-m", "trackdesk_worker", "worker", *arguments], variables)
+        """Start one worker process; its output goes to a file of its own. `planted` is Python that runs in it first."""
+        program = ["-m", "trackdesk_worker"]
+        if planted is not None:
+            program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
+        return self.start([*program, "worker", *arguments], variables)
 
     def start(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start one Python process of the deployment, whatever it runs."""
@@ -105,7 +115,7 @@ class Deployment:
 
 @contextmanager
 def deployment(
-    server: EmbeddedServer, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
+    server: Store, keys: Keys, logs: Path, base_url: str, *, tenant: str = "acme", url: str = ""
 ) -> Iterator[Deployment]:
     """A deployment whose processes end with the test."""
     running = Deployment(server, keys, logs, base_url, tenant=tenant, url=url)

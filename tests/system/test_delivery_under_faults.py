@@ -30,6 +30,8 @@ IMPATIENT = {
     "TRACKDESK_BACKOFF_CAP_S": "1",
     "TRACKDESK_CONCURRENCY": "128",
     "TRACKDESK_BREAKER_FAILURES": "50",
+    "TRACKDESK_BREAKER_PROBE_S": "0.2",  # requests that hang end together: enough of them open the breaker
+    "TRACKDESK_BREAKER_PROBE_CAP_S": "1",
 }
 
 

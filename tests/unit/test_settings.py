@@ -136,7 +136,7 @@ def test_a_value_out_of_its_range_is_refused_by_the_name_of_its_variable(
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(monkeypatch, MAX_ATTEMPTS="0", METHOD="PUT", REDIS_URL="db")
     assert said.count("; ") == 2
-    assert "TRACKDESK_REDIS_URL: must start with redis://, rediss:// or unix://" in said
+    assert "TRACKDESK_REDIS_URL: must start with redis://, rediss://, unix://, sentinel:// or sentinels://" in said
 
 
 def test_a_refused_value_that_may_be_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

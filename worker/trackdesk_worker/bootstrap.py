@@ -1,11 +1,15 @@
 """The only place that opens connections."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trackdesk_producer import Producer
+from trackdesk_producer.connections import open_async_client, open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.settings import Settings
 from trackdesk_worker.tenants import Tenants
@@ -19,6 +23,13 @@ When every connection of a worker goes dead at once (half open), the maintenance
 delivery loop, and only then that one finds its own: twice this time must stay below 15 s
 (`tests/chaos/test_crash_matrix.py`).
 """
+_OPTIONS: Mapping[str, Any] = {
+    "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    "socket_timeout": ANSWER_TIMEOUT_S,
+    "socket_keepalive": True,
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+}
 
 
 def keys(settings: Settings) -> Keys:
@@ -28,26 +39,12 @@ def keys(settings: Settings) -> Keys:
 
 def open_redis(settings: Settings) -> redis.Redis:
     """Return a blocking client; it connects on first use."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=ANSWER_TIMEOUT_S,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    return open_client(settings.redis_url.get_secret_value(), **_OPTIONS)
 
 
 def open_async_redis(settings: Settings) -> redis.asyncio.Redis:
     """Return an asyncio client; it connects on first use."""
-    return redis.asyncio.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=ANSWER_TIMEOUT_S,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    return open_async_client(settings.redis_url.get_secret_value(), **_OPTIONS)
 
 
 def open_producer(settings: Settings) -> Producer:

@@ -1,10 +1,15 @@
 """The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery, bootsteps, signals
+from celery.worker.consumer import Consumer
 from kombu.entity import Exchange, Queue
 
+from trackdesk_producer.address import parse_address
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker import bootstrap, tasks
 from trackdesk_worker.runtime import WorkerRuntime
@@ -20,12 +25,41 @@ BROKER_SOCKET_TIMEOUT_S = 12.0
 A stop waits for it when the broker's connection is half open, so it stays below the stop grace period.
 """
 
+RECONNECT_MAX_S = 5.0
+"""Longest pause between two tries to reach the broker; kombu's own would grow to 30 s, long after the store is back."""
+CONSUMER_BEAT_S = 2.0
+
+
+class Listener(Consumer):  # type: ignore[misc]
+    """Celery's consumer, with less patience between two tries to connect, and more with messages that are none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        loop: Callable[..., None] = self.loop  # type: ignore[has-type] # Celery's
+
+        def tolerant(*args: Any) -> None:
+            try:
+                loop(*args)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                # What kombu raises for bytes somebody else put into the queue. It is gone: connect again and go on.
+                raise ConnectionError("a message that is no wake-up was dropped") from error
+
+        self.loop = tolerant
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_MAX_S)
+        return super().ensure_connected(conn)
+
 
 def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
     """Return the app whose worker runs `runtime`."""
     keys = Keys(settings.namespace)
-    app = Celery("trackdesk", broker=_broker_url(settings.redis_url.get_secret_value()), set_as_current=False)
+    broker = _broker(settings.redis_url.get_secret_value())
+    transport = broker.pop("transport")
+    app = Celery("trackdesk", set_as_current=False)
     app.conf.update(
+        **broker,
         task_default_queue=keys.wakeups,
         # The anonymous exchange: a delivery is exactly LPUSH <queue>, which the scripts do themselves.
         task_queues=[Queue(keys.wakeups, Exchange(""), routing_key=keys.wakeups)],
@@ -51,10 +85,12 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
             "unacked_key": f"{keys.prefix}celery:unacked",
             "unacked_index_key": f"{keys.prefix}celery:unacked_index",
             "unacked_mutex_key": f"{keys.prefix}celery:unacked_mutex",
+            **transport,
         },
     )
     tasks.register(app, runtime)
     app.steps["worker"].add(_step(runtime))
+    app.steps["consumer"].add(_beating(runtime))
     return app
 
 
@@ -75,7 +111,9 @@ def serve(settings: Settings) -> int:
     signals.setup_logging.connect(keep_logging, weak=False)
     server = _metrics_server(settings, metrics, health)
     try:
-        worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True)
+        worker = app.Worker(
+            consumer_cls=Listener, without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
+        )
         worker.start()
     finally:
         if server is not None:
@@ -122,8 +160,53 @@ def _step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
     return Delivery
 
 
-def _broker_url(redis_url: str) -> str:
-    """Return the store's address as kombu spells it."""
-    if redis_url.startswith("unix://"):
-        return "redis+socket://" + redis_url.removeprefix("unix://")
-    return redis_url
+def _beating(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Says every few seconds that the consumer's loop turns; while it is not connected, nothing says so."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **kwargs: Any) -> None:
+            super().__init__(consumer, **kwargs)
+            self._timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            runtime.consumer_beats()
+            self._timer = consumer.timer.call_repeatedly(CONSUMER_BEAT_S, runtime.consumer_beats)
+
+        def stop(self, consumer: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return Beating
+
+
+def _broker(url: str) -> dict[str, Any]:
+    """Return the store's address as Celery and kombu spell it."""
+    address = parse_address(url)
+    transport: dict[str, Any] = {}
+    if address.scheme == "unix":
+        return {"broker_url": "redis+socket://" + url.removeprefix("unix://"), "transport": transport}
+    options = address.options
+    # Every alternative carries the credentials: kombu asks the one it is connected through.
+    user = f"{quote(options.get('username', ''), safe='')}:{quote(options.get('password', ''), safe='')}@"
+    login = user if options.get("password") else ""
+    if address.master is None:
+        ((host, port),) = address.hosts
+        broker = f"{address.scheme}://{login}{_bracketed(host)}:{port or 6379}/{options.get('db', 0)}"
+    else:
+        broker = ";".join(
+            f"sentinel://{login}{_bracketed(host)}:{port}/{options['db']}" for host, port in address.sentinels
+        )
+        transport["master_name"] = address.master
+        if address.tls:
+            transport["sentinel_kwargs"] = {"ssl": True, "socket_connect_timeout": 2.0, **address.tls_options}
+    said: dict[str, Any] = {"broker_url": broker, "transport": transport}
+    if address.tls:
+        said["broker_use_ssl"] = {"ssl_cert_reqs": "required", **address.tls_options}
+    return said
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

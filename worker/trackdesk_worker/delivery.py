@@ -29,6 +29,8 @@ BUSY = 16
 SOON_S = 0.02
 """A claim that is due sooner counts as work at hand."""
 BEAT_S = 2.0
+TRIP_S = 15.0
+"""Limit for one trip, however slowly its replies drip; below the age at which a loop counts as stuck."""
 STORE_RETRY_S = (0.1, 2.0)
 """First and longest pause after a failed trip."""
 
@@ -85,6 +87,8 @@ class DeliveryLoop:
         self._pending: deque[_Pending] = deque()
         self._claim_at: float | None = None
         """When the next claim is worth while; None: not before a wake-up."""
+        self._more_waits = False
+        """Whether the last claim left something waiting: what a settlement frees may let it go at once."""
         self._stopping = False
         self._store_pause_s = 0.0
 
@@ -115,6 +119,7 @@ class DeliveryLoop:
                 await asyncio.sleep(GATHER_S)
             await self._trip()
             self._note_quiet()
+        self._health.rest("delivery")
 
     def _claim_now(self) -> None:
         if not self._stopping:
@@ -152,6 +157,7 @@ class DeliveryLoop:
         batch = list(self._pending)
         room = self._room() + len(batch)
         due = self._claim_at is not None and self._claim_at <= self._loop.time()
+        due = due or (bool(batch) and self._more_waits)
         wanted = room if due and not self._stopping else 0
         operations: list[Operation[Any]] = []
         if batch:
@@ -174,7 +180,8 @@ class DeliveryLoop:
             return
         started = time.perf_counter()
         try:
-            replies = await arun_all(self._client, operations)
+            async with asyncio.timeout(TRIP_S):
+                replies = await arun_all(self._client, operations)
             results = [result(o, r) for o, r in zip(operations, replies, strict=True)]
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
@@ -224,6 +231,7 @@ class DeliveryLoop:
             else:
                 self._start(self._deliver(job, lease_end))
         self._metrics.in_flight(len(self._in_flight))
+        self._more_waits = claims.wait_ms is not None
         if claims.wait_ms is not None and not self._stopping and self._claim_at is None:
             self._claim_at = self._loop.time() + claims.wait_ms / 1000
 

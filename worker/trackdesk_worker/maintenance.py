@@ -45,13 +45,23 @@ class Tidied:
 class Maintenance:
     """The duties, apart from their loop. `run_once` may be called by anything that holds a client."""
 
-    def __init__(self, client: redis.Redis, jobs: Jobs, *, tenants: Tenants, worker_id: str, max_attempts: int) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        jobs: Jobs,
+        *,
+        tenants: Tenants,
+        worker_id: str,
+        max_attempts: int,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._jobs = jobs
         self._tenants = tenants
         self._worker_id = worker_id
         self._max_attempts = max_attempts
         self._admission_checked = 0.0
+        self._beat = beat
         self._limits_applied = False
 
     def run_once(self) -> Tidied:
@@ -60,6 +70,7 @@ class Maintenance:
         promoted = self._all(lambda: run(self._client, self._jobs.promote(BATCH)))
         reclaimed = buried = 0
         while True:
+            self._beat()
             taken = run(self._client, self._jobs.reclaim(BATCH, max_attempts=self._max_attempts))
             reclaimed, buried = reclaimed + taken.ready, buried + taken.buried
             if taken.ready + taken.buried < BATCH:
@@ -95,6 +106,7 @@ class Maintenance:
     def _all(self, once: Callable[[], int]) -> int:
         done = 0
         while True:
+            self._beat()
             moved = once()
             done += moved
             if moved < BATCH:
@@ -156,7 +168,9 @@ class MaintenanceLoop:
             except (RedisError, OSError) as error:
                 self._metrics.store_error()
                 self._log.warning("store.unavailable", part="maintenance", error=type(error).__name__)
+                self._health.excuse("consumer")  # nobody can listen to a store that is away
             self._stop.wait(self._period_s)
+        self._health.rest("maintenance")
         try:
             self._maintenance.sign_off()
         except (RedisError, OSError):

@@ -4,12 +4,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trackdesk_producer import ConversionInvalid, Durability
+from trackdesk_producer.address import parse_address
 from trackdesk_producer.contract.checks import check_namespace, check_tenant
 from trackdesk_worker.store.jobs import Breaker, Shares
 from trackdesk_worker.trackdesk.created_at import CreatedAt
@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
 
     redis_url: SecretStr = Field(
-        SecretStr("redis://localhost:6379/0"), description="The store: redis://, rediss:// or unix://"
+        SecretStr("redis://localhost:6379/0"),
+        description="The store: redis://, rediss://, unix:// or sentinel://host,host/master",
     )
     namespace: str = Field("trackdesk", description="Prefix of all keys")
     tenant: str | None = Field(None, description="Default tenant of commands and producers")
@@ -143,19 +144,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr) -> SecretStr:
-        # Not repeated in the message: what looks like a port may be half a password.
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        try:
-            parts = urlsplit(value.get_secret_value())
-            sound = parts.port is None or parts.port > 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ValueError(
-                "write it as redis://user:password@host:port/0, with reserved characters of the password "
-                "percent-encoded"
-            )
+        parse_address(value.get_secret_value())
         return value
 
     @model_validator(mode="after")

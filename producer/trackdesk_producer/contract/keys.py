@@ -23,7 +23,8 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | sequence | integer | source of fencing tokens and delivery tags |
 | wakeups | list | the Celery queue: wake-ups only, they carry no data |
 | workers | sorted set | workers by their last heartbeat (ms) |
-| operations | list | operators' acts as JSON, the newest last |
+| operations | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
+| operations_head | string | number of operators' acts and hash of the last |
 | admission | string | present while enqueue must refuse (Redis is nearly full) |
 """
 
@@ -51,6 +52,7 @@ NAMES = {
     "wakeups": "wakeups",
     "workers": "workers",
     "operations": "operations",
+    "operations_head": "operations_head",
     "admission": "admission",
 }
 
@@ -88,6 +90,7 @@ class Keys:
     wakeups = _Single()
     workers = _Single()
     operations = _Single()
+    operations_head = _Single()
     admission = _Single()
     sequence = _Single()
 

@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import RedisError
 
 from trackdesk_producer import Durability
+from trackdesk_producer.address import parse_address
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.lookup import tenants_of
 from trackdesk_worker.ops.operations_log import now_ms
@@ -131,15 +132,17 @@ def _base_url(settings: Settings) -> Check:
 
 
 def _redis_url(settings: Settings) -> Check:
-    parts = urlsplit(settings.redis_url.get_secret_value())
-    if parts.scheme == "unix" or _is_loopback(parts.hostname):
+    address = parse_address(settings.redis_url.get_secret_value())
+    if all(_is_loopback(host) for host, _ in address.hosts):
         return Check("store url", Level.OK, "on this machine")
-    if not parts.password:
+    if not address.options.get("password"):
         finding = "the store is on another machine and asks for no password"
         return Check("store url", Level.WARN, finding, "set a password or an ACL user, and name it in the URL")
-    if parts.scheme != "rediss":
+    if not address.tls:
         finding = "the password and the sales go to the store in clear"
-        return Check("store url", Level.WARN, finding, "use rediss:// unless the network between is trusted")
+        return Check(
+            "store url", Level.WARN, finding, "use rediss:// (sentinels://) unless the network between is trusted"
+        )
     return Check("store url", Level.OK, "TLS, with a password")
 
 

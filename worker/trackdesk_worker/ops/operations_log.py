@@ -12,6 +12,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Operation, clock
+from trackdesk_worker.ops.chain import link
 from trackdesk_worker.ops.money import plain_money
 from trackdesk_worker.store.jobs import script
 
@@ -69,7 +70,7 @@ def record(
     money: Mapping[str, Decimal] | None = None,
     **more: Any,
 ) -> None:
-    """Put an act on record; also on a store that is full."""
+    """Put an act on record, chained to the one before; also on a store that is full."""
     entry = {
         "kind": act.value,
         "at_ms": now_ms(client),
@@ -79,8 +80,15 @@ def record(
         "money": plain_money(money or {}),
         **{name: value for name, value in more.items() if value is not None},
     }
-    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
-    run(client, Operation(script("record"), keys.prefix, (clock(None), text), int))
+    while True:
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.lindex(keys.operations, -1)
+            pipeline.llen(keys.operations)
+            last, number = pipeline.execute()
+        text, digest = link(entry, last)
+        arguments = (clock(None), text, last or "", f"{number + 1} {digest}")
+        if run(client, Operation(script("record"), keys.prefix, arguments, int)):
+            return
 
 
 def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:

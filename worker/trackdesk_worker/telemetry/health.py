@@ -16,7 +16,8 @@ import redis.asyncio
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, asend
 
-LIVE_MAX_AGE_S = 60.0
+LIVE_MAX_AGE_S = 20.0
+"""Loops beat every few seconds, and while the store is silent at least every 15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,17 @@ class Health:
         with self._lock:
             self._beats[part] = self._clock()
             self._missing.discard(part)
+
+    def watch(self, part: str) -> None:
+        """Count from now for a part that has yet to beat for the first time."""
+        with self._lock:
+            self._beats.setdefault(part, self._clock())
+
+    def excuse(self, part: str) -> None:
+        """Count from now for a part that may stand still for a good reason; nothing if it is not watched (any more)."""
+        with self._lock:
+            if part in self._beats:
+                self._beats[part] = self._clock()
 
     def rest(self, part: str) -> None:
         """Say that `part` ended as it should and beats no more until it starts again."""

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -77,18 +78,26 @@ class _NamedLogger(structlog.WriteLogger):
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Hide secrets in an event: a processor for structlog."""
     for name, value in event.items():
-        if value is not None and _SECRET_NAME.search(name):
+        if value is None:
+            continue
+        if _names_a_secret(name):
             event[name] = HIDDEN
         elif not isinstance(value, (int, float)):
             event[name] = _hide(value)
     return event
 
 
+@lru_cache(maxsize=1024)
+def _names_a_secret(name: str) -> bool:
+    """Names of fields recur with every event."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def _hide(value: Any) -> Any:
     if isinstance(value, str):
         return _CREDENTIALS.sub(rf"\1{HIDDEN}@", value) if "@" in value else value
     if isinstance(value, Mapping):
-        return {k: HIDDEN if _SECRET_NAME.search(str(k)) else _hide(v) for k, v in value.items()}
+        return {k: HIDDEN if _names_a_secret(str(k)) else _hide(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_hide(item) for item in value]
     return value

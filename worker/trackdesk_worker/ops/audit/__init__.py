@@ -13,7 +13,9 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit.books import Snapshot, check_books, check_sums, read_moves, take_snapshot
 from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.operations import check_operations
 from trackdesk_worker.ops.audit.walk import name_unfiled, walk_records
+from trackdesk_worker.ops.chain import ChainVerdict
 from trackdesk_worker.store.ledger import Book, total
 
 __all__ = ["AuditReport", "Discrepancy", "Kind", "audit"]
@@ -39,6 +41,10 @@ class AuditReport:
     strays: int
     """Index entries without a job that scripts dropped so far: something else once wrote to this store."""
     seconds: float
+    operations: int
+    """Entries of the operators' log."""
+    operations_head: str
+    """Hash of the last of them. Kept elsewhere, it lets a later audit prove that nothing before it was changed."""
 
     @property
     def ok(self) -> bool:
@@ -46,8 +52,8 @@ class AuditReport:
         return self.found == 0
 
 
-def audit(client: redis.Redis, keys: Keys) -> AuditReport:
-    """Walk everything and compare it."""
+def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) -> AuditReport:
+    """Walk everything and compare it; `sought_head` must be in the operators' log still."""
     started = time.monotonic()
     findings = Findings()
     for number in range(1, WALKS + 1):
@@ -64,11 +70,18 @@ def audit(client: redis.Redis, keys: Keys) -> AuditReport:
             break
     findings.take(sums)
     check_books(snapshot, findings)
-    return _report(findings, tally.records, rested, number, snapshot, time.monotonic() - started)
+    chain = check_operations(client, keys, findings, sought=sought_head)
+    return _report(findings, tally.records, rested, number, snapshot, chain, time.monotonic() - started)
 
 
 def _report(
-    findings: Findings, records: int, rested: bool, walks: int, snapshot: Snapshot, seconds: float
+    findings: Findings,
+    records: int,
+    rested: bool,
+    walks: int,
+    snapshot: Snapshot,
+    chain: ChainVerdict,
+    seconds: float,
 ) -> AuditReport:
     book = total(snapshot.books.values())
     return AuditReport(
@@ -80,4 +93,6 @@ def _report(
         book=book,
         strays=book.jobs["strays"],
         seconds=seconds,
+        operations=chain.entries,
+        operations_head=chain.head,
     )

@@ -9,14 +9,15 @@ from trackdesk_worker.ops.money import plain_money, readable_money
 
 
 @click.command("audit")
+@click.option("--head", metavar="HASH", help="Head an earlier audit told: it must be in the operators' log still.")
 @json_option
-def command(as_json: bool) -> int:
-    """Prove that records, indexes and books agree; name whatever does not and exit 1.
+def command(head: str | None, as_json: bool) -> int:
+    """Prove that records, indexes, books and the operators' log agree; name whatever does not and exit 1.
 
     Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
     """
     with open_desk() as desk:
-        report = audit(desk.client, desk.keys)
+        report = audit(desk.client, desk.keys, sought_head=head)
     if as_json:
         emit_json(
             {
@@ -33,6 +34,8 @@ def command(as_json: bool) -> int:
                 "rested": report.rested,
                 "walks": report.walks,
                 "strays": report.strays,
+                "operations": report.operations,
+                "operations_head": report.operations_head,
                 "seconds": round(report.seconds, 3),
             }
         )
@@ -51,4 +54,6 @@ def command(as_json: bool) -> int:
         f"{verdict}: {report.records:,} records, {report.book.jobs['accepted']:,} accepted ({money}), "
         f"{report.seconds:.1f} s{compared}"
     )
+    if report.operations:
+        click.echo(f"operators' log: {report.operations:,} entries, head {report.operations_head}")
     return 0 if report.ok else 1

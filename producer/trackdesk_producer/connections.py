@@ -1,0 +1,79 @@
+"""Connections to the store, by its address. Behind Sentinels each new connection asks them for the master first, so
+that a failover needs nobody's help: the old connections break, the next ones lead to the new master."""
+
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+
+from .address import Address, parse_address
+from .deadline import (
+    BoundedConnection,
+    BoundedSentinelConnection,
+    BoundedSentinelTLSConnection,
+    BoundedTLSConnection,
+    BoundedUnixConnection,
+)
+
+
+def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
+    """Return a pool of blocking connections that keep the deadline of a call; it connects on first use.
+
+    Args:
+        url: an address as `parse_address` reads it.
+        options: redis-py's options of every connection, also of those to the Sentinels.
+
+    Raises:
+        AddressInvalid: when `url` is no address.
+    """
+    address = parse_address(url)
+    if address.master is None:
+        classes: dict[str, type[Any]] = {"rediss": BoundedTLSConnection, "unix": BoundedUnixConnection}
+        return redis.ConnectionPool(
+            connection_class=classes.get(address.scheme, BoundedConnection), **{**options, **address.options}
+        )
+    manager = redis.sentinel.Sentinel([], **options)
+    # Sentinels of our own making: redis-py's would wait for each of them beyond the deadline of the call.
+    manager.sentinels = [
+        redis.Redis.from_pool(
+            redis.ConnectionPool(
+                connection_class=BoundedTLSConnection if address.tls else BoundedConnection,
+                host=host,
+                port=port,
+                **options,
+                **address.tls_options,
+            )
+        )
+        for host, port in address.sentinels
+    ]
+    return redis.sentinel.SentinelConnectionPool(
+        address.master,
+        manager,
+        connection_class=BoundedSentinelTLSConnection if address.tls else BoundedSentinelConnection,
+        **{**options, **address.options},
+    )
+
+
+def open_client(url: str, **options: Any) -> redis.Redis:
+    """Return a blocking client; arguments and errors as for `open_pool`."""
+    return redis.Redis.from_pool(open_pool(url, **options))
+
+
+def open_async_client(url: str, **options: Any) -> redis.asyncio.Redis:
+    """Return an asyncio client; arguments and errors as for `open_pool`."""
+    address = parse_address(url)
+    if address.master is None:
+        return redis.asyncio.Redis.from_url(url, **options)
+    manager = redis.asyncio.sentinel.Sentinel(
+        address.sentinels, sentinel_kwargs={**options, "ssl": address.tls, **_tls_for_client(address)}
+    )
+    pool = redis.asyncio.sentinel.SentinelConnectionPool(
+        address.master, manager, ssl=address.tls, **{**options, **address.options}
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _tls_for_client(address: Address) -> dict[str, Any]:
+    return address.tls_options if address.tls else {}

@@ -1,0 +1,48 @@
+"""What makes sure that the store remembers, beyond having answered."""
+
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from .contract.runner import Command
+from .errors import DurabilityNotMet
+from .receipts import Durability
+
+
+def confirmation(durability: Durability, *, replicas: int, timeout_s: float) -> list[Command]:
+    """Return the command that waits for the level, on the connection that wrote.
+
+    WAIT and WAITAOF do not block inside a script, so they follow it.
+    """
+    # The store answers before our own deadline does, so that the reply can say what was not met.
+    wait_ms = max(1, int(timeout_s * 800))
+    if durability is Durability.FSYNC:
+        return [("WAITAOF", 1, 0, wait_ms)]
+    if durability is Durability.REPLICATED:
+        return [("WAIT", replicas, wait_ms)]
+    return []
+
+
+def check_durability(durability: Durability, reply: Any, *, replicas: int) -> None:
+    """Read the reply to `confirmation`.
+
+    Raises:
+        DurabilityNotMet: with the reason; what was written is stored all the same.
+    """
+    if isinstance(reply, RedisError):
+        raise DurabilityNotMet(
+            f"stored, but the store cannot promise durability {durability.value!r}: {_refusal(reply)}"
+        ) from reply
+    if durability is Durability.FSYNC and int(reply[0]) < 1:
+        raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
+    if durability is Durability.REPLICATED and int(reply) < replicas:
+        raise DurabilityNotMet(f"stored, but only {int(reply)} of {replicas} replicas confirmed in time")
+
+
+def _refusal(reply: RedisError) -> str:
+    said = str(reply)
+    if "unknown command" in said:
+        return "it needs Redis 7.2 or newer, or Valkey"
+    if "appendonly" in said:
+        return "its append-only file is off (appendonly no)"
+    return said

@@ -1,0 +1,105 @@
+"""TLS and least privilege: worker, producers and commands do all their work with the users that deploy/redis names."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from redis.exceptions import NoPermissionError
+
+from tests.support.cli import Cli
+from tests.support.producers import KINDS, AnyProducer
+from tests.support.secure_server import SecureServer, secure_server
+from tests.support.simulator import sale, simulator_process
+from tests.support.workers import deployment, wait_until
+from trackdesk_producer import QueueUnavailable
+from trackdesk_producer.connections import open_client
+from trackdesk_producer.contract.keys import Keys
+
+pytestmark = pytest.mark.system
+
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def secure(tmp_path: Path, keys: Keys) -> Iterator[SecureServer]:
+    with secure_server(tmp_path / "store", keys.namespace) as running:
+        yield running
+
+
+def test_everything_works_over_tls_with_the_least_privilege(
+    secure: SecureServer,
+    keys: Keys,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with (
+        simulator_process() as trackdesk,
+        deployment(secure, keys, tmp_path, trackdesk.base_url) as run,
+    ):
+        worker = run.start_worker()
+        for kind in KINDS:
+            producer = secure.url_for("trackdesk-producer")
+            with AnyProducer(kind, producer, tenant="acme", namespace=keys.namespace, timeout_s=5) as shop:
+                assert shop.enqueue(sale(f"{kind}-1")).ok
+                assert all(receipt.ok for receipt in shop.enqueue_many(sale(f"{kind}-{n}") for n in range(2, 5)))
+                assert shop.enqueue(sale(f"{kind}-late"), not_before=FAR).ok
+                assert shop.cancel(f"{kind}-late").status == "cancelled"
+                assert shop.get(f"{kind}-1") is not None
+        book = run.wait_until_finished()
+        assert book.jobs["delivered"] == 8, run.log_text()
+        wait_until(lambda: " ready." in run.log_text(), "Celery listens")
+
+        cli = Cli(secure.url, keys, monkeypatch, capsys)
+        cli.env(TENANT="acme")
+        for arguments in (
+            ["status"],
+            ["show", "asyncio-1"],
+            ["dead", "list"],
+            ["dead", "clusters"],
+            ["pause", "acme", "--reason", "test"],
+            ["resume", "acme", "--reason", "test"],
+            ["tenants"],
+            ["audit"],
+            ["doctor"],
+        ):
+            result = cli(*arguments)
+            assert result.code in (0, 1), result
+            assert "cannot be used" not in result.err, result
+            assert "NOPERM" not in result.err + result.out, result
+        assert worker.poll() is None, run.log_text()
+        assert secure.denied() == []
+
+
+def test_a_user_may_not_do_what_its_part_does_not_need(secure: SecureServer) -> None:
+    for user, commands in {
+        "trackdesk-producer": (["FLUSHALL"], ["KEYS", "*"], ["CONFIG", "GET", "*"], ["GET", "other"], ["INFO"]),
+        "trackdesk-worker": (
+            ["FLUSHALL"],
+            ["CONFIG", "SET", "save", ""],
+            ["GET", "other"],
+            ["SHUTDOWN"],
+            ["ACL", "LIST"],
+        ),
+    }.items():
+        with open_client(secure.url_for(user)) as client:
+            assert client.ping()
+            for command in commands:
+                with pytest.raises(NoPermissionError):
+                    client.execute_command(*command)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_with_a_foreign_certificate_or_a_wrong_password_gets_no_sale(
+    kind: str, secure: SecureServer, keys: Keys
+) -> None:
+    for url, said in (
+        (secure.url_for("trackdesk-producer", ca=False), "certificate"),
+        (secure.url_for("trackdesk-producer", password="wrong"), "WRONGPASS|invalid username-password"),
+    ):
+        with (
+            AnyProducer(kind, url, tenant="acme", namespace=keys.namespace) as shop,
+            pytest.raises(QueueUnavailable, match=said),
+        ):
+            shop.enqueue(sale("order-1"))
