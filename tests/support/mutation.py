@@ -26,6 +26,7 @@ POLICY = ROOT / "worker/trackdesk_worker/domain/policy.py"
 LIMIT_S = 180
 STORE = "tests/integration/test_store_"
 MACHINE = "tests/property/test_quick_state_machine.py"
+DEAD = "tests/integration/test_ops_dead_letters.py"
 QUICK_MACHINE = """
 import redis
 from hypothesis import settings
@@ -47,8 +48,8 @@ TESTS = {
     "promote": (f"{STORE}maintenance.py", MACHINE),
     "prune": (f"{STORE}maintenance.py", MACHINE),
     "ring": (f"{STORE}maintenance.py", MACHINE),
-    "redrive": (MACHINE,),
-    "discard": (MACHINE,),
+    "redrive": (MACHINE, DEAD),
+    "discard": (MACHINE, DEAD),
     "tenant": (f"{STORE}claim.py", f"{STORE}breaker.py", MACHINE),
     "policy": ("tests/unit/domain", "tests/property/test_policy_properties.py"),
 }
@@ -114,7 +115,7 @@ def _of(file: Path) -> Iterator[Mutant]:
             in_docstring ^= quotes == 1
             continue
         code = line.split(comment)[0]
-        if not code.strip() or code.startswith(("import ", "from ")):
+        if not code.strip() or code.startswith(("import ", "from ", "@")) or "error_reply" in code:
             continue
         for pattern, new in swaps if lua else (*swaps, *PYTHON_SWAPS):
             for hit in re.finditer(pattern, code):
