@@ -48,8 +48,8 @@ TESTS = {
     "promote": (f"{STORE}maintenance.py", MACHINE),
     "prune": (f"{STORE}maintenance.py", MACHINE),
     "ring": (f"{STORE}maintenance.py", MACHINE),
-    "redrive": (MACHINE, DEAD),
-    "discard": (MACHINE, DEAD),
+    "redrive": (f"{STORE}redrive.py", DEAD, MACHINE),
+    "discard": (DEAD, MACHINE),
     "tenant": (f"{STORE}claim.py", f"{STORE}breaker.py", MACHINE),
     "policy": ("tests/unit/domain", "tests/property/test_policy_properties.py"),
 }
