@@ -101,9 +101,7 @@ def test_a_store_with_a_foreign_certificate_or_a_wrong_password_gets_no_sale(
         (secure.url_for("trackdesk-producer", password="wrong"), "WRONGPASS|invalid username-password"),
     ):
         with (
-            AnyProducer(
-                kind, url, tenant="acme", namespace=keys.namespace, connect_timeout_s=5, timeout_s=5
-            ) as shop,
+            AnyProducer(kind, url, tenant="acme", namespace=keys.namespace, connect_timeout_s=5, timeout_s=5) as shop,
             pytest.raises(QueueUnavailable, match=said),
         ):
             shop.enqueue(sale("order-1"))
