@@ -9,7 +9,7 @@ SOURCES := producer worker tests
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test lint format bench lock clean
+.PHONY: help setup demo up test test-full lint format bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl
 	$(BIN)/trackdesk up
 
 test: $(READY) ## Run all tests (about four minutes on two cores)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
+
+test-full: $(READY) ## Run the slow share too (watchdog with its real times)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check format, lint, types and the arrows between modules
