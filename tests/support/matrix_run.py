@@ -274,6 +274,8 @@ class Run:
             self._accepted |= dict.fromkeys(self._first, time.monotonic())
         elif role in ACTS:
             for _ in range(5):
+                # A power cut may have brought letters back to life; they die again first, so that they can be counted.
+                self._run.wait_until_finished(within_s=self._finishes_within_s)
                 if not self._still_dead():
                     return
                 self._repeat(self._act_command())
@@ -317,6 +319,8 @@ class Run:
         wrong += [f"audit: {finding}" for finding in report.discrepancies]
         if report.strays:
             wrong.append(f"{report.strays} strays")
+        if "\nTraceback" in self._run.log_text():
+            wrong.append("a process wrote a traceback")
         paid = self._trackdesk.ids(tenant=self._tenant)
         doubled = sorted({i for i in paid if paid.count(i) > 1})
         if doubled:

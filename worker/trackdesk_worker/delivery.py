@@ -6,9 +6,10 @@ and the maintenance's) only tell it that a claim is worth while.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +94,12 @@ class DeliveryLoop:
         self._store_pause_s = 0.0
 
     def wake(self) -> None:
-        """Say that a claim is worth while. Any thread may call it."""
-        self._loop.call_soon_threadsafe(self._claim_now)
+        """Say that a claim is worth while. Any thread may call it, also after the loop has ended."""
+        self._tell_loop(self._claim_now)
 
     def stop_claiming(self) -> None:
         """Claim nothing more; what is in flight goes on. Any thread may call it."""
-        self._loop.call_soon_threadsafe(self._stop_now)
+        self._tell_loop(self._stop_now)
 
     async def until_quiet(self, limit_s: float) -> bool:
         """Wait until no claim is worth while now; False if there still is work after `limit_s`."""
@@ -120,6 +121,11 @@ class DeliveryLoop:
             await self._trip()
             self._note_quiet()
         self._health.rest("delivery")
+
+    def _tell_loop(self, what: Callable[[], None]) -> None:
+        # A loop that has ended claims nothing more; the maintenance, which outlives it, must not die of that.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
 
     def _claim_now(self) -> None:
         if not self._stopping:
