@@ -41,7 +41,9 @@ def test_everything_works_over_tls_with_the_least_privilege(
         worker = run.start_worker()
         for kind in KINDS:
             producer = secure.url_for("trackdesk-producer")
-            with AnyProducer(kind, producer, tenant="acme", namespace=keys.namespace, timeout_s=5) as shop:
+            with AnyProducer(
+                kind, producer, tenant="acme", namespace=keys.namespace, connect_timeout_s=5, timeout_s=5
+            ) as shop:
                 assert shop.enqueue(sale(f"{kind}-1")).ok
                 assert all(receipt.ok for receipt in shop.enqueue_many(sale(f"{kind}-{n}") for n in range(2, 5)))
                 assert shop.enqueue(sale(f"{kind}-late"), not_before=FAR).ok
@@ -99,7 +101,7 @@ def test_a_store_with_a_foreign_certificate_or_a_wrong_password_gets_no_sale(
         (secure.url_for("trackdesk-producer", password="wrong"), "WRONGPASS|invalid username-password"),
     ):
         with (
-            AnyProducer(kind, url, tenant="acme", namespace=keys.namespace) as shop,
+            AnyProducer(kind, url, tenant="acme", namespace=keys.namespace, connect_timeout_s=5, timeout_s=5) as shop,
             pytest.raises(QueueUnavailable, match=said),
         ):
             shop.enqueue(sale("order-1"))

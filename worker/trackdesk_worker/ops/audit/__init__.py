@@ -22,6 +22,8 @@ __all__ = ["AuditReport", "Discrepancy", "Kind", "audit"]
 
 WALKS = 3
 """Walks at most, in the hope of one without a change meanwhile."""
+LONG_WALK_S = 10.0
+"""A walk that took longer is not repeated: another would hardly find more rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) ->
     started = time.monotonic()
     findings = Findings()
     for number in range(1, WALKS + 1):
-        before = read_moves(client, keys)
+        before, walk_started = read_moves(client, keys), time.monotonic()
         tally = walk_records(client, keys, findings)
         snapshot = take_snapshot(client, keys, tally)
         rested = snapshot.moves == before
@@ -66,7 +68,8 @@ def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) ->
             check_sums(tally, snapshot, sums)
             name_unfiled(client, keys, tally, sums)
         # Redis may show a key twice to a walk while its table shrinks: only what a second walk confirms counts.
-        if (rested and not tally.exceeds(snapshot)) or number == WALKS:
+        long = not rested and time.monotonic() - walk_started > LONG_WALK_S
+        if (rested and not tally.exceeds(snapshot)) or long or number == WALKS:
             break
     findings.take(sums)
     check_books(snapshot, findings)
