@@ -90,6 +90,23 @@ def test_a_job_that_keeps_losing_its_sender_is_buried(store: Store) -> None:
     check_store(store.client, store.keys)
 
 
+def test_jobs_lost_together_three_times_come_back_one_by_one(store: Store) -> None:
+    ids = [f"acme/{number}" for number in range(4)]
+    store.enqueue(*ids)
+    for _ in range(3):
+        assert len(store.claim().jobs) == 4
+        store.now_ms += LEASE_MS
+        assert store.reclaim() == Reclaimed(4, 0)
+    assert {store.record(identity).state for identity in ids} == {State.SCHEDULED}
+    check_store(store.client, store.keys)
+    alone = []
+    for _ in range(4):
+        store.now_ms += 1_000
+        store.promote()
+        alone += [len(store.claim().jobs)]
+    assert alone == [1, 1, 1, 1], "the one that kills its sender takes no other along any more"
+
+
 def test_a_redriven_job_that_is_lost_stays_in_its_class(store: Store) -> None:
     store.bury("acme/1")
     store.redrive("acme/1")

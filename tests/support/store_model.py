@@ -22,6 +22,7 @@ CAPPED_US = 1_000_000
 CLIMB_US = 300_000_000
 FIRST_WINDOW = 5
 LEAST_PROBE_MS = 1_000
+SUSPECT_AFTER = 3
 
 
 @dataclass
@@ -367,7 +368,7 @@ class Model:
 
     def reclaim(self, most: int, max_attempts: int) -> tuple[int, int]:
         """Return how many became ready and how many were buried."""
-        ready = 0
+        ready = suspects = 0
         lost = self.in_order(State.IN_FLIGHT, self.now_ms)[:most]
         for place, identity in enumerate(lost):
             job = self.jobs[identity]
@@ -378,7 +379,11 @@ class Model:
             if job.attempts >= max_attempts:
                 job.state, job.at = State.DEAD, self.now_ms
             else:
-                job.state, job.at = State.READY, self.now_us + place
+                if job.strikes >= SUSPECT_AFTER:
+                    suspects += 1
+                    job.state, job.at = State.SCHEDULED, self.now_ms + suspects * 1000
+                else:
+                    job.state, job.at = State.READY, self.now_us + place
                 ready += 1
                 if job.job_class is JobClass.LIVE:
                     job.job_class = JobClass.RETRY

@@ -154,6 +154,7 @@ class Reclaimed:
     """What a reclaim took back."""
 
     ready: int
+    """Jobs that will be tried again: at once, or one by one if they were lost together time and again."""
     buried: int
 
 
