@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.simulator import SimulatorProcess, simulator_process
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer, valkey_binary
 
@@ -72,3 +73,10 @@ def client(server: EmbeddedServer) -> Iterator["redis.Redis[bytes]"]:
 def keys() -> Keys:
     """A namespace nobody else uses."""
     return Keys(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def trackdesk() -> Iterator[SimulatorProcess]:
+    """A simulated Trackdesk of the test's own, in a process of its own, without faults until told."""
+    with simulator_process() as running:
+        yield running

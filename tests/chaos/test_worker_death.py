@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.simulator import sale, simulator_process
+from tests.support.simulator import SimulatorProcess, sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
@@ -71,11 +71,10 @@ def test_sigterm_ends_requests_in_flight_and_leaves_nothing_leased(
         assert audit(run.client, keys).discrepancies == ()
 
 
-def test_one_processes_death_is_mended_by_its_supervisor(server: EmbeddedServer, keys: Keys, tmp_path: Path) -> None:
-    with (
-        simulator_process() as trackdesk,
-        deployment(server, keys, tmp_path, trackdesk.base_url) as run,
-    ):
+def test_one_processes_death_is_mended_by_its_supervisor(
+    server: EmbeddedServer, keys: Keys, tmp_path: Path, trackdesk: SimulatorProcess
+) -> None:
+    with deployment(server, keys, tmp_path, trackdesk.base_url) as run:
         supervisor = run.start_worker(SHORT_LEASE, ["--processes", "2"])
         wait_until(lambda: run.client.zcard(keys.workers) == 2, "two workers signed on")
         victim = int(run.client.zrange(keys.workers, 0, 0)[0].decode().rpartition(":")[2])
