@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from trackdesk_worker.trackdesk.exchange import Answer
 from trackdesk_worker.trackdesk.messages import Meaning, meaning_of
 
+MAX_BRACKETS = 1_000
+"""More objects and lists than any answer of Trackdesk holds."""
+
 EXCERPT_CHARS = 512
 CID_CHARS = 255
 
@@ -104,6 +107,8 @@ def retry_after_s(header: str | None, *, now_ms: int) -> float | None:
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """Parse strictly. Repeated names make two readers see two values, so they make the body unusable."""
+    if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+        return None  # how deep a parser follows differs between Python's versions; what an answer means must not
     try:
         document = json.loads(
             body.decode("utf-8-sig"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
