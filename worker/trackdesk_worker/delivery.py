@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from trackdesk_producer.contract.runner import arun_all, result
 from trackdesk_producer.contract.scripts import Operation
-from trackdesk_worker.attempt import Attempts, Finished, release
+from trackdesk_worker.attempt import Attempts, release
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -271,6 +271,3 @@ def _effects(batch: list[_Pending]) -> list[Effect]:
             if key not in newest or newest[key].until_ms < item.effect.until_ms:
                 newest[key] = item.effect
     return list(newest.values())
-
-
-__all__ = ["DeliveryConfig", "DeliveryLoop", "Finished"]

@@ -39,7 +39,7 @@ class _Running:
 
 
 class Supervisor:
-    """Runs children until `request_stop` or a signal. `tell` gets one plain line per event worth a person's time."""
+    """Runs children until a signal. `tell` gets one plain line per event worth a person's time."""
 
     def __init__(self, children: Sequence[Child], *, grace_s: float, tell: Callable[[str], None]) -> None:
         self._children = children
@@ -47,10 +47,6 @@ class Supervisor:
         self._tell = tell
         self._stop = threading.Event()
         self._running: list[_Running] = []
-
-    def request_stop(self) -> None:
-        """End `run` soon; any thread or signal handler may call it."""
-        self._stop.set()
 
     def start(self) -> None:
         """Start all children."""
