@@ -58,10 +58,10 @@ bench: $(READY) ## Measure this machine, beside the peers people use today (an h
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
-		--extra simulator --extra embedded worker/pyproject.toml producer/pyproject.toml -o requirements.lock
+		--extra simulator --extra embedded --extra otel worker/pyproject.toml producer/pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
-		--extra simulator --extra embedded -c requirements.lock --group pyproject.toml:dev \
+		--extra simulator --extra embedded --extra otel -c requirements.lock --group pyproject.toml:dev \
 		worker/pyproject.toml producer/pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the environment and every cache

@@ -24,6 +24,7 @@ from .contract.wire import fingerprint, post_body
 from .durability import check_durability, confirmation
 from .errors import ConversionInvalid, DurabilityNotMet, Problem, ProducerError, QueueFull, QueueUnavailable
 from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
+from .tracing import enqueue_span
 
 T = TypeVar("T")
 
@@ -217,16 +218,21 @@ class ProducerCore:
             )
 
     def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> Talk[list[Receipt]]:
-        arguments: list[Argument] = ["", self._envelope]
-        for item in prepared:
-            arguments += item.arguments
-        operation = Operation(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
-        replies = yield Request(
-            [operation], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s)
-        )
-        verdicts = operation.read(_sound(replies[0]))
-        if durability is not Durability.MEMORY:
-            check_durability(durability, replies[1], replicas=self._replicas)
+        first = prepared[0]
+        with enqueue_span(
+            namespace=self.keys.namespace, tenant=first.tenant, external_id=first.external_id, count=len(prepared)
+        ) as span:
+            arguments: list[Argument] = ["", self._envelope, span.trace]
+            for item in prepared:
+                arguments += item.arguments
+            operation = Operation(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
+            replies = yield Request(
+                [operation], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s)
+            )
+            verdicts = operation.read(_sound(replies[0]))
+            span.tell(verdicts)
+            if durability is not Durability.MEMORY:
+                check_durability(durability, replies[1], replicas=self._replicas)
         return [_receipt(item, verdict) for item, verdict in zip(prepared, verdicts, strict=True)]
 
 

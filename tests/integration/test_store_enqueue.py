@@ -5,9 +5,10 @@ import redis
 
 from tests.support.store import START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
-from trackdesk_producer.contract.job import JobClass, State
+from trackdesk_producer.contract.job import LIVE_BASE, JobClass, State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.store.jobs import Verb
+from trackdesk_producer.contract.trace import NO_TRACE
+from trackdesk_worker.store.jobs import Settlement, Verb
 
 
 @pytest.fixture
@@ -178,3 +179,57 @@ def test_the_walk_itself_finds_what_was_tampered_with(store: Store) -> None:
         "the books of acme hold {'EUR': Decimal('1')} ready, records {}",
     ):
         assert part in said, said
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_job_carries_the_trace_of_its_enqueue_to_every_claim_and_into_no_tombstone(store: Store) -> None:
+    store.trace = TRACE
+    store.enqueue("acme/1")
+    job = store.claim_one()
+    assert job.trace == TRACE
+    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", store.now_ms + 1000, entry="{}"))
+    store.now_ms += 2000
+    store.promote()
+    again = store.claim_one()
+    assert again.trace == TRACE
+    store.settle(Settlement(again.id, again.token, Verb.DELIVER, "paired", entry="{}"))
+    assert TRACE.encode() not in (store.client.get(store.keys.job("acme/1")) or b"")
+
+
+@pytest.mark.parametrize("bad", ["", "x", "00-a b", TRACE + "0", TRACE.replace("-", " "), "é" * 27 + "x", "\n" * 55])
+def test_a_trace_that_is_none_is_dropped_and_the_sale_is_stored(store: Store, bad: str) -> None:
+    store.trace = bad
+    assert store.enqueue("acme/1") == ["accepted:ready"]
+    assert store.claim_one().trace == NO_TRACE
+
+
+def test_the_trace_is_no_part_of_what_makes_a_sale(store: Store) -> None:
+    store.enqueue("acme/1")
+    store.trace = TRACE
+    assert store.enqueue("acme/1") == ["duplicate:ready"]
+
+
+def test_words_that_a_newer_release_added_to_a_record_survive_every_rewriting(store: Store) -> None:
+    store.enqueue(Item("acme/1", "1.50", "EUR"))
+    key = store.keys.job("acme/1")
+    head, _, body = (store.client.get(key) or b"").partition(b"\n")
+    store.client.set(key, head + b" novel words\n" + body)
+    job = store.claim_one()
+    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", store.now_ms + 1000, entry="{}"))
+    store.now_ms += 2000
+    store.promote()
+    head, _, kept = (store.client.get(key) or b"").partition(b"\n")
+    assert head.endswith(b" novel words")
+    assert kept == body
+
+
+def test_a_record_that_an_older_release_wrote_without_the_added_words_goes_on(store: Store) -> None:
+    store.enqueue("acme/1")
+    key = store.keys.job("acme/1")
+    head, _, body = (store.client.get(key) or b"").partition(b"\n")
+    store.client.set(key, b" ".join(head.split(b" ")[:LIVE_BASE]) + b"\n" + body)
+    job = store.claim_one()
+    assert job.trace == NO_TRACE
+    assert store.record("acme/1").state is State.IN_FLIGHT

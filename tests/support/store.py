@@ -10,6 +10,7 @@ from trackdesk_producer.contract.job import JobRecord, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
+from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.outcome import Health
 from trackdesk_worker.store.jobs import (
@@ -61,6 +62,7 @@ class Store:
         self.now_ms = START_MS
         self.slots = Shares().slots()
         self.breaker = Breaker()
+        self.trace = NO_TRACE
         self._proven: set[str] | None = set() if proven else None
 
     def enqueue(self, *items: Item | str) -> list[str]:
@@ -76,9 +78,9 @@ class Store:
         return replies
 
     def enqueue_raw(self, *arguments: Argument) -> list[str]:
-        """Call the enqueue script with any arguments behind clock and envelope."""
+        """Call the enqueue script with any arguments behind clock, envelope and trace."""
         script = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
-        whole = (self.now_ms, envelope(self.keys.wakeups), *arguments)
+        whole = (self.now_ms, envelope(self.keys.wakeups), self.trace, *arguments)
         return run(self.client, Operation(script, self.keys.prefix, whole, _texts))
 
     def cancel(self, *ids: str) -> list[str]:

@@ -18,8 +18,9 @@ from trackdesk_producer.contract.job import (
     tenant_of,
 )
 from trackdesk_producer.contract.keys import NAMES, Keys, lua_names
+from trackdesk_producer.contract.trace import NO_TRACE, sound_trace, trace_id_of
 
-LIVE = b'1 in_flight retry fp12 100.50 EUR 1000 2000 2 3 77 1 1 900 1 timeout\n{"a":\n1}'
+LIVE = b'1 in_flight retry fp12 100.50 EUR 1000 2000 2 3 77 1 1 900 1 timeout -\n{"a":\n1}'
 TOMBSTONE = b"t1 delivered fp12 - - 1000 5000 3 paired"
 
 tenants = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
@@ -54,6 +55,41 @@ def test_a_live_record_is_read_whole() -> None:
     assert record.body == b'{"a":\n1}', "line feeds in the body are the body's"
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_record_of_an_older_or_a_newer_release_with_fewer_or_more_words_is_read_the_same() -> None:
+    traced = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE}".encode()))
+    newer = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE} novel".encode()))
+    older = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", b" timeout"))
+    assert (traced.trace, newer) == (TRACE, traced)
+    assert older == JobRecord.parse("acme/1", LIVE)
+    assert JobRecord.parse("acme/1", TOMBSTONE + b" more") == JobRecord.parse("acme/1", TOMBSTONE)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "-",
+        TRACE.upper(),
+        TRACE + "\n",
+        TRACE + "-more",
+        "ff" + TRACE[2:],
+        TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32),
+        TRACE.replace("00f067aa0ba902b7", "0" * 16),
+        TRACE.replace("-", " "),
+        "x" * 10_000,
+    ],
+)
+def test_what_is_no_traceparent_counts_as_no_trace(bad: str) -> None:
+    assert (sound_trace(bad), trace_id_of(bad)) == (NO_TRACE, None)
+
+
+def test_a_traceparent_names_its_trace() -> None:
+    assert (sound_trace(TRACE), trace_id_of(TRACE)) == (TRACE, "4bf92f3577b34da6a3ce929d0e0e4736")
+
+
 def test_a_tombstone_says_how_it_ended_and_nothing_of_the_sale() -> None:
     record = JobRecord.parse("acme/1", TOMBSTONE)
     assert (record.state, record.reason, record.at, record.attempts_total) == (State.DELIVERED, "paired", 5000, 3)
@@ -66,9 +102,8 @@ def test_a_tombstone_says_how_it_ended_and_nothing_of_the_sale() -> None:
     [
         b"",
         b"2 ready",
-        LIVE.replace(b" timeout", b""),
-        LIVE.replace(b" timeout", b" timed out"),
-        TOMBSTONE + b" more",
+        LIVE.replace(b" timeout -", b""),
+        TOMBSTONE.replace(b" paired", b""),
         LIVE.replace(b"in_flight", b"lost"),
         LIVE.replace(b" 77 ", b" x "),
         LIVE.replace(b" retry ", b" late "),

@@ -12,6 +12,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Self
 
+from .trace import NO_TRACE
+
 FORMAT_LIVE = "1"
 FORMAT_TOMBSTONE = "t1"
 
@@ -32,13 +34,15 @@ LIVE_FIELDS = (
     "epoch",
     "redrives",
     "reason",
+    "trace",
 )
 """Header words of a live record, in order; the Lua prelude gets the same list.
 
 ``at`` is the job's score in the index of its state: ready since (µs), due (ms), end of the lease (ms),
 died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when
 the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
-is 1 once an attempt may have landed. ``-`` stands for no value.
+is 1 once an attempt may have landed; ``trace`` is the W3C traceparent of the enqueue (`trace.py`), no part of the
+fingerprint. ``-`` stands for no value.
 """
 
 TOMBSTONE_FIELDS = (
@@ -53,6 +57,16 @@ TOMBSTONE_FIELDS = (
     "reason",
 )
 """Header words of a tombstone, in order. ``at`` (ms) is when the job ended, ``reason`` how."""
+
+LIVE_BASE = LIVE_FIELDS.index("trace")
+"""Words that every live record has. Those behind were added later, each with ``-`` for its absence: a record of an
+older release has fewer, one of a newer release more, and whoever rewrites it keeps what it does not know."""
+
+_FORMATS: dict[str, tuple[tuple[str, ...], int]] = {
+    FORMAT_LIVE: (LIVE_FIELDS, LIVE_BASE),
+    FORMAT_TOMBSTONE: (TOMBSTONE_FIELDS, len(TOMBSTONE_FIELDS)),
+}
+"""Header words of each format, and how many of them a record has at least."""
 
 NO_CURRENCY = "XXX"
 """ISO 4217 for "no currency": the column of the books for amounts that came without one."""
@@ -131,6 +145,7 @@ class JobRecord:
     epoch_ms: int
     redrives: int
     reason: str | None
+    trace: str
     body: bytes
 
     @classmethod
@@ -142,10 +157,10 @@ class JobRecord:
         """
         head, _, body = raw.partition(b"\n")
         words = head.decode("ascii", "strict").split(" ")
-        names = {FORMAT_LIVE: LIVE_FIELDS, FORMAT_TOMBSTONE: TOMBSTONE_FIELDS}.get(words[0])
-        if names is None or len(names) != len(words):
+        names, base = _FORMATS.get(words[0], ((), 0))
+        if not names or len(words) < base:
             raise ValueError(f"job {identity!r} has a record of an unknown format")
-        field = dict(zip(names, words, strict=True))
+        field = dict(zip(names, words, strict=False))
 
         def optional(name: str) -> str | None:
             return None if field.get(name, "-") == "-" else field[name]
@@ -169,6 +184,7 @@ class JobRecord:
             epoch_ms=int(field.get("epoch", field["accepted"])),
             redrives=int(field.get("redrives", 0)),
             reason=optional("reason"),
+            trace=field.get("trace", NO_TRACE),
             body=body,
         )
 
@@ -191,6 +207,6 @@ def lua_fields() -> str:
 
     return (
         f"local FORMAT_LIVE, FORMAT_TOMBSTONE = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}'\n"
-        f"local LIVE_FIELDS = {table(LIVE_FIELDS)}\n"
+        f"local LIVE_FIELDS, LIVE_BASE = {table(LIVE_FIELDS)}, {LIVE_BASE}\n"
         f"local TOMBSTONE_FIELDS = {table(TOMBSTONE_FIELDS)}"
     )

@@ -38,6 +38,8 @@ class ClaimedJob(NamedTuple):
     probe: bool
     """Whether the tenant is on hold and this job tries if it may go on."""
     attempts_total: int
+    trace: str
+    """The traceparent of the enqueue, or `NO_TRACE`."""
     body: bytes
 
     @property
@@ -253,7 +255,7 @@ class Jobs:
         return Operation(script("discard"), self.keys.prefix, arguments, _read_texts)
 
 
-_CLAIM_WIDTH = 12
+_CLAIM_WIDTH = 13
 
 
 def _read_claims(reply: list[Any]) -> Claims:
@@ -270,7 +272,8 @@ def _read_claims(reply: list[Any]) -> Claims:
             job_class=JobClass(text(reply[i + 8])),
             probe=reply[i + 9] == b"1",
             attempts_total=int(reply[i + 10]),
-            body=reply[i + 11],
+            trace=text(reply[i + 11]),
+            body=reply[i + 12],
         )
         for i in range(1, len(reply), _CLAIM_WIDTH)
     ]

@@ -51,8 +51,10 @@ local function read_job(id)
     if i == 1 then
       names = word == FORMAT_LIVE and LIVE_FIELDS or TOMBSTONE_FIELDS
     end
-    if names[i] then -- more words than a header has: not ours; the audit names the record
+    if names[i] then
       job[names[i]] = word
+    else -- added by a newer release: kept as it is
+      job.more = (job.more or '') .. ' ' .. word
     end
   end
   job.body = cut and string.sub(raw, cut + 1) or ''
@@ -63,9 +65,9 @@ local function write_live(id, job)
   local words = {}
   job.format = FORMAT_LIVE
   for i, name in ipairs(LIVE_FIELDS) do
-    words[i] = job[name]
+    words[i] = job[name] or (i > LIVE_BASE and '-')
   end
-  redis.call('SET', key('job', id), table.concat(words, ' ') .. '\n' .. job.body)
+  redis.call('SET', key('job', id), table.concat(words, ' ') .. (job.more or '') .. '\n' .. job.body)
 end
 
 -- Books -----------------------------------------------------------------------------------------------

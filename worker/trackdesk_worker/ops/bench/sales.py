@@ -10,6 +10,7 @@ from trackdesk_producer.contract.job import job_id
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, load_script
+from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.contract.wire import fingerprint, post_body
 from trackdesk_worker.store.jobs import ClaimedJob, Jobs, Limits, Settlement, Verb
@@ -73,7 +74,7 @@ class Store:
 
     def enqueue(self, count: int) -> None:
         """Store `count` new sales in one call, in turn over the tenants."""
-        arguments: list[Argument] = ["", self._envelope]
+        arguments: list[Argument] = ["", self._envelope, NO_TRACE]
         for number in range(self._next, self._next + count):
             external_id = order(number)
             body = self._body.replace(order(0).encode(), external_id.encode())

@@ -6,8 +6,8 @@
 --       d (redrive): each class' guaranteed share; what a class leaves is taken by the others, live first
 --       The tenant's own rate_us, burst and cap, where set, go before 4 to 6.
 -- Reply { wait, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
---       is ready; each job is 12 values: id | token | attempts | strikes | reason | ambiguous | epoch |
---       accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | body
+--       is ready; each job is 13 values: id | token | attempts | strikes | reason | ambiguous | epoch |
+--       accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
 
 local VISITS = 64
@@ -66,7 +66,7 @@ local function hand_out(tenant, id, token, probe)
   book(tenant, 'in_flight', job, 1)
   for _, value in ipairs({
     id, token, job.attempts, job.strikes, job.reason, job.ambiguous, job.epoch, job.accepted, job.job_class,
-    probe and '1' or '0', job.attempts_total, job.body,
+    probe and '1' or '0', job.attempts_total, job.trace or '-', job.body,
   }) do
     reply[#reply + 1] = value
   end

@@ -1,0 +1,93 @@
+"""The span of one round trip that enqueues, for shops that use OpenTelemetry.
+
+Nothing here imports OpenTelemetry: a process whose own code has not done so has no trace to continue, and pays one
+look into a dictionary for each call. A shop that has set a tracer provider up gets the spans, without asking.
+"""
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+from .contract.trace import NO_TRACE, sound_trace
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+SYSTEM = "trackdesk"
+"""``messaging.system`` of all our spans, the worker's too."""
+
+
+class EnqueueSpan:
+    """The span around one round trip. Without tracing it is empty, and every method does nothing.
+
+    Attributes follow OpenTelemetry's conventions for messaging (development status, as of 1.37). They hold the
+    sale's externalId and the tenant, and nothing else of the sale.
+    """
+
+    __slots__ = ("_span", "trace")
+
+    def __init__(self, span: "Span | None") -> None:
+        self._span = span
+        self.trace = NO_TRACE if span is None else traceparent(span)
+        """What the jobs of this round trip carry."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if self._span is None:
+            return
+        if kind is not None:
+            from opentelemetry.trace import StatusCode
+
+            # The name alone: a message may repeat what an address or a server said.
+            self._span.set_attribute("error.type", kind.__name__)
+            self._span.set_status(StatusCode.ERROR, kind.__name__)
+        self._span.end()
+
+    def tell(self, verdicts: list[str]) -> None:
+        """Add how many of the batch were accepted, duplicates or conflicts."""
+        if self._span is None or not self._span.is_recording():
+            return
+        counts: dict[str, int] = {}
+        for verdict in verdicts:
+            status = verdict.partition(":")[0]
+            counts[status] = counts.get(status, 0) + 1
+        for status, count in counts.items():
+            self._span.set_attribute(f"trackdesk.receipts.{status}", count)
+
+
+_EMPTY = EnqueueSpan(None)
+
+
+def enqueue_span(*, namespace: str, tenant: str, external_id: str, count: int) -> EnqueueSpan:
+    """Return the span of a round trip that stores `count` sales; tenant and externalId are the first one's."""
+    api = sys.modules.get("opentelemetry.trace")
+    if api is None:
+        return _EMPTY
+    attributes: dict[str, str | int] = {
+        "messaging.system": SYSTEM,
+        "messaging.operation.name": "enqueue",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": namespace,
+        "trackdesk.tenant": tenant,
+    }
+    if count == 1:
+        attributes["messaging.message.id"] = external_id
+    else:
+        attributes["messaging.batch.message_count"] = count
+    span = _tracer(api).start_span(f"enqueue {namespace}", kind=api.SpanKind.PRODUCER, attributes=attributes)
+    return EnqueueSpan(span)
+
+
+def traceparent(span: "Span") -> str:
+    """Return a span's context as W3C ``traceparent``, or `NO_TRACE` where there is none."""
+    context = span.get_span_context()
+    return sound_trace(f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}")
+
+
+@cache
+def _tracer(api: Any) -> "Tracer":
+    """One tracer for the process; it follows a provider that is set later."""
+    tracer: Tracer = api.get_tracer("trackdesk_producer")
+    return tracer
