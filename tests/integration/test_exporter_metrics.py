@@ -1,6 +1,7 @@
 """What the exporter says of a store, by real scrapes of a real one."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -8,17 +9,21 @@ import httpx
 import pytest
 import redis
 import redis.asyncio
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.store import Item, Store
+from tests.support.workers import wait_until
+from trackdesk_producer import Durability
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Effect, EffectKind, Shares, Verb
+from trackdesk_worker.store.jobs import Effect, EffectKind, Limits, Shares, Verb
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
+from trackdesk_worker.telemetry.durability import DurabilityProbe
 from trackdesk_worker.telemetry.exporter import create_app
-from trackdesk_worker.telemetry.labels import TenantNames
+from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
 from trackdesk_worker.telemetry.reading import read_store
 from trackdesk_worker.tenants import Tenants
 
@@ -71,19 +76,27 @@ def store(client: redis.Redis, keys: Keys) -> Store:
     return store
 
 
-async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, server, keys, store):
+async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, own_server, keys, tmp_path):
+    client = redis.Redis(port=own_server.port)
+    store = Store(client, keys)
+    replica = EmbeddedServer(tmp_path / "replica", config={"replicaof": f"127.0.0.1 {own_server.port}"})
+    replica.start()
+    wait_until(lambda: client.info("replication")["connected_slaves"] == 1, "a replica")
     store.enqueue(Item("acme/1", "10.50", "EUR"))
     store.enqueue("open/1")
     store.bury("acme/2")
     store.pause("acme")
-    answer = await exporter(server.port, keys).http.get("/metrics")
+    answer = await exporter(own_server.port, keys).http.get("/metrics")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    replica.stop()
+    client.close()
 
     promised = {m.name.removesuffix("_total") if m.kind is Kind.COUNTER else m.name: m for m in EXPORTER_METRICS}
     assert families.keys() == promised.keys()
     for name, metric in promised.items():
         assert families[name].type == metric.kind
-        assert {tuple(sorted(s.labels)) for s in families[name].samples} == {tuple(sorted(metric.label_names))}, name
+        names = {tuple(sorted(s.labels.keys() - {"le"})) for s in families[name].samples}
+        assert names == {tuple(sorted(metric.label_names))}, name
 
 
 async def test_jobs_money_and_events_are_those_of_the_books(exporter, server, keys, store):
@@ -104,7 +117,8 @@ async def test_jobs_money_and_events_are_those_of_the_books(exporter, server, ke
     assert value("trackdesk_accepted_total", tenant="acme") == 4
     assert value("trackdesk_ended_total", tenant="acme", state="delivered") == 1
     assert value("trackdesk_ledger_events_total", event="duplicates") == 1
-    assert value("trackdesk_ledger_events_total", event="delivered_paired") == 1
+    assert value("trackdesk_delivered_total", tenant="acme", how="paired") == 1
+    assert value("trackdesk_budget_spent_total", tenant="acme") == 2
     assert value("trackdesk_dead_jobs", reason="type_not_found") == 1
     assert value("trackdesk_value_at_risk", state="ready", currency="EUR") == 11.5
     assert value("trackdesk_value_at_risk", state="scheduled", currency="USD") == 0.25
@@ -137,13 +151,14 @@ async def test_work_is_overdue_a_minute_after_it_was_due_and_retries_that_wait_a
     store.enqueue(Item("acme/tomorrow", due_ms=store.now_ms + 86_400_000))
     found = await exporter(server.port, keys).scrape()
 
-    def of(name: str, state: str) -> float:
-        return found[name][frozenset({("tenant_state", state)})]
+    def of(name: str, state: str, **more: str) -> float:
+        return found[name][frozenset({("tenant_state", state), *more.items()})]
 
     assert 89 < found["trackdesk_oldest_ready_age_seconds"][frozenset()] < 130
-    assert of("trackdesk_overdue_jobs", "running") == 1
+    assert of("trackdesk_overdue_jobs", "running", queue="live") == 1
+    assert of("trackdesk_overdue_jobs", "running", queue="retry") == 0
     assert 89 < of("trackdesk_oldest_overdue_age_seconds", "running") < 130
-    assert of("trackdesk_overdue_jobs", "paused") == 1
+    assert of("trackdesk_overdue_jobs", "paused", queue="live") == 1
     assert of("trackdesk_oldest_overdue_age_seconds", "held") == 0
 
 
@@ -153,7 +168,7 @@ async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, 
     one = exporter(server.port, keys)
 
     assert 590 < await one.value("trackdesk_oldest_overdue_age_seconds", tenant_state="running") < 640
-    assert await one.value("trackdesk_overdue_jobs", tenant_state="running") == 1
+    assert await one.value("trackdesk_overdue_jobs", tenant_state="running", queue="scheduled") == 1
 
 
 async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, server, keys, store):
@@ -169,6 +184,80 @@ async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, serv
     standing = {(dict(labels)["tenant"], dict(labels)["why"]) for labels in found["trackdesk_tenants_standing"]}
     assert standing == {("halt", "paused"), ("held", "held"), ("cold", "frozen")}
     assert found["trackdesk_tenants"][frozenset({("tenant_state", "running")})] == 2
+
+
+async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_nobody_works_on(
+    exporter, server, keys, store
+):
+    store.now_ms -= 600_000
+    store.enqueue(*[f"busy/{n}" for n in range(50)], *[f"idle/{n}" for n in range(50)])
+    store.claim(100, limits=Limits(rate_per_s=5, burst=2))
+    store.now_ms += 600_000
+    one = exporter(server.port, keys)
+    overdue = "trackdesk_oldest_overdue_age_seconds"
+    assert await one.value(overdue, tenant_state="running") > 590
+    assert await one.value(overdue, tenant_state="at_budget") == 0
+
+    for tenant in ("busy", "idle"):
+        store.client.hset(keys.tenant(tenant), mapping={"rate_us": 200_000, "burst": 2})
+    store.pause("idle")
+    claimed = store.claim(100, limits=Limits(rate_per_s=5, burst=2)).jobs
+    assert len(claimed) == 2
+    store.effect(Effect("idle", EffectKind.FREEZE, store.now_ms - 1, "rate_limited"))
+    found = await one.scrape()
+
+    def of(name: str, **labels: str) -> float:
+        return found[name][frozenset(labels.items())]
+
+    assert of(overdue, tenant_state="running") == 0
+    assert of(overdue, tenant_state="at_budget") > 590
+    assert of("trackdesk_overdue_jobs", tenant_state="at_budget", queue="live") == 46
+    assert of("trackdesk_waiting_late_jobs", **{"class": "live"}) == 46
+    assert of("trackdesk_budget_rate", tenant="busy") == 5
+    assert of("trackdesk_budget_rate", tenant="idle") == 0
+    assert of("trackdesk_ledger_events_total", event="freezes") == 1
+
+
+async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(own_server, server, keys):
+    async with redis.asyncio.Redis(port=own_server.port, protocol=2) as client:
+        probe = DurabilityProbe(client, keys)
+        registry = CollectorRegistry()
+        for collector in probe.collectors:
+            registry.register(collector)
+        assert await probe.once(Durability.FSYNC) is DurabilityResult.MET
+        assert await probe.once(Durability.REPLICATED) is DurabilityResult.NOT_MET
+        own_server.kill()
+        assert await probe.once(Durability.FSYNC) is DurabilityResult.FAILED
+
+    tried = "trackdesk_durability_probes_total"
+    assert registry.get_sample_value(tried, {"level": "fsync", "result": "met"}) == 1
+    assert registry.get_sample_value(tried, {"level": "fsync", "result": "failed"}) == 1
+    assert registry.get_sample_value(tried, {"level": "replicated", "result": "not_met"}) == 1
+    assert registry.get_sample_value("trackdesk_durability_wait_seconds_count", {"level": "fsync"}) == 1
+
+
+async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the_catalogue_allows(
+    exporter, server, keys, store
+):
+    hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-somebody-made-up"]
+    store.enqueue(*[Item(f"{tenant}/1", "1", f"Q{n:02}"[:3]) for n, tenant in enumerate(hostile)])
+    for n, tenant in enumerate(hostile):
+        store.client.hset(keys.ledger(tenant), mapping={f"delivered_{n}": 1, f"made_up_{n}": 1, f"dead:Z{n:02}:1": 1})
+        store.client.hset(keys.tenant(tenant), "hold", f"https://{n}.example/?customer=jane\n")
+        store.client.hset(keys.dead_groups, f"{tenant}:reason_{n}", 1)
+    found = await exporter(server.port, keys).scrape()
+
+    assert found["trackdesk_collector_success"][frozenset()] == 1
+    most = {TENANT: TENANTS_NAMED + 1, VERSION: 1}
+    for metric in EXPORTER_METRICS:
+        bound = math.prod(most.get(label, len(label.values) + 1) for label in metric.labels)
+        suffixes = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        for suffix in suffixes:
+            series = found.get(metric.name + suffix, {})
+            assert len(series) <= bound * (len(metric.buckets) + 1 if suffix == "_bucket" else 1), metric.name
+            for labels in series:
+                for label in metric.labels:
+                    assert label in most or dict(labels)[label.name] in {*label.values, OTHER}, metric.name
 
 
 async def test_no_number_of_tenants_makes_more_series_than_the_cap(exporter, server, keys, store):
@@ -236,7 +325,9 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
     found = await one.scrape()
     assert time.monotonic() - began < 2
     assert found["trackdesk_collector_success"] == {frozenset(): 0}
-    assert set(found) == {"trackdesk_build_info", "trackdesk_collector_success", "trackdesk_collector_duration_seconds"}
+    assert {name for name in found if not name.startswith("trackdesk_durability_")} == {
+        *("trackdesk_build_info", "trackdesk_collector_success", "trackdesk_collector_duration_seconds")
+    }
 
     own_server.resume()
     assert await one.value("trackdesk_collector_success") == 1

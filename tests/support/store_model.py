@@ -233,6 +233,7 @@ class Model:
             job.state, job.at, job.token = State.IN_FLIGHT, self.now_ms + lease_ms, int(claim.token)
             job.attempts += 1
             job.attempts_total += 1
+            self.count(claim.id, "claimed")
             assert claim.probe == (tenant.hold is not None)
             said = (claim.attempts, claim.attempts_total, claim.strikes, claim.ambiguous, claim.body, claim.epoch_ms)
             assert said == (job.attempts, job.attempts_total, job.strikes, job.ambiguous, job.body, job.epoch_ms)

@@ -2,7 +2,8 @@
 
 A book is a hash. Field ``<state>`` counts jobs; ``<state>:<currency>:<limb>`` sums money in three limbs (2: 10^9
 units, 1: units, 0: 10^-9 units), each an integer. Besides the states it holds ``accepted``, ``pruned_<state>`` and
-counters of events (``duplicates``, ``conflicts``, ``redriven``, ``reclaimed``, ``delivered_<how>``, ``strays``).
+counters of events (``duplicates``, ``conflicts``, ``redriven``, ``reclaimed``, ``claimed``, ``freezes``,
+``delivered_<how>``, ``strays``).
 """
 
 from collections import Counter, defaultdict
@@ -20,6 +21,8 @@ LIMB_EXPONENTS = {"2": 9, "1": 0, "0": -9}
 
 ACCEPTED = "accepted"
 PRUNED = tuple(f"pruned_{state}" for state in State if state.terminal)
+CLAIMED = "claimed"
+"""Requests ever taken from the tenant's budget."""
 HOLDING = (*(state.value for state in State), *PRUNED)
 """The columns that together must equal ``accepted``."""
 AT_RISK = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)

@@ -26,7 +26,8 @@ class Queue:
     oldest_us: int | None = None
     """When the first of them became ready."""
     overdue: int = 0
-    """How many became ready before the time asked for."""
+    late: int = 0
+    """How many became ready before the two times asked for."""
     sample: tuple[tuple[int, int], ...] = ()
     """Place and start of the horizon (ms) of some, evenly over the queue."""
 
@@ -43,22 +44,28 @@ class TenantSurvey:
 
 
 def surveys(
-    keys: Keys, tenants: Sequence[str], *, overdue_before_us: int, sample: int = 0, now_ms: int | None = None
+    keys: Keys,
+    tenants: Sequence[str],
+    *,
+    overdue_before_us: int,
+    late_before_us: int = 0,
+    sample: int = 0,
+    now_ms: int | None = None,
 ) -> list[Operation[list[TenantSurvey]]]:
     """Return the calls that look at all of `tenants`; `sample` jobs of each queue are read too."""
     return [
-        _survey(keys, tenants[start : start + BATCH], overdue_before_us, sample, now_ms)
+        _survey(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
         for start in range(0, len(tenants), BATCH)
     ]
 
 
 def _survey(
-    keys: Keys, tenants: Sequence[str], overdue_before_us: int, sample: int, now_ms: int | None
+    keys: Keys, tenants: Sequence[str], before_us: tuple[int, int], sample: int, now_ms: int | None
 ) -> Operation[list[TenantSurvey]]:
     def read(reply: list[Any]) -> list[TenantSurvey]:
         return [_read(tenant, one) for tenant, one in zip(tenants, reply, strict=True)]
 
-    arguments = (clock(now_ms), overdue_before_us, sample, *tenants)
+    arguments = (clock(now_ms), *before_us, sample, *tenants)
     return Operation(script("survey"), keys.prefix, arguments, read)
 
 
@@ -77,6 +84,6 @@ def _pairs(flat: Sequence[Any]) -> dict[Any, Any]:
 
 
 def _queue(reply: list[Any]) -> Queue:
-    size, oldest, overdue, *sample = reply
+    size, oldest, overdue, late, *sample = reply
     places = tuple((int(place), int(epoch)) for place, epoch in zip(sample[::2], sample[1::2], strict=True))
-    return Queue(int(size), int(float(oldest)) if oldest else None, int(overdue), places)
+    return Queue(int(size), int(float(oldest)) if oldest else None, int(overdue), int(late), places)

@@ -14,8 +14,11 @@ from trackdesk_worker.telemetry.labels import (
     HOW,
     JOB_CLASS,
     KIND,
+    LEVEL,
     OUTCOME,
+    QUEUE,
     REASON,
+    RESULT,
     STANDING,
     STATE,
     STATUS_CLASS,
@@ -58,11 +61,14 @@ class Metric:
         return tuple(label.name for label in self.labels)
 
 
+OBJECTIVE_S = 300.0
+"""A sale is to be delivered within this time of its acceptance; deploy/prometheus/objectives.yml counts by it."""
 STORE_CALL_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ATTEMPT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# 300 s is the objective; the upper end is the horizon (3 d) and what a redrive may add.
+DURABILITY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+# The upper end is the horizon (3 d) and what a redrive may add.
 END_TO_END_S = (
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, OBJECTIVE_S, 600.0, 1800.0),
     *(3_600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0),
 )
 
@@ -114,6 +120,9 @@ COLLECTOR_DURATION = Metric("trackdesk_collector_duration_seconds", _G, "Time th
 JOBS = Metric("trackdesk_jobs", _G, "Jobs by state, from the books.", (TENANT, STATE))
 ACCEPTED = Metric("trackdesk_accepted_total", _C, "Sales ever accepted.", (TENANT,))
 ENDED = Metric("trackdesk_ended_total", _C, "Jobs ever ended, by how; pruned ones included.", (TENANT, ENDED_STATE))
+DELIVERED = Metric(
+    "trackdesk_delivered_total", _C, "Sales ever delivered, by what Trackdesk said, from the books.", (TENANT, HOW)
+)
 LEDGER_EVENTS = Metric("trackdesk_ledger_events_total", _C, "Events counted in the books.", (EVENT,))
 DEAD_JOBS = Metric("trackdesk_dead_jobs", _G, "Dead letters by the reason they are filed under.", (REASON,))
 VALUE_AT_RISK = Metric(
@@ -130,7 +139,16 @@ INDEX_RESIDUAL = Metric(
 )
 OLDEST_READY = Metric("trackdesk_oldest_ready_age_seconds", _G, "Wait of the oldest ready job; 0 if none is ready.")
 OVERDUE_JOBS = Metric(
-    "trackdesk_overdue_jobs", _G, "Jobs due more than a minute ago, by the state of their tenant.", (TENANT_STATE,)
+    "trackdesk_overdue_jobs",
+    _G,
+    "Jobs due more than a minute ago, by the state of their tenant and where they wait.",
+    (TENANT_STATE, QUEUE),
+)
+WAITING_LATE = Metric(
+    "trackdesk_waiting_late_jobs",
+    _G,
+    f"Ready jobs that wait longer than the objective of {OBJECTIVE_S:g} s; those of paused tenants left out.",
+    (JOB_CLASS,),
 )
 OLDEST_OVERDUE = Metric(
     "trackdesk_oldest_overdue_age_seconds",
@@ -159,6 +177,15 @@ BUDGET_SHARE = Metric(
     "Share of its full pace a tenant has: below 1 after a 429, 0 while it stands.",
     (TENANT,),
 )
+BUDGET_RATE = Metric(
+    "trackdesk_budget_rate",
+    _G,
+    "Requests per second a tenant may send at its present pace; 0 while it stands, absent without a limit.",
+    (TENANT,),
+)
+BUDGET_SPENT = Metric(
+    "trackdesk_budget_spent_total", _C, "Jobs ever claimed, each a request of its tenant's budget.", (TENANT,)
+)
 WORKERS = Metric("trackdesk_workers", _G, "Worker processes with a heartbeat in the last 30 s.")
 WAKEUPS_WAITING = Metric(
     "trackdesk_wakeups_waiting", _G, "Wake-ups in the Celery queue; a few are enough for any load."
@@ -170,27 +197,38 @@ REDIS_NOEVICTION = Metric("trackdesk_redis_noeviction", _G, "1 if Redis never ev
 REDIS_MASTER = Metric("trackdesk_redis_master", _G, "1 if Redis takes writes; 0 on a replica.")
 REDIS_MEMORY_USED = Metric("trackdesk_redis_memory_used_bytes", _G, "Memory of Redis in use.")
 REDIS_MEMORY_MAX = Metric("trackdesk_redis_memory_max_bytes", _G, "Memory limit of Redis; 0 is none.")
+REDIS_AOF_REWRITE_OK = Metric("trackdesk_redis_aof_rewrite_ok", _G, "1 if its last rewrite of that file succeeded.")
+REDIS_AOF_DELAYED = Metric(
+    "trackdesk_redis_aof_delayed_fsync_total", _C, "Times Redis had to wait for its disk, since it started."
+)
+REDIS_EVICTED = Metric("trackdesk_redis_evicted_keys_total", _C, "Keys Redis threw away to make room; must stay 0.")
+REDIS_REPLICAS = Metric("trackdesk_redis_replicas", _G, "Replicas connected to Redis.")
+REDIS_REPLICA_LAG = Metric(
+    "trackdesk_redis_replica_lag_seconds", _G, "Since the slowest replica was last heard of; absent without replicas."
+)
+REDIS_UPTIME = Metric("trackdesk_redis_uptime_seconds", _G, "Time since Redis started.")
+DURABILITY_WAIT = Metric(
+    "trackdesk_durability_wait_seconds",
+    _H,
+    "How long an enqueue with this durability has to wait, tried by the exporter every 15 s.",
+    (LEVEL,),
+    DURABILITY_S,
+)
+DURABILITY_PROBES = Metric(
+    "trackdesk_durability_probes_total", _C, "Such tries: promise met, not met in time, or not tried.", (LEVEL, RESULT)
+)
 
 WORKER_METRICS = (
     *(BUILD_INFO, ATTEMPTS, ATTEMPT_DURATION, DELIVERIES, END_TO_END, REQUESTS_IN_FLIGHT, CLAIMED, CLAIM_DURATION),
     *(SETTLED, LEASES_LOST, SETTLE_DURATION, STORE_ERRORS, SLICES, MAINTENANCE, HEARTBEAT),
 )
 EXPORTER_METRICS = (
-    *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, LEDGER_EVENTS, DEAD_JOBS),
+    *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),
     *(VALUE_AT_RISK, RESIDUAL_JOBS, RESIDUAL_MONEY, INDEX_RESIDUAL, OLDEST_READY, OVERDUE_JOBS, OLDEST_OVERDUE),
-    *(
-        TENANTS,
-        TENANTS_STANDING,
-        DRAIN,
-        LATE_JOBS,
-        BUDGET_SHARE,
-        WORKERS,
-        WAKEUPS_WAITING,
-        ADMISSION_CLOSED,
-        REDIS_AOF,
-        REDIS_AOF_OK,
-    ),
-    *(REDIS_NOEVICTION, REDIS_MASTER, REDIS_MEMORY_USED, REDIS_MEMORY_MAX),
+    *(WAITING_LATE, TENANTS, TENANTS_STANDING, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, BUDGET_SPENT, WORKERS),
+    *(WAKEUPS_WAITING, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
+    *(REDIS_NOEVICTION, REDIS_EVICTED, REDIS_MASTER, REDIS_REPLICAS, REDIS_REPLICA_LAG, REDIS_MEMORY_USED),
+    *(REDIS_MEMORY_MAX, REDIS_UPTIME, DURABILITY_WAIT, DURABILITY_PROBES),
 )
 CATALOGUE = {Source.WORKER: WORKER_METRICS, Source.EXPORTER: EXPORTER_METRICS}
 """Who exports what, in the order of the reference."""

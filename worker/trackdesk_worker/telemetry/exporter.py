@@ -1,6 +1,7 @@
 """The exporter: metrics of the store and health, as an ASGI application. One per deployment."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.telemetry.durability import DurabilityProbe
 from trackdesk_worker.telemetry.health import Verdict, astore_ready
 from trackdesk_worker.telemetry.labels import TenantNames
 from trackdesk_worker.telemetry.reading import Reading, read_store
@@ -46,11 +48,16 @@ def create_app(
         timeout_s: limit for reading the store.
         routes: what else this process serves: the console.
     """
-    exporter = _Exporter(client, keys, outlook, names or TenantNames(), timeout_s)
+    probe = DurabilityProbe(client, keys)
+    exporter = _Exporter(client, keys, outlook, names or TenantNames(), timeout_s, probe)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        probing = asyncio.create_task(probe.run())
         yield
+        probing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await probing
         await client.aclose()
 
     own = [
@@ -64,13 +71,20 @@ def create_app(
 
 class _Exporter:
     def __init__(
-        self, client: redis.asyncio.Redis, keys: Keys, outlook: LookAhead, names: TenantNames, timeout_s: float
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        outlook: LookAhead,
+        names: TenantNames,
+        timeout_s: float,
+        probe: DurabilityProbe,
     ) -> None:
         self._client = client
         self._keys = keys
         self._outlook = outlook
         self._names = names
         self._timeout_s = timeout_s
+        self._probe = probe
         self._one_at_a_time = asyncio.Lock()  # many scrapers must not become many readings at once
 
     async def metrics(self, request: Request) -> Response:
@@ -78,7 +92,8 @@ class _Exporter:
         reading = await self._read()
         registry = CollectorRegistry()
         collector = StoreCollector(reading, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
-        registry.register(collector)
+        for source in (collector, *self._probe.collectors):
+            registry.register(source)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from trackdesk_producer.contract.currencies import MINOR_UNITS
 from trackdesk_producer.contract.job import NO_CURRENCY, JobClass, State
+from trackdesk_producer.receipts import Durability
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
 
 OTHER = "other"
@@ -31,7 +32,31 @@ class TenantState(StrEnum):
     HELD = "held"
     BREAKER = "breaker"
     FROZEN = "frozen"
+    AT_BUDGET = "at_budget"
+    """Its jobs leave, as fast as its budget allows: whatever waits, waits for the budget and for nothing else."""
     RUNNING = "running"
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing leaves."""
+        return self not in (TenantState.AT_BUDGET, TenantState.RUNNING)
+
+
+class Queue(StrEnum):
+    """Where due work waits: ready, by class; or for its time, which has come without anybody promoting it."""
+
+    LIVE = JobClass.LIVE
+    RETRY = JobClass.RETRY
+    REDRIVE = JobClass.REDRIVE
+    SCHEDULED = "scheduled"
+
+
+class DurabilityResult(StrEnum):
+    """How a probe of what `durability=` promises ended."""
+
+    MET = "met"
+    NOT_MET = "not_met"
+    FAILED = "failed"
 
 
 class LedgerEvent(StrEnum):
@@ -42,9 +67,7 @@ class LedgerEvent(StrEnum):
     REDRIVEN = "redriven"
     RECLAIMED = "reclaimed"
     STRAYS = "strays"
-    DELIVERED_PAIRED = "delivered_paired"
-    DELIVERED_UNPAIRED = "delivered_unpaired"
-    DELIVERED_CONFIRMED_DUPLICATE = "delivered_confirmed_duplicate"
+    FREEZES = "freezes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +98,10 @@ KIND = _label("kind", MaintenanceKind)
 STATE = _label("state", State)
 ENDED_STATE = _label("state", [state for state in State if state.terminal])
 TENANT_STATE = _label("tenant_state", TenantState)
-STANDING = _label("why", [state for state in TenantState if state is not TenantState.RUNNING])
+STANDING = _label("why", [state for state in TenantState if state.stands])
+QUEUE = _label("queue", Queue)
+LEVEL = _label("level", [level for level in Durability if level is not Durability.MEMORY])
+RESULT = _label("result", DurabilityResult)
 CURRENCY = _label("currency", [*MINOR_UNITS, NO_CURRENCY])
 EVENT = _label("event", LedgerEvent)
 TENANT = Label("tenant", frozenset())

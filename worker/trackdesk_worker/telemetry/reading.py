@@ -12,16 +12,20 @@ from typing import Any
 
 import redis.asyncio
 
-from trackdesk_producer.contract.job import State
+from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, arun_raw, result
 from trackdesk_worker.outlook import OUTAGE
 from trackdesk_worker.store.ledger import Book
+from trackdesk_worker.store.survey import Queue as ReadyQueue
 from trackdesk_worker.store.survey import TenantSurvey, surveys
+from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.labels import TenantState
 
 OVERDUE_AFTER_S = 60
 """Work this long past its due time is overdue: several maintenance periods, and far below the objective of 300 s."""
+AT_BUDGET_S = 5
+"""A tenant whose budget is spent up to this long ago, or further, is sent as fast as it may be."""
 WORKER_SEEN_S = 30
 """A worker whose heartbeat is older counts as gone."""
 
@@ -33,6 +37,7 @@ class Backlog:
     jobs: int = 0
     oldest_age_s: float = 0.0
     overdue: int = 0
+    late: int = 0
 
     @property
     def oldest_overdue_s(self) -> float:
@@ -46,10 +51,16 @@ class StoreFacts:
 
     aof: bool
     aof_write_ok: bool
+    aof_rewrite_ok: bool
+    aof_delayed: int
     noeviction: bool
     master: bool
     memory_used: int
     memory_max: int
+    evicted: int
+    replicas: int
+    replica_lag_s: float | None
+    uptime_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class Reading:
     surveys: Mapping[str, TenantSurvey]
     now_ms: int
     standing: Mapping[str, TenantState]
-    ready: Mapping[str, Backlog]
+    ready: Mapping[str, Mapping[JobClass, Backlog]]
     scheduled: Backlog
     """Of the jobs that wait for a time, the due ones; `jobs` counts all."""
     in_flight: int
@@ -75,7 +86,7 @@ class Reading:
     def indexed(self) -> Mapping[State, int]:
         """Jobs by state, as the indexes have them."""
         return {
-            State.READY: sum(backlog.jobs for backlog in self.ready.values()),
+            State.READY: sum(backlog.jobs for queues in self.ready.values() for backlog in queues.values()),
             State.SCHEDULED: self.scheduled.jobs,
             State.IN_FLIGHT: self.in_flight,
             State.DEAD: self.dead,
@@ -86,8 +97,8 @@ SAMPLED = 4
 """Jobs per queue that the forecast of lateness looks at; a scrape has to stay cheap."""
 
 
-async def read_store(client: redis.asyncio.Redis, keys: Keys) -> Reading:
-    """Read everything.
+async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | None = None) -> Reading:
+    """Read everything, at Redis' own time; `now_ms` is for tests that live through hours.
 
     Raises:
         redis.RedisError: when the store does not answer; the caller limits the time.
@@ -98,7 +109,7 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys) -> Reading:
         first.info()
         names, (seconds, micros), info = await first.execute()
     tenants = sorted(name.decode() for name in names)
-    now_us = seconds * 1_000_000 + micros
+    now_us = seconds * 1_000_000 + micros if now_ms is None else now_ms * 1000
     now_ms = now_us // 1000
     replies, found = await _second_trip(client, keys, tenants, now_us)
     scheduled = _backlog(replies[:3], now_ms)
@@ -124,12 +135,15 @@ async def _second_trip(
     client: redis.asyncio.Redis, keys: Keys, tenants: Sequence[str], now_us: int
 ) -> tuple[list[Any], list[TenantSurvey]]:
     now_ms = now_us // 1000
-    late_us = now_us - OVERDUE_AFTER_S * 1_000_000
-    operations = surveys(keys, tenants, overdue_before_us=late_us, sample=SAMPLED)
+    overdue_us = now_us - OVERDUE_AFTER_S * 1_000_000
+    late_us = now_us - int(OBJECTIVE_S * 1_000_000)
+    operations = surveys(
+        keys, tenants, overdue_before_us=overdue_us, late_before_us=late_us, sample=SAMPLED, now_ms=now_ms
+    )
     plain: list[Command] = [
         ("ZCARD", keys.scheduled),
         ("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES"),
-        ("ZCOUNT", keys.scheduled, "-inf", late_us // 1000),
+        ("ZCOUNT", keys.scheduled, "-inf", overdue_us // 1000),
         ("ZCARD", keys.in_flight),
         ("ZCARD", keys.dead),
         ("HGETALL", keys.dead_groups),
@@ -162,14 +176,12 @@ def _backlog(replies: list[Any], now_ms: int) -> Backlog:
     return Backlog(jobs, age_s, overdue)
 
 
-def _ready(survey: TenantSurvey, now_us: int) -> Backlog:
-    queues = survey.queues.values()
-    oldest = [queue.oldest_us for queue in queues if queue.oldest_us is not None]
-    return Backlog(
-        sum(queue.size for queue in queues),
-        max(0.0, (now_us - min(oldest)) / 1_000_000) if oldest else 0.0,
-        sum(queue.overdue for queue in queues),
-    )
+def _ready(survey: TenantSurvey, now_us: int) -> dict[JobClass, Backlog]:
+    def backlog(queue: ReadyQueue) -> Backlog:
+        age_us = 0 if queue.oldest_us is None else now_us - queue.oldest_us
+        return Backlog(queue.size, max(0.0, age_us / 1_000_000), queue.overdue, queue.late)
+
+    return {job_class: backlog(queue) for job_class, queue in survey.queues.items()}
 
 
 def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:
@@ -177,7 +189,12 @@ def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:
         return TenantState.PAUSED
     if "hold" in state:
         return TenantState.BREAKER if state["hold"] == OUTAGE else TenantState.HELD
-    return TenantState.FROZEN if int(state.get("frozen_until", 0)) > now_ms else TenantState.RUNNING
+    if int(state.get("frozen_until", 0)) > now_ms:
+        return TenantState.FROZEN
+    # `tat` is when the budget will be whole again if nothing more is sent (claim.lua): a tenant that is served as soon
+    # as its budget allows never falls far behind the present.
+    spent_until_ms = int(state.get("tat", 0)) // 1000
+    return TenantState.AT_BUDGET if spent_until_ms > now_ms - AT_BUDGET_S * 1000 else TenantState.RUNNING
 
 
 def _by_reason(groups: Mapping[bytes, bytes]) -> Counter[str]:
@@ -188,11 +205,19 @@ def _by_reason(groups: Mapping[bytes, bytes]) -> Counter[str]:
 
 
 def _facts(info: Mapping[str, Any]) -> StoreFacts:
+    replicas = int(info.get("connected_slaves", 0))
+    lags = [float(info[f"slave{n}"].get("lag", 0)) for n in range(replicas) if f"slave{n}" in info]
     return StoreFacts(
         aof=bool(info.get("aof_enabled")),
         aof_write_ok=info.get("aof_last_write_status", "ok") == "ok",
+        aof_rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
+        aof_delayed=int(info.get("aof_delayed_fsync", 0)),
         noeviction=info.get("maxmemory_policy") == "noeviction",
         master=info.get("role") == "master",
         memory_used=int(info.get("used_memory", 0)),
         memory_max=int(info.get("maxmemory", 0)),
+        evicted=int(info.get("evicted_keys", 0)),
+        replicas=replicas,
+        replica_lag_s=max(lags, default=None),
+        uptime_s=int(info.get("uptime_in_seconds", 0)),
     )

@@ -8,13 +8,13 @@ from importlib.metadata import version
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from trackdesk_producer.contract.job import State
+from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_worker.outlook import Outlook
-from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, total
+from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, total
 from trackdesk_worker.store.survey import TenantSurvey
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Kind, Metric
-from trackdesk_worker.telemetry.labels import CURRENCY, REASON, LedgerEvent, TenantNames, TenantState
+from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames, TenantState
 from trackdesk_worker.telemetry.reading import Reading
 
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -63,6 +63,7 @@ def _books(reading: Reading, names: TenantNames) -> Iterator[Family]:
     jobs: Counter[tuple[str, ...]] = Counter()
     accepted: Counter[tuple[str, ...]] = Counter()
     ended: Counter[tuple[str, ...]] = Counter()
+    delivered: Counter[tuple[str, ...]] = Counter()
     events: Counter[tuple[str, ...]] = Counter({(event.value,): 0 for event in LedgerEvent})
     for tenant, book in reading.books.items():
         name = names.of(tenant)
@@ -71,11 +72,14 @@ def _books(reading: Reading, names: TenantNames) -> Iterator[Family]:
             jobs[name, state.value] += book.jobs[state]
             if state.terminal:
                 ended[name, state.value] += book.jobs[state] + book.jobs[f"pruned_{state}"]
+        for how in HOW.values:
+            delivered[name, how] += book.jobs[f"delivered_{how}"]
         for event in LedgerEvent:
             events[(event.value,)] += book.jobs[event]
     yield _family(catalogue.JOBS, jobs)
     yield _family(catalogue.ACCEPTED, accepted)
     yield _family(catalogue.ENDED, ended)
+    yield _family(catalogue.DELIVERED, delivered)
     yield _family(catalogue.LEDGER_EVENTS, events)
     dead: Counter[tuple[str, ...]] = Counter()
     for reason, n in reading.dead_by_reason.items():
@@ -108,19 +112,26 @@ def _money(reading: Reading) -> Iterator[Family]:
 
 
 def _work(reading: Reading) -> Iterator[Family]:
-    oldest_ready = max((backlog.oldest_age_s for backlog in reading.ready.values()), default=0.0)
-    overdue: Counter[tuple[str, ...]] = Counter({(state.value,): 0 for state in TenantState})
+    overdue: Counter[tuple[str, ...]] = Counter({(s.value, q.value): 0 for s in TenantState for q in Queue})
     oldest: dict[tuple[str, ...], float] = {(state.value,): 0.0 for state in TenantState}
-    # What a paused tenant leaves undone is meant. Promotion is due for every tenant, standing or not.
-    waiting = [(TenantState.RUNNING, reading.scheduled)]
-    waiting += [(reading.standing[tenant], backlog) for tenant, backlog in reading.ready.items()]
-    for state, backlog in waiting:
-        labels = (state.value,)
-        overdue[labels] += backlog.overdue
-        oldest[labels] = max(oldest[labels], backlog.oldest_overdue_s)
+    late: Counter[tuple[str, ...]] = Counter({(job_class.value,): 0 for job_class in JobClass})
+    oldest_ready = 0.0
+    # Promotion is due for every tenant, standing or not.
+    waiting = [(TenantState.RUNNING, Queue.SCHEDULED, reading.scheduled)]
+    for tenant, queues in reading.ready.items():
+        state = reading.standing[tenant]
+        for job_class, backlog in queues.items():
+            oldest_ready = max(oldest_ready, backlog.oldest_age_s)
+            waiting.append((state, Queue(job_class.value), backlog))
+            if state is not TenantState.PAUSED:  # what an operator leaves undone is meant
+                late[(job_class.value,)] += backlog.late
+    for state, queue, backlog in waiting:
+        overdue[state.value, queue.value] += backlog.overdue
+        oldest[(state.value,)] = max(oldest[(state.value,)], backlog.oldest_overdue_s)
     yield _family(catalogue.OLDEST_READY, {(): oldest_ready})
     yield _family(catalogue.OVERDUE_JOBS, overdue)
     yield _family(catalogue.OLDEST_OVERDUE, oldest)
+    yield _family(catalogue.WAITING_LATE, late)
     yield _family(catalogue.WORKERS, {(): reading.workers})
     yield _family(catalogue.WAKEUPS_WAITING, {(): reading.wakeups})
     yield _family(catalogue.ADMISSION_CLOSED, {(): reading.admission_closed})
@@ -131,7 +142,7 @@ def _tenants(reading: Reading, names: TenantNames) -> Iterator[Family]:
     standing: Counter[tuple[str, ...]] = Counter()
     for tenant, state in reading.standing.items():
         counts[(state.value,)] += 1
-        if state is not TenantState.RUNNING:
+        if state.stands:
             standing[names.of(tenant), state.value] += 1
     yield _family(catalogue.TENANTS, counts)
     yield _family(catalogue.TENANTS_STANDING, standing)
@@ -141,24 +152,37 @@ def _ahead(reading: Reading, names: TenantNames, outlook: LookAhead) -> Iterator
     drain: dict[tuple[str, ...], float] = {}
     late: Counter[tuple[str, ...]] = Counter()
     budget: dict[tuple[str, ...], float] = {}
+    rate: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    spent: Counter[tuple[str, ...]] = Counter()
     for tenant, survey in reading.surveys.items():
         name, seen = (names.of(tenant),), outlook(survey, reading.now_ms)
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late
-        standing = reading.standing[tenant] is not TenantState.RUNNING
+        factor = 0.0 if reading.standing[tenant].stands else seen.pace.factor
         # Several tenants under one label: the slowest is the one to look at.
-        budget[name] = min(budget.get(name, 1.0), 0.0 if standing else seen.pace.factor)
+        budget[name] = min(budget.get(name, 1.0), factor)
+        if seen.pace.rate_per_s is not None:
+            rate[name] += seen.pace.rate_per_s * factor
+        spent[name] += survey.book.jobs[CLAIMED]
     yield _family(catalogue.DRAIN, drain)
     yield _family(catalogue.LATE_JOBS, late)
     yield _family(catalogue.BUDGET_SHARE, budget)
+    yield _family(catalogue.BUDGET_RATE, rate)
+    yield _family(catalogue.BUDGET_SPENT, spent)
 
 
 def _redis(reading: Reading) -> Iterator[Family]:
     facts = reading.facts
     yield _family(catalogue.REDIS_AOF, {(): facts.aof})
     yield _family(catalogue.REDIS_AOF_OK, {(): facts.aof_write_ok})
+    yield _family(catalogue.REDIS_AOF_REWRITE_OK, {(): facts.aof_rewrite_ok})
+    yield _family(catalogue.REDIS_AOF_DELAYED, {(): facts.aof_delayed})
     yield _family(catalogue.REDIS_NOEVICTION, {(): facts.noeviction})
+    yield _family(catalogue.REDIS_EVICTED, {(): facts.evicted})
     yield _family(catalogue.REDIS_MASTER, {(): facts.master})
+    yield _family(catalogue.REDIS_REPLICAS, {(): facts.replicas})
+    yield _family(catalogue.REDIS_REPLICA_LAG, {} if facts.replica_lag_s is None else {(): facts.replica_lag_s})
     yield _family(catalogue.REDIS_MEMORY_USED, {(): facts.memory_used})
     yield _family(catalogue.REDIS_MEMORY_MAX, {(): facts.memory_max})
+    yield _family(catalogue.REDIS_UPTIME, {(): facts.uptime_s})

@@ -125,6 +125,7 @@ local function serve(tenant, most)
   if #ids == 0 then
     return nil
   end
+  count(tenant, 'claimed', #ids)
   local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
   for i, id in ipairs(ids) do
     hand_out(tenant, id, integer(last - #ids + i), held)
