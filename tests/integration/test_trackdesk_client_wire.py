@@ -104,6 +104,12 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     assert result.status == 307
 
 
+async def test_a_header_of_no_interest_may_hold_any_bytes() -> None:
+    async with raw_server(always(answer(PAIRED, headers=b"Server: \xe9\r\n"))) as server:
+        result, _ = await sent(server, Endpoint(server.base_url))
+    assert result == Answer(200, "", None, PAIRED)
+
+
 async def test_cookies_are_not_kept() -> None:
     async with raw_server(always(answer(PAIRED, headers=b"Set-Cookie: a=b; Path=/\r\n"))) as server:
         client = client_for(Endpoint(server.base_url))

@@ -1,26 +1,16 @@
-"""Sending conversions: httpx's types over pyreqwest's transport, chosen by measurement.
+"""Sending conversions: what a tenant's request looks like, and what comes back as a value."""
 
-Requests go straight to the transport: httpx's `AsyncClient` adds cookies, redirects, hooks and auth, none of
-which may ever happen to a conversion, and nearly doubles the processor time of an exchange.
-"""
-
-import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from datetime import timedelta
-from importlib.metadata import version
-from typing import cast
+from collections.abc import Callable, Sequence
 
-import httpx
-from pyreqwest.client import ClientBuilder
-from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.http import Url
 
 from trackdesk_producer.contract.wire import query_string
-from trackdesk_worker.trackdesk.endpoint import Endpoint, endpoint_url
+from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, endpoint_url
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.failures import TROUBLE, failure_of
+from trackdesk_worker.trackdesk.transport import Transport, client_builder
 
 __all__ = ["TrackdeskClient"]
 
@@ -46,14 +36,15 @@ class TrackdeskClient:
         trust_env: bool = False,
     ) -> None:
         self._endpoint_for = endpoint_for
-        self._timeout_s = timeout_s
         self._max_body = max_body
         self._prepared: dict[str, _Prepared] = {}
-        self._transport = _transport(
-            connect_timeout_s=connect_timeout_s,
-            timeout_s=timeout_s,
-            concurrency=concurrency,
-            trust_env=trust_env,
+        self._transport = Transport(
+            lambda: client_builder(
+                connect_timeout_s=connect_timeout_s,
+                timeout_s=timeout_s,
+                concurrency=concurrency,
+                trust_env=trust_env,
+            ).build()
         )
 
     async def send(self, tenant: str, body: bytes) -> tuple[Answer | Failure, float]:
@@ -65,14 +56,13 @@ class TrackdeskClient:
         """
         prepared = self._prepared_for(tenant)
         try:
-            request = prepared.request(body)
-        except (ValueError, RecursionError, httpx.InvalidURL) as error:
+            url = prepared.url_for(body)
+        except (ValueError, RecursionError) as error:
             return Failure(FailureKind.UNSENDABLE, sent=False, detail=type(error).__name__), 0.0
         started = time.perf_counter()
         result: Answer | Failure
         try:
-            async with asyncio.timeout(self._timeout_s):
-                result = await self._exchange(request, prepared.endpoint.api_key)
+            result = await self._exchange(prepared, url, body)
         except TROUBLE as error:
             result = failure_of(error)
         return result, time.perf_counter() - started
@@ -81,35 +71,18 @@ class TrackdeskClient:
         """Close the connections. Requests in flight fail."""
         await self._transport.aclose()
 
-    async def _exchange(self, request: httpx.Request, api_key: str | None) -> Answer:
-        try:
-            response = await self._transport.handle_async_request(request)
-        except ValueError as error:  # the transport cannot hold a header that is not ASCII
-            raise httpx.RemoteProtocolError("the answer has a malformed header", request=request) from error
-        try:
-            body = await self._read_bounded(response)
-        finally:
-            await response.aclose()
-        headers = response.headers
-        headers.encoding = "latin-1"  # else httpx tries several encodings over all headers at every look
-        return Answer(
-            status=response.status_code,
-            content_type=headers.get("content-type", ""),
-            retry_after=headers.get("retry-after"),
-            body=_without_key(body, api_key)[: self._max_body],
-            truncated=len(body) > self._max_body,
+    async def _exchange(self, prepared: "_Prepared", url: Url, body: bytes) -> Answer:
+        endpoint, limit = prepared.endpoint, self._max_body
+        received = await self._transport.exchange(
+            endpoint.method, url, prepared.headers, body if endpoint.method == "POST" else None, max_body=limit
         )
-
-    async def _read_bounded(self, response: httpx.Response) -> bytes:
-        """Read at most one chunk more than may be kept; what follows dies with the connection."""
-        body = b""
-        chunks = cast("AsyncGenerator[bytes, None]", aiter(cast("httpx.AsyncByteStream", response.stream)))
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > self._max_body:
-                    break
-        return body
+        return Answer(
+            status=received.status,
+            content_type=received.content_type,
+            retry_after=received.retry_after,
+            body=_without_key(received.body, endpoint.api_key)[:limit],
+            truncated=len(received.body) > limit,
+        )
 
     def _prepared_for(self, tenant: str) -> "_Prepared":
         endpoint = self._endpoint_for(tenant)
@@ -124,42 +97,23 @@ class _Prepared:
 
     def __init__(self, endpoint: Endpoint, tenant: str) -> None:
         self.endpoint = endpoint
-        self._url = endpoint_url(endpoint.base_url, tenant)
-        self._parsed_url = httpx.URL(self._url)
+        url = endpoint_url(endpoint.base_url, tenant)
+        try:
+            self._url = Url(url)
+        except ValueError as error:
+            raise EndpointInvalid(f"the base URL is not an address: {error}") from error
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         if endpoint.method == "POST":
             headers["content-type"] = "application/json"
         if endpoint.api_key:
             headers["x-api-key"] = endpoint.api_key
-        self._headers = httpx.Headers(headers, encoding="ascii")
+        self.headers: Sequence[tuple[str, str]] = tuple(headers.items())
 
-    def request(self, body: bytes) -> httpx.Request:
-        """Return the request for a POST body; raises ValueError if a query cannot be made from it."""
+    def url_for(self, body: bytes) -> Url:
+        """Return the address for a POST body; raises ValueError if a query cannot be made from it."""
         if self.endpoint.method == "POST":
-            return _PreparedRequest("POST", self._parsed_url, self._headers, body)
-        url = httpx.URL(f"{self._url}?{query_string(json.loads(body))}")
-        return _PreparedRequest("GET", url, self._headers, b"")
-
-
-class _PreparedRequest(httpx.Request):
-    """A request that shares its parsed address and headers with its siblings.
-
-    httpx's own constructor copies and completes both every time, a tenth of an exchange's processor time. The
-    transport adds Host and Content-Length.
-    """
-
-    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.extensions = {}
-        self.stream = httpx.ByteStream(body)
-        self._body = body
-
-    @property
-    def content(self) -> bytes:
-        """The body, always at hand."""
-        return self._body
+            return self._url
+        return self._url.with_query_string(query_string(json.loads(body)))
 
 
 def _without_key(body: bytes, api_key: str | None) -> bytes:
@@ -169,27 +123,3 @@ def _without_key(body: bytes, api_key: str | None) -> bytes:
     for form in (api_key, json.dumps(api_key)[1:-1]):
         body = body.replace(form.encode(), REDACTED)
     return body
-
-
-def _transport(*, connect_timeout_s: float, timeout_s: float, concurrency: int, trust_env: bool) -> HttpxTransport:
-    builder = (
-        ClientBuilder()
-        .user_agent(f"trackdesk-worker/{version('trackdesk-worker')}")
-        .connect_timeout(timedelta(seconds=connect_timeout_s))
-        .read_timeout(timedelta(seconds=timeout_s))
-        .timeout(timedelta(seconds=timeout_s))
-        .pool_timeout(timedelta(seconds=connect_timeout_s))
-        .max_connections(concurrency)
-        .pool_max_idle_per_host(concurrency)
-        .http1_only()
-        .follow_redirects(False)
-        .referer(False)
-        .default_cookie_store(False)
-        .gzip(False)
-        .brotli(False)
-        .zstd(False)
-        .deflate(False)
-    )
-    if not trust_env:
-        builder = builder.no_proxy()
-    return HttpxTransport(builder.build())
