@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,8 @@ class DeliveryLoop:
         self._changed = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[str, tuple[asyncio.Task[None], float]] = {}
+        """Token → its delivery and the end of its lease; the oldest is first."""
         self._pending: deque[_Pending] = deque()
         self._claim_at: float | None = None
         """When the next claim is worth while; None: not before a wake-up."""
@@ -119,6 +120,7 @@ class DeliveryLoop:
             if len(self._in_flight) >= BUSY:
                 await asyncio.sleep(GATHER_S)
             await self._trip()
+            self._give_up_overdue()
             self._note_quiet()
         self._health.rest("delivery")
 
@@ -235,26 +237,37 @@ class DeliveryLoop:
                 self._pending.append(_Pending(release(job), None, job, lease_end))
                 self._changed.set()
             else:
-                self._start(self._deliver(job, lease_end))
+                self._in_flight[job.token] = self._loop.create_task(self._deliver(job, lease_end)), lease_end
         self._metrics.in_flight(len(self._in_flight))
         self._more_waits = claims.wait_ms is not None
         if claims.wait_ms is not None and not self._stopping and self._claim_at is None:
             self._claim_at = self._loop.time() + claims.wait_ms / 1000
 
-    def _start(self, delivery: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(delivery)
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
-
     async def _deliver(self, job: ClaimedJob, lease_end: float) -> None:
         try:
             finished = await self._attempts.make(job)
+        except asyncio.CancelledError:
+            self._log.error("delivery.overdue", job=job.id)
+            raise
         except Exception:
             # A bug of ours, not the network's trouble. The lease takes the job back, and attempts bound how often.
             self._log.exception("delivery.crashed", job=job.id)
-            return
-        self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end))
-        self._changed.set()
+        else:
+            self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end))
+        finally:
+            del self._in_flight[job.token]
+            self._changed.set()
+
+    def _give_up_overdue(self) -> None:
+        """Cancel requests that outlived their lease.
+
+        The transport ends each one long before; were it ever stuck, the place of the request would be lost for good.
+        """
+        now = self._loop.time()
+        for task, lease_end in self._in_flight.values():
+            if lease_end > now:
+                break
+            task.cancel()
 
     def _note_quiet(self) -> None:
         now = self._loop.time()

@@ -1,0 +1,92 @@
+"""The delivery loop on a real store, with a sender that the test is."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import redis
+import redis.asyncio
+import structlog
+
+from tests.support.store import UNLIMITED, Store
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.attempt import Attempts
+from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
+from trackdesk_worker.domain.policy import Policy
+from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Breaker, Jobs, Shares
+from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.tenants import TenantSettings
+from trackdesk_worker.trackdesk.created_at import CreatedAt
+from trackdesk_worker.trackdesk.endpoint import Endpoint
+from trackdesk_worker.trackdesk.exchange import Answer, Failure
+
+PAIRED = Answer(200, "application/json", None, b'{"cid":"x"}')
+DEADLINE_S = 10.0
+
+
+class Sender:
+    """Answers as the test says, and tells of each body that came."""
+
+    def __init__(self, answer: Callable[[bytes], Awaitable[Answer]]) -> None:
+        self.arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        self._answer = answer
+
+    async def send(self, tenant: str, body: bytes) -> tuple[Answer | Failure, float]:
+        self.arrived.put_nowait(body)
+        return await self._answer(body), 0.1
+
+
+@contextlib.asynccontextmanager
+async def running(
+    server: EmbeddedServer, keys: Keys, sender: Sender, *, concurrency: int = 8, lease_ms: int = 30_000
+) -> AsyncIterator[DeliveryLoop]:
+    """A loop at work until the block ends."""
+    settings = TenantSettings(UNLIMITED, Endpoint("https://trackdesk.test"), Policy(), CreatedAt.NEVER, False)
+    metrics = WorkerMetrics()
+    async with redis.asyncio.Redis(port=server.port) as client:
+        loop = DeliveryLoop(
+            client=client,
+            jobs=Jobs(keys),
+            attempts=Attempts(
+                sender=sender,
+                settings_for=lambda _: settings,
+                metrics=metrics,
+                log=structlog.get_logger(),
+                rng=random.Random(1),
+            ),
+            config=DeliveryConfig(concurrency, lease_ms, 60_000, UNLIMITED, Shares().slots(), Breaker()),
+            metrics=metrics,
+            health=Health(),
+            log=structlog.get_logger(),
+        )
+        task = asyncio.ensure_future(loop.run())
+        loop.wake()
+        try:
+            yield loop
+        finally:
+            loop.stop_claiming()
+            await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def test_a_request_that_outlives_its_lease_gives_its_place_to_the_next(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys
+) -> None:
+    hung = False
+
+    async def first_hangs(_: bytes) -> Answer:
+        nonlocal hung
+        if not hung:
+            hung = True
+            await asyncio.Event().wait()
+        return PAIRED
+
+    sender = Sender(first_hangs)
+    Store(client, keys).enqueue("acme/1", "acme/2")
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, concurrency=1, lease_ms=200) as loop:
+        await sender.arrived.get()
+        await asyncio.sleep(0.4)  # the lease ends; without the wake-up the loop would look within two seconds
+        loop.wake()
+        await sender.arrived.get()
