@@ -23,6 +23,7 @@ from .errors import (
     ProducerError,
     QueueFull,
     QueueUnavailable,
+    RecordTooNew,
 )
 from .producer import Producer
 from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
@@ -46,6 +47,7 @@ __all__ = [
     "QueueUnavailable",
     "Receipt",
     "ReceiptStatus",
+    "RecordTooNew",
     "State",
     "parse_conversion",
     "parse_query",

@@ -15,14 +15,22 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from .contract.checks import check_tenant
 from .contract.conversion import Conversion, parse_conversion
-from .contract.job import NO_CURRENCY, JobRecord, State, job_id
+from .contract.job import NEWER, NO_CURRENCY, JobRecord, RecordNewer, State, job_id
 from .contract.keys import Keys
 from .contract.runner import Command, Replies
 from .contract.scripts import Argument, Operation, load_script, text
 from .contract.wakeup import envelope
 from .contract.wire import fingerprint, post_body
 from .durability import check_durability, confirmation
-from .errors import ConversionInvalid, DurabilityNotMet, Problem, ProducerError, QueueFull, QueueUnavailable
+from .errors import (
+    ConversionInvalid,
+    DurabilityNotMet,
+    Problem,
+    ProducerError,
+    QueueFull,
+    QueueUnavailable,
+    RecordTooNew,
+)
 from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
 from .tracing import enqueue_span
 
@@ -96,7 +104,10 @@ class ProducerCore:
         except QueueUnavailable as error:
             error.external_id = prepared.external_id
             raise
-        return receipts[0]
+        receipt = receipts[0]
+        if receipt.error is not None:
+            raise receipt.error
+        return receipt
 
     def enqueue_many(
         self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | None
@@ -128,6 +139,8 @@ class ProducerCore:
         operation = Operation(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
         replies = yield Request([operation])
         verdict, _, state = operation.read(_sound(replies[0])).partition(":")
+        if state == NEWER:
+            raise RecordTooNew(external_id)
         if verdict == "cancelled":
             return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
         return Cancellation(CancelStatus(verdict), State(state) if state else None)
@@ -139,7 +152,10 @@ class ProducerCore:
         raw = _sound(replies[0])
         if raw is None:
             return None
-        record = JobRecord.parse(identity, raw)
+        try:
+            record = JobRecord.parse(identity, raw)
+        except RecordNewer as error:
+            raise RecordTooNew(external_id) from error
         return JobStatus(
             tenant=record.tenant,
             external_id=record.external_id,
@@ -275,6 +291,8 @@ def _sound(reply: Any) -> Any:
 
 def _receipt(item: _Prepared, verdict: str) -> Receipt:
     status, _, state = verdict.partition(":")
+    if status == NEWER:
+        return _refused(item, RecordTooNew(item.external_id))
     return Receipt(
         status=ReceiptStatus(status),
         tenant=item.tenant,

@@ -69,5 +69,22 @@ class DurabilityNotMet(QueueUnavailable):
     """The conversion is stored, but not yet as durably as was asked for; repeating is safe."""
 
 
+class RecordTooNew(ProducerError):  # the public name says what is wrong
+    """A newer release of this library wrote the record of this externalId; whether it holds the same sale is unknown.
+
+    Nothing was stored or changed. Upgrade ``trackdesk-producer`` here, then repeat the call.
+    """
+
+    def __init__(self, external_id: str) -> None:
+        self.external_id = external_id
+        super().__init__(external_id)
+
+    def __str__(self) -> str:
+        return (
+            f"a newer release of trackdesk-producer wrote the record of {self.external_id!r}; upgrade it here, "
+            "then repeat the call"
+        )
+
+
 class QueueFull(ProducerError):  # the public name says what is wrong
     """The store refuses new conversions until there is room; nothing was stored."""

@@ -94,8 +94,13 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
         "acme/delivered-1",
     ),
     "a record is no record": (
-        lambda s: s.client.set(s.keys.job("acme/ready-1"), "7 nonsense " * 20),
+        lambda s: s.client.set(s.keys.job("acme/ready-1"), "utter nonsense " * 20),
         Kind.RECORD_UNREADABLE,
+        "acme/ready-1",
+    ),
+    "a record is of a format that nobody has written yet": (
+        lambda s: s.client.set(s.keys.job("acme/ready-1"), "7 whatever it may say\n{}"),
+        Kind.RECORD_NEWER,
         "acme/ready-1",
     ),
     "a record is no string": (

@@ -102,7 +102,7 @@ def _records(walk: Walk, content: dict[str, Any]) -> None:
     for identity, raw in _part(content, NAMES["job"]).items():
         record = JobRecord.parse(identity, raw)
         walk.records[identity] = record
-        if record.state.terminal != raw.startswith(b"t1 "):
+        if record.state.terminal != raw.startswith(b"t"):
             walk.wrong.append(f"{identity} is {record.state} in the form of the other kind of record")
         if record.state.terminal and record.body:
             walk.wrong.append(f"{identity} has ended and still holds a body")

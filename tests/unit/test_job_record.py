@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackdesk_producer.contract.job import (
+    FORMATS,
     LIVE_FIELDS,
     TOMBSTONE_FIELDS,
     JobClass,
@@ -122,7 +123,7 @@ def test_only_delivered_cancelled_and_discarded_are_ends() -> None:
 def test_the_scripts_get_the_same_header_words() -> None:
     lua = lua_fields()
     assert all(f"'{name}'" in lua for name in (*LIVE_FIELDS, *TOMBSTONE_FIELDS))
-    assert lua.count("'") == 2 * (2 + len(LIVE_FIELDS) + len(TOMBSTONE_FIELDS))
+    assert lua.count("'") == 2 * (3 + len(FORMATS) + len(LIVE_FIELDS) + len(TOMBSTONE_FIELDS))
 
 
 def test_the_scripts_get_the_same_key_names() -> None:

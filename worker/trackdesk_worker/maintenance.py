@@ -39,6 +39,8 @@ class Tidied:
     reclaimed: int
     buried: int
     pruned: int
+    aside: int
+    """Jobs that wait for a newer release."""
     work_waits: bool
 
 
@@ -75,10 +77,11 @@ class Maintenance:
             reclaimed, buried = reclaimed + taken.ready, buried + taken.buried
             if taken.ready + taken.buried < BATCH:
                 break
+        aside = run(self._client, self._jobs.take_back(BATCH)).aside
         work_waits = run(self._client, self._jobs.ring())
         pruned = run(self._client, self._jobs.prune(BATCH))
         self._check_admission()
-        return Tidied(promoted, reclaimed, buried, pruned, work_waits)
+        return Tidied(promoted, reclaimed, buried, pruned, aside, work_waits)
 
     def refresh_tenants(self) -> bool:
         """Bring changed settings of tenants into force; return whether there were any.
@@ -146,6 +149,7 @@ class MaintenanceLoop:
         self._health = health
         self._log = log
         self._period_s = period_s
+        self._aside = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
@@ -190,6 +194,10 @@ class MaintenanceLoop:
                 self._metrics.maintenance(duty, moved)
         if tidied.reclaimed or tidied.buried:
             self._log.warning("maintenance.reclaimed", ready=tidied.reclaimed, buried=tidied.buried)
+        if tidied.aside != self._aside:
+            self._aside = tidied.aside
+            # These jobs are safe as they are: a newer release of ours wrote their records, and only it may go on.
+            self._log.warning("maintenance.newer_records", jobs=tidied.aside)
         if tidied.work_waits:
             # Besides the wake-up in Celery's queue, straight to our own loop: after an outage of Redis, Celery
             # may take many seconds to listen again.

@@ -7,6 +7,7 @@ the record shrinks to a tombstone: a shorter header and no body, so that persona
 delivery while dedupe, the books and ``trackdesk show`` still know how it ended.
 """
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -62,11 +63,31 @@ LIVE_BASE = LIVE_FIELDS.index("trace")
 """Words that every live record has. Those behind were added later, each with ``-`` for its absence: a record of an
 older release has fewer, one of a newer release more, and whoever rewrites it keeps what it does not know."""
 
-_FORMATS: dict[str, tuple[tuple[str, ...], int]] = {
+FORMATS: dict[str, tuple[tuple[str, ...], int]] = {
     FORMAT_LIVE: (LIVE_FIELDS, LIVE_BASE),
     FORMAT_TOMBSTONE: (TOMBSTONE_FIELDS, len(TOMBSTONE_FIELDS)),
 }
-"""Header words of each format, and how many of them a record has at least."""
+"""Every format this release reads: its header words, and how many of them a record has at least.
+
+It writes `FORMAT_LIVE` and `FORMAT_TOMBSTONE`. A release that brings a new format reads both and still writes the old
+one; the release after it writes the new one: so two neighbouring releases always read each other
+(deploy/OPERATIONS.md, "Upgrade and rollback"). A format is a number, a tombstone's with a ``t`` before it.
+"""
+
+NEWER = "newer"
+"""What the scripts say in place of a state when a newer release wrote the record: nobody else touches that job."""
+_FORMAT = re.compile(rb"(t?[0-9]+)(?: |$)")
+
+
+class RecordNewer(ValueError):
+    """A newer release wrote the record; this one cannot read it, and leaves it alone."""
+
+
+def is_newer(raw: bytes) -> bool:
+    """Return whether a record is of a format that this release does not know, and a newer one may."""
+    found = _FORMAT.match(raw)
+    return found is not None and found[1].decode() not in FORMATS
+
 
 NO_CURRENCY = "XXX"
 """ISO 4217 for "no currency": the column of the books for amounts that came without one."""
@@ -153,11 +174,14 @@ class JobRecord:
         """Read a record as stored.
 
         Raises:
-            ValueError: if the bytes are no record of a known format.
+            RecordNewer: if a newer release wrote it.
+            ValueError: if the bytes are no record at all.
         """
+        if is_newer(raw):
+            raise RecordNewer(f"the record of {identity!r} was written by a newer release of trackdesk: use that one")
         head, _, body = raw.partition(b"\n")
         words = head.decode("ascii", "strict").split(" ")
-        names, base = _FORMATS.get(words[0], ((), 0))
+        names, base = FORMATS.get(words[0], ((), 0))
         if not names or len(words) < base:
             raise ValueError(f"job {identity!r} has a record of an unknown format")
         field = dict(zip(names, words, strict=False))
@@ -205,8 +229,9 @@ def lua_fields() -> str:
     def table(names: tuple[str, ...]) -> str:
         return "{ " + ", ".join(f"'{name}'" for name in names) + " }"
 
+    known = ", ".join(f"['{name}'] = {table(fields)}" for name, (fields, _) in FORMATS.items())
     return (
-        f"local FORMAT_LIVE, FORMAT_TOMBSTONE = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}'\n"
-        f"local LIVE_FIELDS, LIVE_BASE = {table(LIVE_FIELDS)}, {LIVE_BASE}\n"
-        f"local TOMBSTONE_FIELDS = {table(TOMBSTONE_FIELDS)}"
+        f"local FORMAT_LIVE, FORMAT_TOMBSTONE, NEWER = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}', '{NEWER}'\n"
+        f"local FIELDS = {{ {known} }}\n"
+        f"local LIVE_FIELDS, LIVE_BASE = FIELDS[FORMAT_LIVE], {FORMATS[FORMAT_LIVE][1]}"
     )

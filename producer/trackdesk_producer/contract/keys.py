@@ -13,6 +13,7 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | tenants | set | every tenant that ever had a job |
 | scheduled | sorted set | jobs that wait for a time, by that time (ms) |
 | in_flight | sorted set | claimed jobs, by the end of their lease (ms) |
+| newer | sorted set | jobs whose record only a newer release can read, out of the way of this one, by when (ms) |
 | dead | sorted set | dead letters, by the time they died (ms) |
 | dead:<tenant>:<reason> | sorted set | the same, by tenant and reason |
 | dead_groups | hash | "<tenant>:<reason>" → number of dead letters |
@@ -41,6 +42,7 @@ NAMES = {
     "tenants": "tenants",
     "scheduled": "scheduled",
     "in_flight": "in_flight",
+    "newer": "newer",
     "dead": "dead",
     "dead_group": "dead:",
     "dead_groups": "dead_groups",
@@ -83,6 +85,7 @@ class Keys:
     tenants = _Single()
     scheduled = _Single()
     in_flight = _Single()
+    newer = _Single()
     dead = _Single()
     dead_groups = _Single()
     moves = _Single()

@@ -63,7 +63,7 @@ def diagnose(
         checks.append(Check("store", Level.OK, f"answers; {_server_name(info)}"))
         checks += [_clock(skew_s), *check_server(info)]
         checks += [_appendfsync(client), *_abilities(settings, client, info), _admission(client, keys)]
-        checks += [_tenants(settings, client, keys), _workers(client, keys, stored_ms)]
+        checks += [_tenants(settings, client, keys), _workers(client, keys, stored_ms), _release(client, keys)]
     except RedisError as error:
         checks.append(
             Check("store", Level.FAIL, f"it cannot be used: {error}", "start it, or correct TRACKDESK_REDIS_URL")
@@ -210,6 +210,14 @@ def _workers(client: redis.Redis, keys: Keys, stored_ms: int) -> Check:
         finding = f"none gave a sign within {WORKER_SEEN_S} s: nothing is delivered"
         return Check("workers", Level.WARN, finding, "start `trackdesk worker`")
     return Check("workers", Level.OK, f"{running} running")
+
+
+def _release(client: redis.Redis, keys: Keys) -> Check:
+    aside = client.zcard(keys.newer)
+    if aside:
+        finding = f"{aside} jobs wait, safe and unsent: only the newer release that wrote their records can go on"
+        return Check("release", Level.FAIL, finding, "start workers of that release again, beside these or alone")
+    return Check("release", Level.OK, "every record met so far can be read")
 
 
 def _server_name(info: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobRecord, State
+from trackdesk_producer.contract.job import JobRecord, RecordNewer, State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import Act, Operator, record
@@ -47,6 +47,8 @@ def read_job(client: redis.Redis, keys: Keys, identity: str, *, reveal_to: Opera
         found = JobRecord.parse(identity, raw)
         conversion = json.loads(found.body) if found.body else None
         history = tuple(json.loads(entry) for entry in entries)
+    except RecordNewer as error:
+        raise SaleUnknown(str(error)) from error
     except ValueError as error:
         raise SaleUnknown("the record of this sale is damaged; `trackdesk audit` says more") from error
     if reveal_to is not None:

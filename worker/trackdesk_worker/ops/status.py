@@ -54,6 +54,8 @@ class StoreStatus:
     """Worker → seconds since its last sign."""
     admission_closed: bool
     """Whether enqueue is refused because the store is nearly full."""
+    newer: int
+    """Jobs that stand aside because a newer release wrote their records; none of these workers can go on with them."""
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -80,7 +82,8 @@ def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
             pipeline.zrange(index, 0, 0, withscores=True)
         pipeline.zrange(keys.workers, 0, -1, withscores=True)
         pipeline.exists(keys.admission)
-        scheduled, in_flight, seen_at, closed = pipeline.execute()
+        pipeline.zcard(keys.newer)
+        scheduled, in_flight, seen_at, closed, newer = pipeline.execute()
     ready = [queue.oldest_us for one in found for queue in one.queues.values() if queue.oldest_us is not None]
     due = min((head[0][1] for head in (scheduled, in_flight) if head), default=None)
     return StoreStatus(
@@ -92,6 +95,7 @@ def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
         standstills=tuple(stand for one in found for stand in _standstills(one.tenant, one.state, now)),
         workers={text(name): max(0.0, (now - seen) / 1000) for name, seen in seen_at},
         admission_closed=bool(closed),
+        newer=newer,
     )
 
 

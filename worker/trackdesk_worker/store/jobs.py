@@ -160,6 +160,15 @@ class Reclaimed:
     buried: int
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What became of the jobs that stood aside because of their record's format."""
+
+    back: int
+    aside: int
+    """Those that stay aside: only a newer release than this can read them."""
+
+
 class Jobs:
     """The transitions of one namespace."""
 
@@ -214,6 +223,11 @@ class Jobs:
     def prune(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
         """Remove up to `most` tombstones whose dedupe window is over; return how many."""
         return Operation(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
+
+    def take_back(self, most: int = 500, *, now_ms: int | None = None) -> Operation[TakenBack]:
+        """Put up to `most` jobs back that an older release set aside and this one can read."""
+        arguments = (clock(now_ms), self._envelope, most)
+        return Operation(script("take_back"), self.keys.prefix, arguments, lambda r: TakenBack(int(r[0]), int(r[1])))
 
     def ring(self, *, now_ms: int | None = None) -> Operation[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""

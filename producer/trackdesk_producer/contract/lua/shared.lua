@@ -1,5 +1,5 @@
 -- Shared by every script: clock, records, indexes, books, wake-ups. Put in front of each script by
--- contract/scripts.py, after the generated NAMES, FORMAT_*, LIVE_FIELDS and TOMBSTONE_FIELDS.
+-- contract/scripts.py, after the generated NAMES, FORMAT_*, NEWER and FIELDS.
 -- KEYS[1] is always the namespace's prefix: every other key starts with it and shares its hash slot.
 -- ARGV[1] is always an explicit now in ms for tests that live through hours, or '' for Redis' own clock.
 
@@ -37,7 +37,8 @@ local function tenant_of(id)
   return string.match(id, '^[^/]+')
 end
 
--- The record as a table (plus .body), or nil if there is none.
+-- The record as a table (plus .body), or nil if there is none. Of one that a newer release wrote nothing is known,
+-- and its state is NEWER.
 local function read_job(id)
   local raw = redis.call('GET', key('job', id))
   if not raw then
@@ -49,7 +50,13 @@ local function read_job(id)
   for word in string.gmatch(head, '%S+') do
     i = i + 1
     if i == 1 then
-      names = word == FORMAT_LIVE and LIVE_FIELDS or TOMBSTONE_FIELDS
+      names = FIELDS[word]
+      if not names then
+        if string.find(word, '^t?%d+$') then
+          return { state = NEWER, format = word }
+        end
+        names = FIELDS[FORMAT_TOMBSTONE] -- not ours; the audit names the record
+      end
     end
     if names[i] then
       job[names[i]] = word
@@ -200,8 +207,9 @@ local function leave(id, job)
   book(tenant, job.state, job, -1)
 end
 
--- The job, if it is in `state` as the index it was found in says. Anything else means that something other
--- than these scripts wrote to Redis: the entry is dropped and counted, delivery goes on, the audit names it.
+-- The job, if it is in `state` as the index it was found in says. One that a newer release wrote is set aside as it
+-- is, books and all; `take_back` puts it where it belongs. Anything else means that something other than these scripts
+-- wrote to Redis: the entry is dropped and counted, delivery goes on, the audit names it.
 local function expect(id, state, index)
   local job = read_job(id)
   if job and job.state == state then
@@ -210,7 +218,11 @@ local function expect(id, state, index)
   if index then
     redis.call('ZREM', index, id)
   end
-  count(tenant_of(id), 'strays', 1)
+  if job and job.state == NEWER then
+    redis.call('ZADD', key('newer'), 'NX', integer(NOW_MS), id)
+  else
+    count(tenant_of(id), 'strays', 1)
+  end
   return nil
 end
 

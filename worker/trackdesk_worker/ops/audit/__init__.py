@@ -62,7 +62,8 @@ def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) ->
         before, walk_started = read_moves(client, keys), time.monotonic()
         tally = walk_records(client, keys, findings)
         snapshot = take_snapshot(client, keys, tally)
-        rested = snapshot.moves == before
+        # What cannot be read cannot be added up.
+        rested = snapshot.moves == before and not tally.newer
         sums = Findings()
         if rested:
             check_sums(tally, snapshot, sums)

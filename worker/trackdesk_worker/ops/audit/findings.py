@@ -14,6 +14,8 @@ class Kind(StrEnum):
     """An index, a prune list or a history names a job that has no record."""
     RECORD_UNREADABLE = "record_unreadable"
     """A record in no known format."""
+    RECORD_NEWER = "record_newer"
+    """A record that a newer release wrote: only that release's audit can judge it."""
     RECORD_INCONSISTENT = "record_inconsistent"
     """A record that contradicts itself."""
     CONVERSION_ALTERED = "conversion_altered"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobRecord
+from trackdesk_producer.contract.job import JobRecord, is_newer
 from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
@@ -31,6 +31,8 @@ class Tally:
     """What a walk added up, and the keys it met. As large as the number of tenants, not of jobs."""
 
     records: int = 0
+    newer: int = 0
+    """Records that only a newer release can read."""
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(tenant, state) → records."""
     money: dict[tuple[str, str], dict[str, Decimal]] = field(default_factory=dict)
@@ -123,6 +125,8 @@ def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally,
             record = read_record(seen)
             if record is not None:
                 tally.add(record, seen.id)
+            elif is_newer(seen.raw or b""):
+                tally.newer += 1
             _note(judge(seen, record, with_body=True), findings)
     _check_histories(client, keys, histories, findings)
 
@@ -153,7 +157,7 @@ def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findi
             tally.filed_digest = (tally.filed_digest + sum(map(hash, batch))) & _MASK
             for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
                 record = read_record(seen)
-                if record is not None and record.state.terminal:
+                if (record is not None and record.state.terminal) or is_newer(seen.raw or b""):
                     continue
                 # Pruning takes both away at once: only what is still listed now is wrong.
                 if client.lpos(keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
         "oldest_overdue_s": status.oldest_overdue_s,
         "books_balance": not book.residual_jobs and not book.residual_money,
         "admission_closed": status.admission_closed,
+        "jobs_of_newer_release": status.newer,
         "tenants": [
             {
                 "tenant": tenant,
@@ -75,6 +76,8 @@ def _print(to: Console, status: StoreStatus) -> None:
             }
         )
     )
+    if status.newer:
+        warn(f"{status.newer:,} jobs wait for workers of the newer release that wrote their records; start those again")
     late = sum(outlook.late for outlook in status.outlooks.values())
     if late:
         warn(f"about {late:,} jobs will pass their horizon before they can be sent; `trackdesk tenants` says whose")

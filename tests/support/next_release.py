@@ -1,0 +1,48 @@
+"""A next release of the record's contract, for this process only: what stands in for code that is not written yet.
+
+`become` must run before anything else of the product is imported: it changes the tables that scripts and readers are
+made from, which is all that a release with another record would change.
+"""
+
+from collections.abc import Callable
+
+from trackdesk_producer.contract import job
+
+ADDED = "added"
+"""The next release has one more word behind the known ones; the format is the same."""
+REARRANGED = "rearranged"
+"""A release after it has a record that today's cannot read: another format word, and the words in another order."""
+WORD = "novel"
+
+
+def become(kind: str) -> None:
+    """Turn this process into one of a later release."""
+    fields, base = job.FORMATS[job.FORMAT_LIVE]
+    if kind == ADDED:
+        job.LIVE_FIELDS = (*fields, WORD)
+        job.FORMATS[job.FORMAT_LIVE] = (job.LIVE_FIELDS, base)
+        return
+    assert kind == REARRANGED
+    job.LIVE_FIELDS = ("format", *reversed(fields[1:]), WORD)
+    job.FORMATS["2"] = (job.LIVE_FIELDS, base)
+    job.FORMATS["t2"] = job.FORMATS[job.FORMAT_TOMBSTONE]
+    job.FORMAT_LIVE, job.FORMAT_TOMBSTONE = "2", "t2"
+
+
+def remember() -> Callable[[], None]:
+    """Return what turns this process back into one of the release that it is now."""
+    formats = dict(job.FORMATS)
+    names = {name: getattr(job, name) for name in ("LIVE_FIELDS", "FORMAT_LIVE", "FORMAT_TOMBSTONE")}
+
+    def back() -> None:
+        job.FORMATS.clear()
+        job.FORMATS.update(formats)
+        for name, value in names.items():
+            setattr(job, name, value)
+
+    return back
+
+
+def planted(kind: str) -> str:
+    """Return the Python that a process runs first to become one of that release."""
+    return f"from tests.support.next_release import become; become({kind!r})"
