@@ -69,7 +69,10 @@ def test_a_container_has_longer_to_stop_than_its_worker_takes():
 
 def test_the_image_runs_as_a_numeric_user_and_checks_itself_in_python():
     dockerfile = (ROOT / "deploy/Dockerfile").read_text("utf-8")
-    final = dockerfile.split("\nFROM ")[-1]
+    stages = dockerfile.split("\nFROM ")
+    runtime = next(stage for stage in stages if stage.startswith("${BASE_IMAGE} AS runtime"))
+    final = runtime + stages[-1]
+    assert stages[-1].startswith("runtime\n")
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)
     assert re.search(r'HEALTHCHECK .*\\\n +CMD \["python", ', final)
     assert re.search(r'^ENTRYPOINT \["', final, re.MULTILINE)

@@ -31,8 +31,11 @@ def run_demo(processes: int, stop: threading.Event | None, *, tell: Callable[[st
         stop: if given, everything keeps running afterwards until it is set.
         tell: gets a line per process that ended unasked.
     """
-    if importlib.util.find_spec("aiohttp") is None:
-        raise CommandFailed("the demo needs the simulator: pip install 'trackdesk-worker[simulator,embedded]'")
+    if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "trackdesk_worker.simulator")):
+        raise CommandFailed(
+            "the demo needs the simulator, which is not installed here (the production image leaves it out): build the "
+            "image with --target demo, or pip install 'trackdesk-worker[simulator,embedded]'"
+        )
     simulator_port = free_port()
     origin = f"http://127.0.0.1:{simulator_port}"
     console = Console()

@@ -30,7 +30,10 @@ def command(
         from trackdesk_worker.simulator import RunningSimulator, SimulatorConfig, run_simulator
         from trackdesk_worker.simulator.config import explain
     except ImportError as error:
-        raise CommandFailed("the simulator is not installed: pip install 'trackdesk-worker[simulator]'") from error
+        raise CommandFailed(
+            "the simulator is not installed here (the production image leaves it out): build the image with "
+            "--target demo, or pip install 'trackdesk-worker[simulator]'"
+        ) from error
 
     settings: dict[str, Any] = {**_object("--config", config), "host": host, "port": port}
     if profile is not None:
