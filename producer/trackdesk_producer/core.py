@@ -298,7 +298,7 @@ def _receipt(item: _Prepared, verdict: str) -> Receipt:
         tenant=item.tenant,
         external_id=item.external_id,
         job_id=item.job_id,
-        state=State(state),
+        state=State(state) if state else None,
         external_id_created=item.created,
         warnings=item.warnings,
     )

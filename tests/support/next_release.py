@@ -23,7 +23,7 @@ def become(kind: str) -> None:
         job.FORMATS[job.FORMAT_LIVE] = (job.LIVE_FIELDS, base)
         return
     assert kind == REARRANGED
-    job.LIVE_FIELDS = ("format", *reversed(fields[1:]), WORD)
+    job.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)
     job.FORMATS["2"] = (job.LIVE_FIELDS, base)
     job.FORMATS["t2"] = job.FORMATS[job.FORMAT_TOMBSTONE]
     job.FORMAT_LIVE, job.FORMAT_TOMBSTONE = "2", "t2"

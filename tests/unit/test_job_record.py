@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from trackdesk_producer.contract.job import (
     FORMATS,
+    LIVE_BASE,
     LIVE_FIELDS,
-    TOMBSTONE_FIELDS,
     JobClass,
     JobRecord,
     State,
@@ -122,8 +122,11 @@ def test_only_delivered_cancelled_and_discarded_are_ends() -> None:
 
 def test_the_scripts_get_the_same_header_words() -> None:
     lua = lua_fields()
-    assert all(f"'{name}'" in lua for name in (*LIVE_FIELDS, *TOMBSTONE_FIELDS))
-    assert lua.count("'") == 2 * (3 + len(FORMATS) + len(LIVE_FIELDS) + len(TOMBSTONE_FIELDS))
+    for name, (fields, base) in FORMATS.items():
+        assert f"format == '{name}'" in lua
+        assert f"local {', '.join(fields[1:base])}, more, body = string.match(" in lua
+    assert " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE]) in lua
+    assert all(f"{name} = '^" in lua for name in LIVE_FIELDS[LIVE_BASE:])
 
 
 def test_the_scripts_get_the_same_key_names() -> None:

@@ -61,7 +61,7 @@ TOMBSTONE_FIELDS = (
 
 LIVE_BASE = LIVE_FIELDS.index("trace")
 """Words that every live record has. Those behind were added later, each with ``-`` for its absence: a record of an
-older release has fewer, one of a newer release more, and whoever rewrites it keeps what it does not know."""
+older release has fewer, one of a newer release more. The scripts keep them as they are, in one piece (``job.more``)."""
 
 FORMATS: dict[str, tuple[tuple[str, ...], int]] = {
     FORMAT_LIVE: (LIVE_FIELDS, LIVE_BASE),
@@ -224,14 +224,41 @@ class JobRecord:
 
 
 def lua_fields() -> str:
-    """Return the Lua statements that give the scripts the same header words."""
+    """Return the Lua statements with which the scripts read and write the same header words.
 
-    def table(names: tuple[str, ...]) -> str:
-        return "{ " + ", ".join(f"'{name}'" for name in names) + " }"
+    ``parse_job(raw)`` makes a table of a record, with ``.body``, and ``.more``: the words behind those that every
+    record of its format has, in one piece; ``live_record(job)`` makes a record of a table; ``later_word(job, name)``
+    reads one of the words behind. Written out, a pattern a format and one concatenation, because they run for every
+    transition of every job.
+    """
+    readers = "\n  else".join(_lua_reader(name, fields[1:base]) for name, (fields, base) in FORMATS.items())
+    written = " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE])
+    later = ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(LIVE_FIELDS[LIVE_BASE:]))
+    return f"""local FORMAT_LIVE, FORMAT_TOMBSTONE = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}'
+local NEWER = '{NEWER}'
+local LATER = {{ {later} }}
+local function later_word(job, name)
+  return string.match(job.more, LATER[name]) or '-'
+end
+local function parse_job(raw)
+  local format = string.match(raw, '^%S*')
+  {readers}
+  elseif string.find(format, '^t?%d+$') then
+    return {{ state = NEWER, format = format }}
+  end
+  return {{ format = format, more = '', body = '' }}
+end
+local function live_record(job)
+  return '{FORMAT_LIVE} ' .. {written} .. job.more .. '\\n' .. job.body
+end"""
 
-    known = ", ".join(f"['{name}'] = {table(fields)}" for name, (fields, _) in FORMATS.items())
-    return (
-        f"local FORMAT_LIVE, FORMAT_TOMBSTONE, NEWER = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}', '{NEWER}'\n"
-        f"local FIELDS = {{ {known} }}\n"
-        f"local LIVE_FIELDS, LIVE_BASE = FIELDS[FORMAT_LIVE], {FORMATS[FORMAT_LIVE][1]}"
-    )
+
+def _lua_reader(name: str, words: tuple[str, ...]) -> str:
+    """Return the branch that reads one format."""
+    captures = " ".join(["(%S+)"] * len(words))
+    fields = ", ".join(f"{word} = {word}" for word in words)
+    return f"""if format == '{name}' then
+    local {", ".join(words)}, more, body = string.match(raw, '^{name} {captures}([^\\n]*)\\n?()')
+    if body then
+      return {{ format = format, {fields}, more = more, body = string.sub(raw, body) }}
+    end"""

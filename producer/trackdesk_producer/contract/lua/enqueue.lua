@@ -3,7 +3,7 @@
 -- ARGV  1 now | 2 wake-up envelope | 3 traceparent of the batch or '-' | then per item, 6 each:
 --         id | fingerprint | amount or '-' | currency or '-' | not before (ms, 0: now) | body
 -- Reply one string per item: 'accepted:<state>' | 'duplicate:<state>' | 'conflict:<state>', where <state> is
---       the first job's; 'newer:' where a newer release wrote the first job's record, which says that there is one and
+--       the first job's, or empty if its record cannot be read; 'newer:' where a newer release wrote the first job's record, which says that there is one and
 --       no more; or the single string 'full' when admission is closed: nothing was stored.
 -- Not allow-oom: a Redis at its limit refuses the whole batch before any write.
 
@@ -25,46 +25,57 @@ end
 
 -- A word of the header, of known length: what is no traceparent is dropped.
 local trace = #ARGV[3] == 55 and string.find(ARGV[3], '^[%x-]+$') and ARGV[3] or '-'
-local replies, known, woken = {}, {}, {}
+local now = integer(NOW_MS)
+local job = {
+  job_class = 'live', accepted = now, attempts = '0', attempts_total = '0', token = '0', ambiguous = '0',
+  strikes = '0', redrives = '0', reason = '-', more = ' ' .. trace,
+}
+local replies, woken, ready, scheduled = {}, {}, {}, {}
 for base = FIRST, #ARGV, ITEM do
-  local id, fingerprint, due_ms = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 4])
+  local id, due_ms = ARGV[base], tonumber(ARGV[base + 4])
   local tenant = tenant_of(id)
-  local first = read_job(id)
-  local reply
-  if not first then
-    local ready = due_ms <= NOW_MS
-    local job = {
-      job_class = 'live', fingerprint = fingerprint, amount = ARGV[base + 2], currency = ARGV[base + 3],
-      accepted = integer(NOW_MS), attempts = '0', attempts_total = '0', token = '0', ambiguous = '0',
-      strikes = '0', epoch = integer(ready and NOW_MS or due_ms), redrives = '0', reason = '-',
-      trace = trace, body = ARGV[base + 5],
-    }
-    book(tenant, 'accepted', job, 1)
-    if ready then
-      to_ready(id, job, NOW_US + (base - FIRST) / ITEM)
-      woken[tenant] = true
-    else
-      to_scheduled(id, job, due_ms)
-    end
-    known[tenant] = true
-    reply = 'accepted:' .. job.state
-  elseif first.state == NEWER then
-    reply = 'newer:'
-  elseif first.fingerprint == fingerprint then
-    count(tenant, 'duplicates', 1)
-    reply = 'duplicate:' .. first.state
+  job.fingerprint, job.amount, job.currency = ARGV[base + 1], ARGV[base + 2], ARGV[base + 3]
+  job.body = ARGV[base + 5]
+  if due_ms <= NOW_MS then
+    job.state, job.at, job.epoch = 'ready', integer(NOW_US + (base - FIRST) / ITEM), now
   else
-    count(tenant, 'conflicts', 1)
-    reply = 'conflict:' .. first.state
+    job.state, job.at, job.epoch = 'scheduled', ARGV[base + 4], ARGV[base + 4]
   end
-  replies[#replies + 1] = reply
+  -- In one call: the record if there is none, else the one there is.
+  local found = redis.call('SET', key('job', id), live_record(job), 'NX', 'GET')
+  local verdict, state = 'accepted:', job.state
+  if found then
+    local first = parse_job(found)
+    if first.state == NEWER then
+      verdict, state = 'newer:', ''
+    else
+      local same = first.fingerprint == job.fingerprint
+      verdict, state = same and 'duplicate:' or 'conflict:', first.state or ''
+      count(tenant, same and 'duplicates' or 'conflicts', 1)
+    end
+  else
+    local index = scheduled
+    if state == 'ready' then
+      ready[tenant] = ready[tenant] or {}
+      index = ready[tenant]
+      woken[tenant] = true
+    end
+    index[#index + 1], index[#index + 2] = job.at, id
+    book(tenant, 'accepted', job, 1)
+    book(tenant, state, job, 1)
+  end
+  replies[#replies + 1] = verdict .. state
 end
 
-for tenant in pairs(known) do
-  redis.call('SADD', key('tenants'), tenant)
+for tenant, jobs in pairs(ready) do
+  add_scores(key('ready', tenant .. ':live'), jobs)
 end
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
+add_scores(key('scheduled'), scheduled)
+for tenant, book in pairs(books) do
+  if book.accepted then
+    redis.call('SADD', key('tenants'), tenant)
+  end
 end
+queue_turns(woken, ARGV[2])
 close_books()
 return replies

@@ -1,11 +1,13 @@
 -- Shared by every script: clock, records, indexes, books, wake-ups. Put in front of each script by
--- contract/scripts.py, after the generated NAMES, FORMAT_*, NEWER and FIELDS.
+-- contract/scripts.py, after the generated NAMES, FORMAT_LIVE, NEWER, parse_job, live_record and later_word; a script
+-- gets only what it uses.
 -- KEYS[1] is always the namespace's prefix: every other key starts with it and shares its hash slot.
 -- ARGV[1] is always an explicit now in ms for tests that live through hours, or '' for Redis' own clock.
 
 local PREFIX = KEYS[1]
 local WAKEUPS_WANTED = 4 -- as many waiting wake-ups start as many processes; more would only be read and dropped
 local HISTORY_KEPT = 100 -- entries a job keeps at most; attempts are capped, so only many redrives reach it
+local EXACT_DIGITS = 15 -- of a whole number that Lua's numbers hold with room to add
 local BUCKET_MS = 3600000
 local CLIMB_MS = 300000 -- after a 429 the pace climbs from nothing to its full rate in this time
 local FIRST_WINDOW = 5 -- requests in flight of a tenant that has not yet shown that it answers
@@ -15,7 +17,18 @@ local function key(name, rest)
 end
 
 local function integer(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
+end
+
+-- Add pairs of score and member to a sorted set. Lua's stack bounds what one call may carry.
+local function add_scores(index, pairs_, ...)
+  for first = 1, #pairs_, 1000 do
+    local call = { 'ZADD', index, ... }
+    for i = first, math.min(first + 999, #pairs_) do
+      call[#call + 1] = pairs_[i]
+    end
+    redis.call(unpack(call))
+  end
 end
 
 -- Now in ms and in µs. The µs keep jobs of one ms in order.
@@ -37,44 +50,15 @@ local function tenant_of(id)
   return string.match(id, '^[^/]+')
 end
 
--- The record as a table (plus .body), or nil if there is none. Of one that a newer release wrote nothing is known,
--- and its state is NEWER.
+-- The record of a job as `parse_job` reads it, or nil if there is none. Of one that a newer release wrote nothing is
+-- known, and its state is NEWER; one that cannot be read has no state.
 local function read_job(id)
   local raw = redis.call('GET', key('job', id))
-  if not raw then
-    return nil
-  end
-  local cut = string.find(raw, '\n', 1, true)
-  local head = cut and string.sub(raw, 1, cut - 1) or raw
-  local job, names, i = {}, nil, 0
-  for word in string.gmatch(head, '%S+') do
-    i = i + 1
-    if i == 1 then
-      names = FIELDS[word]
-      if not names then
-        if string.find(word, '^t?%d+$') then
-          return { state = NEWER, format = word }
-        end
-        names = FIELDS[FORMAT_TOMBSTONE] -- not ours; the audit names the record
-      end
-    end
-    if names[i] then
-      job[names[i]] = word
-    else -- added by a newer release: kept as it is
-      job.more = (job.more or '') .. ' ' .. word
-    end
-  end
-  job.body = cut and string.sub(raw, cut + 1) or ''
-  return job
+  return raw and parse_job(raw) or nil
 end
 
 local function write_live(id, job)
-  local words = {}
-  job.format = FORMAT_LIVE
-  for i, name in ipairs(LIVE_FIELDS) do
-    words[i] = job[name] or (i > LIVE_BASE and '-')
-  end
-  redis.call('SET', key('job', id), table.concat(words, ' ') .. (job.more or '') .. '\n' .. job.body)
+  redis.call('SET', key('job', id), live_record(job))
 end
 
 -- Books -----------------------------------------------------------------------------------------------
@@ -84,155 +68,86 @@ end
 
 local books = {}
 
-local function count(tenant, field, delta)
+local function column_of(tenant, field)
   local book = books[tenant]
   if not book then
     book = {}
     books[tenant] = book
   end
-  book[field] = (book[field] or 0) + delta
+  local column = book[field]
+  if not column then
+    column = { jobs = 0, money = {} }
+    book[field] = column
+  end
+  return column
+end
+
+local function count(tenant, field, delta)
+  local column = column_of(tenant, field)
+  column.jobs = column.jobs + delta
 end
 
 local function limbs(amount)
   local whole, fraction = string.match(amount, '^(%d+)%.?(%d*)$')
-  local units = tonumber(string.sub(whole, -9))
-  local billions = #whole > 9 and tonumber(string.sub(whole, 1, -10)) or 0
-  local nano = fraction == '' and 0 or tonumber(fraction .. string.rep('0', 9 - #fraction))
-  return billions, units, nano
+  local nano = fraction == '' and 0 or tonumber(fraction) * 10 ^ (9 - #fraction)
+  if #whole <= 9 then
+    return 0, tonumber(whole), nano
+  end
+  return tonumber(string.sub(whole, 1, -10)), tonumber(string.sub(whole, -9)), nano
 end
 
 -- Add (sign 1) or take away (sign -1) one job under `field`.
 local function book(tenant, field, job, sign)
-  count(tenant, field, sign)
+  local column = column_of(tenant, field)
+  column.jobs = column.jobs + sign
   if job.amount ~= '-' then
+    local sum = column.money[job.currency]
+    if not sum then
+      sum = { 0, 0, 0 }
+      column.money[job.currency] = sum
+    end
     local billions, units, nano = limbs(job.amount)
-    local column = field .. ':' .. job.currency
-    if billions > 0 then count(tenant, column .. ':2', sign * billions) end
-    if units > 0 then count(tenant, column .. ':1', sign * units) end
-    if nano > 0 then count(tenant, column .. ':0', sign * nano) end
+    sum[1], sum[2], sum[3] = sum[1] + sign * nano, sum[2] + sign * units, sum[3] + sign * billions
   end
 end
 
--- Dead letters by cause: tenant, reason, HTTP status of the last attempt, currency, conversion type. -------
--- Each cause has a number, its jobs by time died and by amount, and its own sums, so that searches, clusters and
--- previews read no records. Written for those who bury, a few µs a letter; who delivers pays nothing.
-
-local CAUSES_KEPT = 2000 -- types are the shops' words: of further causes they are filed together, under this
-local OTHER_TYPES = '*'
-local LONGEST_TYPE = 100
-local NO_AMOUNT = '-1' -- sorts below every amount
-local REFERENCE_DIGITS = 20
-
-local causes = {}
-
--- Add (sign 1) or take away (sign -1) one job of a cause.
-local function book_cause(number, job, sign)
-  local book = causes[number] or { jobs = 0, 0, 0, 0 }
-  causes[number] = book
-  book.jobs = book.jobs + sign
-  if job.amount ~= '-' then
-    local billions, units, nano = limbs(job.amount)
-    book[1], book[2], book[3] = book[1] + sign * billions, book[2] + sign * units, book[3] + sign * nano
-  end
-end
-
-local function close_causes()
-  for number, book in pairs(causes) do
-    local left = redis.call('HINCRBY', key('cause_books'), number .. ':jobs', integer(book.jobs))
-    for limb = 1, 3 do
-      if book[limb] ~= 0 then
-        redis.call('HINCRBY', key('cause_books'), number .. ':' .. 3 - limb, integer(book[limb]))
-      end
-    end
-    if left <= 0 then
-      local name = redis.call('HGET', key('causes'), number)
-      redis.call('HDEL', key('causes'), number)
-      redis.call('HDEL', key('cause_numbers'), name or '')
-      redis.call('HDEL', key('cause_books'), number .. ':jobs', number .. ':2', number .. ':1', number .. ':0')
+-- Add to fields of one hash: a read and a write for all of them, because in a script each command that writes costs
+-- several µs. A sum that Lua's numbers could round is left to HINCRBY.
+local function add_to_fields(hash, fields, deltas)
+  local old, write = redis.call('HMGET', hash, unpack(fields)), { 'HSET', hash }
+  for i, field in ipairs(fields) do
+    local sum = old[i] or '0'
+    if #sum > EXACT_DIGITS or not tonumber(sum) then
+      redis.call('HINCRBY', hash, field, integer(deltas[i]))
+    else
+      write[#write + 1], write[#write + 2] = field, integer(sum + deltas[i])
     end
   end
-end
-
-local function conversion_of(job)
-  local sound, conversion = pcall(cjson.decode, job.body)
-  return sound and type(conversion) == 'table' and conversion or {}
-end
-
--- What a person may be found by, hashed: so that no personal data stands outside the record.
-local function references(id, conversion)
-  local found = {}
-  for _, field in ipairs({ 'cid', 'customerId' }) do
-    local value = conversion[field]
-    if type(value) == 'string' then
-      found[#found + 1] = string.sub(redis.sha1hex(field .. '\31' .. value), 1, REFERENCE_DIGITS) .. id
-    end
-  end
-  return found
-end
-
-local function status_of(id)
-  local sound, entry = pcall(cjson.decode, redis.call('LINDEX', key('history', id), -1) or '')
-  local status = sound and type(entry) == 'table' and tonumber(entry.status)
-  return status and integer(status) or '-'
-end
-
--- The number of a dead letter's cause, a new one if it is the first of its kind.
-local function cause_of(id, job, conversion)
-  local kind = conversion.conversionTypeCode
-  if type(kind) ~= 'string' or #kind > LONGEST_TYPE or string.find(kind, '%c') then
-    kind = OTHER_TYPES
-  end
-  local words = { tenant_of(id), job.reason, status_of(id), job.amount == '-' and '-' or job.currency, kind }
-  local name = table.concat(words, '\31')
-  local number = redis.call('HGET', key('cause_numbers'), name)
-  if not number and redis.call('HLEN', key('cause_numbers')) >= CAUSES_KEPT then
-    words[5] = OTHER_TYPES
-    name = table.concat(words, '\31')
-    number = redis.call('HGET', key('cause_numbers'), name)
-  end
-  if not number then
-    number = integer(redis.call('INCR', key('sequence')))
-    redis.call('HSET', key('cause_numbers'), name, number)
-    redis.call('HSET', key('causes'), number, name)
-  end
-  return number
-end
-
--- File a dead letter under its cause.
-local function file_dead(id, job)
-  local conversion = conversion_of(job)
-  local number = cause_of(id, job, conversion)
-  redis.call('HSET', key('cause_of'), id, number)
-  redis.call('ZADD', key('cause', number .. ':died'), job.at, id)
-  redis.call('ZADD', key('cause', number .. ':amount'), job.amount == '-' and NO_AMOUNT or job.amount, id)
-  for _, reference in ipairs(references(id, conversion)) do
-    redis.call('ZADD', key('dead_references'), 0, reference)
-  end
-  book_cause(number, job, 1)
-end
-
-local function unfile_dead(id, job)
-  local number = redis.call('HGET', key('cause_of'), id)
-  if number then -- else buried by a version before this; `adopt` had not come to it
-    redis.call('HDEL', key('cause_of'), id)
-    redis.call('ZREM', key('cause', number .. ':died'), id)
-    redis.call('ZREM', key('cause', number .. ':amount'), id)
-    for _, reference in ipairs(references(id, conversion_of(job))) do
-      redis.call('ZREM', key('dead_references'), reference)
-    end
-    book_cause(number, job, -1)
+  if #write > 2 then
+    redis.call(unpack(write))
   end
 end
 
 local function close_books()
-  close_causes()
   local moved = false
-  for tenant, fields in pairs(books) do
-    for field, delta in pairs(fields) do
+  for tenant, book in pairs(books) do
+    local fields, deltas = {}, {}
+    local function add(field, delta)
       if delta ~= 0 then
-        redis.call('HINCRBY', key('ledger', tenant), field, integer(delta))
-        moved = true
+        fields[#fields + 1], deltas[#deltas + 1] = field, delta
       end
+    end
+    for field, column in pairs(book) do
+      add(field, column.jobs)
+      for currency, sum in pairs(column.money) do
+        for limb = 0, 2 do
+          add(field .. ':' .. currency .. ':' .. limb, sum[limb + 1])
+        end
+      end
+    end
+    if #fields > 0 then
+      add_to_fields(key('ledger', tenant), fields, deltas)
+      moved = true
     end
   end
   if moved then
@@ -242,19 +157,28 @@ end
 
 -- Wake-ups --------------------------------------------------------------------------------------------
 
-local function ring(envelope)
+-- Add up to `most` wake-ups, as long as fewer than wanted are waiting.
+local function ring(envelope, most)
   local missing = WAKEUPS_WANTED - redis.call('LLEN', key('wakeups'))
-  if missing > 0 then
+  for _ = 1, math.min(missing, most) do
     local tag = integer(redis.call('INCR', key('sequence')))
     redis.call('LPUSH', key('wakeups'), (string.gsub(envelope, '@TAG@', tag)))
   end
 end
 
--- Give the tenant a turn, unless it has one; wake a worker if the turn may be taken now.
-local function queue_turn(tenant, envelope)
-  if redis.call('ZADD', key('turn'), 'NX', integer(NOW_US), tenant) == 1
-      or tonumber(redis.call('ZSCORE', key('turn'), tenant)) <= NOW_US then
-    ring(envelope)
+-- Give each of the tenants (a set) a turn, unless it has one; wake workers if a turn may be taken now.
+local function queue_turns(tenants, envelope)
+  local turns, now = {}, integer(NOW_US)
+  for tenant in pairs(tenants) do
+    turns[#turns + 1], turns[#turns + 2] = now, tenant
+  end
+  if #turns == 0 then
+    return
+  end
+  add_scores(key('turn'), turns, 'NX')
+  local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
+  if tonumber(head[2]) <= NOW_US then
+    ring(envelope, #turns / 2)
   end
 end
 
@@ -280,7 +204,8 @@ local function to_dead(id, job, reason)
   job.state, job.at, job.token, job.reason = 'dead', integer(NOW_MS), '0', reason
   write_live(id, job)
   redis.call('ZADD', key('dead'), job.at, id)
-  file_dead(id, job)
+  redis.call('ZADD', key('dead_group', tenant .. ':' .. reason), job.at, id)
+  redis.call('HINCRBY', key('dead_groups'), tenant .. ':' .. reason, 1)
   book(tenant, 'dead', job, 1)
 end
 
@@ -308,8 +233,12 @@ local function leave(id, job)
   elseif job.state == 'in_flight' then
     redis.call('ZREM', key('in_flight'), id)
   elseif job.state == 'dead' then
+    local group = tenant .. ':' .. job.reason
     redis.call('ZREM', key('dead'), id)
-    unfile_dead(id, job)
+    redis.call('ZREM', key('dead_group', group), id)
+    if redis.call('HINCRBY', key('dead_groups'), group, -1) <= 0 then
+      redis.call('HDEL', key('dead_groups'), group)
+    end
   end
   book(tenant, job.state, job, -1)
 end

@@ -66,7 +66,7 @@ local function hand_out(tenant, id, token, probe)
   book(tenant, 'in_flight', job, 1)
   for _, value in ipairs({
     id, token, job.attempts, job.strikes, job.reason, job.ambiguous, job.epoch, job.accepted, job.job_class,
-    probe and '1' or '0', job.attempts_total, job.trace or '-', job.body,
+    probe and '1' or '0', job.attempts_total, later_word(job, 'trace'), job.body,
   }) do
     reply[#reply + 1] = value
   end

@@ -13,8 +13,6 @@ for i, id in ipairs(due) do
     woken[tenant_of(id)] = true
   end
 end
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
-end
+queue_turns(woken, ARGV[2])
 close_books()
 return #due

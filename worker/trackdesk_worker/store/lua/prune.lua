@@ -22,7 +22,7 @@ while left > 0 do
         -- Not ours to judge: looked at again in a day, when those who can read it may be there.
         redis.call('ZADD', key('tombstones'), integer(later), integer(later))
         redis.call('RPUSH', key('tombstone_bucket', integer(later)), id)
-      elseif job and string.sub(job.format, 1, 1) == 't' then
+      elseif job and job.state and string.sub(job.format, 1, 1) == 't' then
         book(tenant_of(id), job.state, job, -1)
         book(tenant_of(id), 'pruned_' .. job.state, job, 1)
         redis.call('DEL', key('job', id))

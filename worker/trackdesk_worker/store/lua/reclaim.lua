@@ -43,8 +43,6 @@ for i, id in ipairs(lost) do
     end
   end
 end
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
-end
+queue_turns(woken, ARGV[2])
 close_books()
 return { again, buried }

@@ -22,8 +22,6 @@ for i = 4, #ARGV do
     replies[#replies + 1] = 'redriven'
   end
 end
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
-end
+queue_turns(woken, ARGV[2])
 close_books()
 return replies

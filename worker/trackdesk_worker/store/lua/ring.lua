@@ -5,7 +5,7 @@
 
 local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
 if head[2] and tonumber(head[2]) <= NOW_US then
-  ring(ARGV[2])
+  ring(ARGV[2], 1)
   return 1
 end
 return 0

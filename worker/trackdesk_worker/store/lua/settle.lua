@@ -230,8 +230,6 @@ for tenant, state in pairs(tenants) do
   end
 end
 
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
-end
+queue_turns(woken, ARGV[2])
 close_books()
 return replies

@@ -20,7 +20,5 @@ for _, id in ipairs(redis.call('ZRANDMEMBER', key('newer'), tonumber(ARGV[3]))) 
     back = back + 1
   end
 end
-for tenant in pairs(woken) do
-  queue_turn(tenant, ARGV[2])
-end
+queue_turns(woken, ARGV[2])
 return { back, redis.call('ZCARD', key('newer')) }
