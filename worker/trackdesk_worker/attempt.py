@@ -3,13 +3,14 @@
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import structlog
 
 from trackdesk_producer.contract.job import external_id_of
+from trackdesk_producer.contract.trace import NO_TRACE, trace_id_of
 from trackdesk_worker.domain.outcome import Effect as OutcomeEffect
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind
 from trackdesk_worker.domain.policy import (
@@ -25,6 +26,7 @@ from trackdesk_worker.domain.policy import (
 )
 from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Settlement, Verb
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
 from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.answers import Context, read_answer
 from trackdesk_worker.trackdesk.created_at import dated
@@ -48,6 +50,8 @@ class Finished:
     job: ClaimedJob
     settlement: Settlement
     effect: Effect | None
+    span: AttemptSpan | None = None
+    """Open until the settlement is known; None without tracing."""
 
 
 class Attempts:
@@ -62,6 +66,7 @@ class Attempts:
         log: structlog.typing.FilteringBoundLogger,
         rng: random.Random,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        tracing: Tracing | None = None,
     ) -> None:
         self._sender = sender
         self._settings_for = settings_for
@@ -69,12 +74,23 @@ class Attempts:
         self._log = log
         self._rng = rng
         self._now_ms = now_ms
+        self._tracing = tracing
 
     async def make(self, job: ClaimedJob) -> Finished:
         """Send the job once and decide what becomes of it.
 
         The wide log event and the metrics of the attempt are written here, once; neither holds the body.
         """
+        if self._tracing is None:
+            return await self._make(job, None)
+        span = self._tracing.attempt(job, now_ms=self._now_ms())
+        try:
+            return await self._make(job, span)
+        except BaseException as error:
+            span.crashed(error)
+            raise
+
+    async def _make(self, job: ClaimedJob, span: AttemptSpan | None) -> Finished:
         own = self._settings_for(job.tenant)
         body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=self._now_ms(), policy=own.created_at)
         answer, duration_s = await self._sender.send(job.tenant, body)
@@ -85,8 +101,10 @@ class Attempts:
         decision = decide(view, outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
         effect = self._tenant_effect(job, outcome, now_ms, own.policy)
         settlement = _settlement(job, outcome, decision, duration_s, now_ms)
-        self._tell(job, outcome, settlement, duration_s)
-        return Finished(job, settlement, effect)
+        if span is not None:
+            span.answered(outcome, settlement, duration_s)
+        self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
+        return Finished(job, settlement, effect, span)
 
     def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int, policy: Policy) -> Effect | None:
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
@@ -100,7 +118,9 @@ class Attempts:
             case _:
                 assert_never(effect.kind)
 
-    def _tell(self, job: ClaimedJob, outcome: Outcome, settlement: Settlement, duration_s: float) -> None:
+    def _tell(
+        self, job: ClaimedJob, outcome: Outcome, settlement: Settlement, duration_s: float, trace: Mapping[str, str]
+    ) -> None:
         name = _outcome_name(outcome)
         self._metrics.attempt(outcome=name, status=outcome.status, reason=outcome.reason.value, duration_s=duration_s)
         self._log.info(
@@ -117,12 +137,26 @@ class Attempts:
             code=outcome.code,
             ambiguous=settlement.ambiguous,
             duration_ms=round(duration_s * 1000, 1),
+            **trace,
         )
 
 
 def release(job: ClaimedJob) -> Settlement:
     """Return the settlement that gives back a claim whose request was never made."""
     return Settlement(job.id, job.token, Verb.RELEASE, "-", spends_attempt=False, probe=job.probe)
+
+
+_UNTRACED: Mapping[str, str] = {}
+
+
+def _trace_ids(job: ClaimedJob, span: AttemptSpan | None) -> Mapping[str, str]:
+    """Return what leads from the log line to the trace: the attempt's own span, else the trace of the enqueue."""
+    if span is not None:
+        return span.ids
+    if job.trace == NO_TRACE:
+        return _UNTRACED
+    trace_id = trace_id_of(job.trace)
+    return _UNTRACED if trace_id is None else {"trace_id": trace_id}
 
 
 def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_s: float, now_ms: int) -> Settlement:

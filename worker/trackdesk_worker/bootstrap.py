@@ -1,6 +1,7 @@
 """The only place that opens connections."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -11,7 +12,8 @@ from redis.retry import Retry
 from trackdesk_producer import Producer
 from trackdesk_producer.connections import open_async_client, open_client
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.settings import Settings
+from trackdesk_worker.settings import Settings, tracing_protocol, tracing_wanted
+from trackdesk_worker.telemetry.tracing import Tracing, TracingUnavailable, open_tracing
 from trackdesk_worker.tenants import Tenants
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 
@@ -60,6 +62,35 @@ def open_producer(settings: Settings) -> Producer:
         timeout_s=ANSWER_TIMEOUT_S,
         dedupe_window_s=settings.dedupe_window_s,
     )
+
+
+def open_traces(settings: Settings, *, service: str, tell: Callable[[str], None]) -> Tracing | None:
+    """Return what sends spans to the collector that OTEL_* variables name; None, and no import, where none is named.
+
+    Args:
+        tell: gets a sentence when traces are asked for and cannot be had; work goes on without them.
+    """
+    if not tracing_wanted():
+        return None
+    try:
+        return open_tracing(namespace=settings.namespace, service=service, protocol=tracing_protocol())
+    except TracingUnavailable as error:
+        tell(str(error))
+        return None
+
+
+@contextmanager
+def open_traced_producer(settings: Settings, *, tell: Callable[[str], None]) -> Iterator[Producer]:
+    """Open a producer for one command, whose spans leave with it; `tell` as in `open_traces`."""
+    tracing = open_traces(settings, service="trackdesk-cli", tell=tell)
+    if tracing is not None:
+        tracing.publish()
+    try:
+        with open_producer(settings) as producer:
+            yield producer
+    finally:
+        if tracing is not None:
+            tracing.stop()
 
 
 def open_trackdesk(settings: Settings, tenants: Tenants) -> TrackdeskClient:

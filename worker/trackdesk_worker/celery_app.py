@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from celery import Celery, bootsteps, signals
 from celery.worker.consumer import Consumer
 from kombu.entity import Exchange, Queue
@@ -98,7 +99,9 @@ def serve(settings: Settings) -> int:
     """Run one worker process, with its metrics and health, until a signal ends it; return the exit code."""
     configure_logging(settings.log_level)
     metrics, health = WorkerMetrics(), Health(expected=("delivery", "maintenance"))
-    runtime = WorkerRuntime(settings, metrics=metrics, health=health)
+    # Here, in the process that delivers: the exporter's thread would not live through a fork.
+    tracing = bootstrap.open_traces(settings, service="trackdesk-worker", tell=_tell_tracing)
+    runtime = WorkerRuntime(settings, metrics=metrics, health=health, tracing=tracing)
     app = create_app(settings, runtime)
 
     def begin_stop(**_: Any) -> None:
@@ -118,9 +121,15 @@ def serve(settings: Settings) -> int:
     finally:
         if server is not None:
             server.stop()
+        if tracing is not None:
+            tracing.stop()
     if runtime.failed:
         return 1
     return int(worker.exitcode or 0)
+
+
+def _tell_tracing(problem: str) -> None:
+    structlog.get_logger("trackdesk.tracing").warning("tracing.unavailable", detail=problem)
 
 
 def _metrics_server(settings: Settings, metrics: WorkerMetrics, health: Health) -> WorkerServer | None:

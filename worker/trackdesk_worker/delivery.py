@@ -23,6 +23,7 @@ from trackdesk_worker.attempt import Attempts, release
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.telemetry.tracing import AttemptSpan
 
 GATHER_S = 0.003
 """While many requests are in flight, ended ones are gathered this long, so that a trip carries several."""
@@ -57,6 +58,7 @@ class _Pending:
     job: ClaimedJob
     lease_end: float
     """Monotonic seconds; afterwards the settlement can change nothing any more."""
+    span: AttemptSpan | None = None
 
 
 class DeliveryLoop:
@@ -213,12 +215,16 @@ class DeliveryLoop:
         while self._pending and self._pending[0].lease_end < now:
             late = self._pending.popleft()
             self._log.error("settle.abandoned", job=late.job.id, token=late.job.token)
+            if late.span is not None:
+                late.span.settled("abandoned")
 
     def _settled(self, batch: list[_Pending], kept: list[bool], took_s: float) -> None:
         for _ in batch:
             self._pending.popleft()
         now_ms = time.time_ns() // 1_000_000
         for item, ok in zip(batch, kept, strict=True):
+            if item.span is not None:
+                item.span.settled("kept" if ok else "lease_lost")
             if not ok:
                 self._log.warning("settle.lease_lost", job=item.job.id, token=item.job.token)
             elif item.settlement.verb is Verb.DELIVER:
@@ -253,7 +259,7 @@ class DeliveryLoop:
             # A bug of ours, not the network's trouble. The lease takes the job back, and attempts bound how often.
             self._log.exception("delivery.crashed", job=job.id)
         else:
-            self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end))
+            self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end, finished.span))
         finally:
             del self._in_flight[job.token]
             self._changed.set()

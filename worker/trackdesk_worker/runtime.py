@@ -20,6 +20,7 @@ from trackdesk_worker.settings import Settings
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
+from trackdesk_worker.telemetry.tracing import Tracing
 from trackdesk_worker.tenants import Tenants
 from trackdesk_worker.watchdog import Watchdog
 
@@ -32,8 +33,11 @@ CONSUMER = "consumer"
 class WorkerRuntime:
     """Starts, wakes and stops the parts of one process. Its methods belong to Celery's threads."""
 
-    def __init__(self, settings: Settings, *, metrics: WorkerMetrics, health: Health) -> None:
+    def __init__(
+        self, settings: Settings, *, metrics: WorkerMetrics, health: Health, tracing: Tracing | None = None
+    ) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._metrics = metrics
         self._health = health
         self._log = structlog.get_logger("trackdesk.worker")
@@ -133,6 +137,7 @@ class WorkerRuntime:
                     metrics=self._metrics,
                     log=structlog.get_logger("trackdesk.delivery").bind(),
                     rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
+                    tracing=self._tracing,
                 ),
                 config=DeliveryConfig(
                     concurrency=settings.concurrency,

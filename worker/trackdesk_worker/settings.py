@@ -182,6 +182,19 @@ class Settings(BaseSettings):
         return int((self.lease_s or self.timeout_s + LEASE_MARGIN_S) * 1000)
 
 
+def tracing_wanted() -> bool:
+    """Return whether the standard OTEL_* variables name a collector for traces, and nothing turns it off."""
+    named = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    return bool(named) and not off
+
+
+def tracing_protocol() -> str:
+    """Return the OTLP protocol that the standard variables ask for."""
+    general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or general
+
+
 def secrets_in_clear() -> list[str]:
     """Return the variables that hold a secret themselves, instead of naming a file that does."""
     return [name for name in SECRETS if os.environ.get(name)]

@@ -67,7 +67,7 @@ def command(source: str | None, tenant: str | None, not_before: str | None, as_j
     settings = load_settings()
     if item.tenant is None and settings.tenant is None:
         raise click.UsageError("no tenant is named: pass --tenant or set TRACKDESK_TENANT")
-    with bootstrap.open_producer(settings) as producer:
+    with bootstrap.open_traced_producer(settings, tell=warn) as producer:
         receipt = producer.enqueue(item.conversion, tenant=item.tenant, not_before=item.not_before)
     _tell(receipt, as_json)
     return 0 if receipt.ok else 1

@@ -65,7 +65,7 @@ def command(
     summary = ImportSummary()
     with (
         file.open("rb") as stream,
-        bootstrap.open_producer(settings) as producer,
+        bootstrap.open_traced_producer(settings, tell=warn) as producer,
         RejectsFile(target, with_data=rejects_with_data) as written,
         _progress(file.stat().st_size, quiet=as_json) as progress,
     ):

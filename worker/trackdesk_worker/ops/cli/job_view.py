@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from trackdesk_producer.contract.job import NO_CURRENCY, JobRecord, State
+from trackdesk_producer.contract.trace import trace_id_of
 from trackdesk_worker.ops.cli.options import open_desk
 from trackdesk_worker.ops.cli.output import add_row, console, emit_json, facts, table
 from trackdesk_worker.ops.lookup import find_job
@@ -73,6 +74,7 @@ def _as_json(detail: JobDetail) -> dict[str, Any]:
         "attempts_in_budget": record.attempts,
         "may_have_landed": record.ambiguous,
         "redrives": record.redrives,
+        "trace_id": trace_id_of(record.trace),
         "conversion": detail.conversion,
         "history": [{**entry, "at": iso(int(entry["at_ms"]))} for entry in detail.history],
         "remedy": remedy(record.reason or "") if detail.dead else None,
@@ -92,6 +94,7 @@ def _print(to: Console, detail: JobDetail) -> None:
                 **{f"{name.replace('_', ' ')} (UTC)": readable_moment(at) for name, at in _moments(record).items()},
                 "attempts": record.attempts_total,
                 "redrives": record.redrives or None,
+                "trace": trace_id_of(record.trace),
                 "may have landed": "yes: an attempt broke off after it was sent" if record.ambiguous else None,
                 "what to do": remedy(record.reason or "") if detail.dead else None,
             }
