@@ -1,7 +1,8 @@
 """The span of one round trip that enqueues, for shops that use OpenTelemetry.
 
-Nothing here imports OpenTelemetry: a process whose own code has not done so has no trace to continue, and pays one
-look into a dictionary for each call. A shop that has set a tracer provider up gets the spans, without asking.
+Nothing here imports OpenTelemetry: a process in which nobody has done so has no trace to continue, and pays one look
+into a dictionary for each call. A shop that has set a tracer provider up gets the spans, without asking; one that only
+passes the context of its own callers on has that context carried.
 """
 
 import sys
@@ -26,9 +27,9 @@ class EnqueueSpan:
 
     __slots__ = ("_span", "trace")
 
-    def __init__(self, span: "Span | None") -> None:
+    def __init__(self, span: "Span | None", trace: str) -> None:
         self._span = span
-        self.trace = NO_TRACE if span is None else traceparent(span)
+        self.trace = trace
         """What the jobs of this round trip carry."""
 
     def __enter__(self) -> Self:
@@ -57,7 +58,7 @@ class EnqueueSpan:
             self._span.set_attribute(f"trackdesk.receipts.{status}", count)
 
 
-_EMPTY = EnqueueSpan(None)
+_EMPTY = EnqueueSpan(None, NO_TRACE)
 
 
 def enqueue_span(*, namespace: str, tenant: str, external_id: str, count: int) -> EnqueueSpan:
@@ -65,6 +66,9 @@ def enqueue_span(*, namespace: str, tenant: str, external_id: str, count: int) -
     api = sys.modules.get("opentelemetry.trace")
     if api is None:
         return _EMPTY
+    if isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):  # nobody has set one up
+        current = api.get_current_span()
+        return _EMPTY if current is api.INVALID_SPAN else EnqueueSpan(None, traceparent(current))
     attributes: dict[str, str | int] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": "enqueue",
@@ -77,7 +81,7 @@ def enqueue_span(*, namespace: str, tenant: str, external_id: str, count: int) -
     else:
         attributes["messaging.batch.message_count"] = count
     span = _tracer(api).start_span(f"enqueue {namespace}", kind=api.SpanKind.PRODUCER, attributes=attributes)
-    return EnqueueSpan(span)
+    return EnqueueSpan(span, traceparent(span))
 
 
 def traceparent(span: "Span") -> str:
