@@ -1,9 +1,11 @@
 """Every setting of a deployment, read from the environment here and nowhere else."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,6 +21,8 @@ LEASE_MARGIN_S = 20.0
 
 PREFIX = "TRACKDESK_"
 SECRETS = ("TRACKDESK_API_KEY",)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsInvalid(Exception):
@@ -109,6 +113,24 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Interface of /metrics")
     console_port: Annotated[int, Field(ge=1, le=65_535)] = Field(9463, description="Port of exporter and console")
+    console_host: str = Field(
+        "127.0.0.1", description="Interface of exporter and console; another needs CONSOLE_TOKENS"
+    )
+    console_tokens: Path | None = Field(
+        None, description="File of the console's people and hashed tokens; `trackdesk console token` writes it"
+    )
+    console_url: str | None = Field(
+        None, description="Address people use, where a proxy stands before the console: https://desk.example.com"
+    )
+    console_proxies: str = Field(
+        "", description="Addresses and networks of proxies whose word on the user counts: 10.0.0.5,10.1.0.0/16"
+    )
+    console_user_header: str = Field(
+        "X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{1,64}$", description="Header in which such a proxy names the user"
+    )
+    console_proxy_role: Literal["viewer", "operator", "admin"] = Field(
+        "viewer", description="Role of such users without a line in CONSOLE_TOKENS"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged")
     trust_env: bool = Field(False, description="Whether HTTP(S)_PROXY counts for deliveries")
 
@@ -140,6 +162,22 @@ class Settings(BaseSettings):
         if not value.startswith(("https://", "http://")):
             raise ValueError("must start with https:// or http://")
         return value.rstrip("/")
+
+    @field_validator("console_url")
+    @classmethod
+    def _console_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname or parts.path.rstrip("/") or parts.query:
+            raise ValueError("must be a scheme and a host, as https://desk.example.com")
+        return value.rstrip("/")
+
+    @field_validator("console_proxies")
+    @classmethod
+    def _console_proxies(cls, value: str) -> str:
+        _networks(value)
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -177,6 +215,11 @@ class Settings(BaseSettings):
         return Breaker(self.breaker_failures, first_ms, max(first_ms, last_ms))
 
     @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The proxies whose word on a console's user counts."""
+        return _networks(self.console_proxies)
+
+    @property
     def lease_ms(self) -> int:
         """How long a claim holds, in ms."""
         return int((self.lease_s or self.timeout_s + LEASE_MARGIN_S) * 1000)
@@ -193,6 +236,21 @@ def tracing_protocol() -> str:
     """Return the OTLP protocol that the standard variables ask for."""
     general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
     return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or general
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    """Return the addresses and networks of a comma-separated list.
+
+    Raises:
+        ValueError: with a sentence, naming what is none.
+    """
+    found = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        try:
+            found.append(ipaddress.ip_network(word, strict=False))
+        except ValueError as error:
+            raise ValueError(f"{word!r} is no address or network; write 10.0.0.5,10.1.0.0/16") from error
+    return tuple(found)
 
 
 def secrets_in_clear() -> list[str]:

@@ -1,0 +1,102 @@
+"""The console as an ASGI application: routes, their rules, and how refusals look."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import redis
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from trackdesk_worker.ops.console import rendering
+from trackdesk_worker.ops.console.access import AccessInvalid
+from trackdesk_worker.ops.console.context import Context
+from trackdesk_worker.ops.console.gate import Gate, Refused, Rules, SignInNeeded
+from trackdesk_worker.ops.console.pages import Page, job, log, overview, sign_in, tenants
+from trackdesk_worker.ops.console.shield import Shield
+from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.ops.lookup import SaleUnknown
+from trackdesk_worker.ops.operations_log import OperatorInvalid
+
+PAGES: Sequence[Page] = (*overview.PAGES, *job.PAGES, *tenants.PAGES, *log.PAGES)
+"""Every page with a rule."""
+
+logger = logging.getLogger(__name__)
+
+
+def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float] = time.monotonic) -> list[BaseRoute]:
+    """Return what the exporter's process serves beside metrics and health."""
+    gate = Gate(rules, clock=clock)
+
+    async def absent(request: Request, _: Exception) -> Response:
+        return rendering.problem(404, "there is no such page", gate.peek(request), request.url.path)
+
+    async def not_so(request: Request, error: Exception) -> Response:
+        headers = error.headers if isinstance(error, HTTPException) else None
+        made = rendering.problem(405, "this page is not to be used so", gate.peek(request), request.url.path)
+        made.headers.update(headers or {})
+        return made
+
+    app = Starlette(
+        routes=[
+            *(_route(context, gate, page) for page in PAGES),
+            *sign_in.routes(gate),
+            Route("/static/{name}", _static),
+        ],
+        middleware=[Middleware(Shield, site=rules.site)],
+        exception_handlers={404: absent, 405: not_so},
+    )
+    app.router.redirect_slashes = False
+    return [Mount("/", app=app)]
+
+
+def _route(context: Context, gate: Gate, page: Page) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            visit = await gate.admit(request, page.role, api=False)
+            return await gate.run(lambda: page.handler(context, visit))
+        except SignInNeeded:
+            return sign_in.needed(request, gate)
+        except Exception as error:
+            return refusal(error, request, gate)
+
+    return Route(page.path, endpoint, methods=[page.method], name=f"{page.method} {page.path}")
+
+
+def refusal(error: Exception, request: Request, gate: Gate) -> Response:
+    """Return the page for what went wrong; a bug is logged with its traceback, and told without one."""
+    status, sentence, headers = explain(error)
+    made = rendering.problem(status, sentence, gate.peek(request), request.url.path)
+    made.headers.update(headers)
+    return made
+
+
+def explain(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return the status, the sentence and the headers that tell an error."""
+    match error:
+        case Refused():
+            return error.status, error.sentence, error.headers
+        case SaleUnknown():
+            return 404, str(error), {}
+        case AccessInvalid():
+            return 503, "the console's file of tokens cannot be used; its log says why", {}
+        case OpsError() | OperatorInvalid():
+            return 400, str(error), {}
+        case redis.RedisError():
+            logger.warning("the store did not answer a visitor: %s", type(error).__name__)
+            return 503, "the store cannot be used now; deliveries go on when it is back, and so does this page", {}
+        case _:
+            logger.error("a page failed", exc_info=error)
+            return 500, "this page failed, and the console's log says why; nothing more is known", {}
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in rendering.ASSETS or request.method not in ("GET", "HEAD"):
+        raise HTTPException(404)
+    headers = {"Cache-Control": "public, max-age=86400"}
+    return Response(rendering.asset(name), media_type=rendering.ASSETS[name], headers=headers)
