@@ -52,6 +52,16 @@ def server(
     return servers[kind]
 
 
+@pytest.fixture(scope="session")
+def valkey(servers: dict[str, EmbeddedServer], tmp_path_factory: pytest.TempPathFactory) -> EmbeddedServer:
+    """The shared Valkey, for what does not depend on the kind of server."""
+    if "valkey" not in servers:
+        server = EmbeddedServer(tmp_path_factory.mktemp("valkey"), binary=server_binary("valkey"))
+        server.start()
+        servers["valkey"] = server
+    return servers["valkey"]
+
+
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A Valkey of the test's own, which it may kill, pause and restart."""

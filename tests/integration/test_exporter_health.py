@@ -133,7 +133,12 @@ def test_a_console_open_to_everyone_is_refused_with_what_to_set(own_server):
     _, errors = process.communicate(timeout=15)
     assert process.returncode == 1
     assert len(errors.splitlines()) == 1
-    for way_out in ("trackdesk console token", "TRACKDESK_CONSOLE_TOKENS", "TRACKDESK_CONSOLE_PROXIES", "--metrics-only"):
+    for way_out in (
+        "trackdesk console token",
+        "TRACKDESK_CONSOLE_TOKENS",
+        "TRACKDESK_CONSOLE_PROXIES",
+        "--metrics-only",
+    ):
         assert way_out in errors
 
 

@@ -14,6 +14,9 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from trackdesk_worker.ops.console import rendering
 from trackdesk_worker.ops.console.access import AccessInvalid
+from trackdesk_worker.ops.console.api import ROOT
+from trackdesk_worker.ops.console.api.serving import api_routes
+from trackdesk_worker.ops.console.api.serving import problem as api_problem
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Gate, Refused, Rules, SignInNeeded
 from trackdesk_worker.ops.console.pages import Page, job, log, overview, sign_in, tenants
@@ -21,6 +24,7 @@ from trackdesk_worker.ops.console.shield import Shield
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import OperatorInvalid
+from trackdesk_worker.ops.tenants import TenantUnknown
 
 PAGES: Sequence[Page] = (*overview.PAGES, *job.PAGES, *tenants.PAGES, *log.PAGES)
 """Every page with a rule."""
@@ -33,11 +37,11 @@ def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float]
     gate = Gate(rules, clock=clock)
 
     async def absent(request: Request, _: Exception) -> Response:
-        return rendering.problem(404, "there is no such page", gate.peek(request), request.url.path)
+        return _no(request, gate, 404, "there is no such page")
 
     async def not_so(request: Request, error: Exception) -> Response:
         headers = error.headers if isinstance(error, HTTPException) else None
-        made = rendering.problem(405, "this page is not to be used so", gate.peek(request), request.url.path)
+        made = _no(request, gate, 405, f"{request.method} is not what this page is for")
         made.headers.update(headers or {})
         return made
 
@@ -45,6 +49,7 @@ def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float]
         routes=[
             *(_route(context, gate, page) for page in PAGES),
             *sign_in.routes(gate),
+            *api_routes(context, gate, explain),
             Route("/static/{name}", _static),
         ],
         middleware=[Middleware(Shield, site=rules.site)],
@@ -52,6 +57,12 @@ def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float]
     )
     app.router.redirect_slashes = False
     return [Mount("/", app=app)]
+
+
+def _no(request: Request, gate: Gate, status: int, sentence: str) -> Response:
+    if request.url.path.startswith(ROOT):
+        return api_problem(status, sentence)
+    return rendering.problem(status, sentence, gate.peek(request), request.url.path)
 
 
 def _route(context: Context, gate: Gate, page: Page) -> Route:
@@ -80,7 +91,7 @@ def explain(error: Exception) -> tuple[int, str, dict[str, str]]:
     match error:
         case Refused():
             return error.status, error.sentence, error.headers
-        case SaleUnknown():
+        case SaleUnknown() | TenantUnknown():
             return 404, str(error), {}
         case AccessInvalid():
             return 503, "the console's file of tokens cannot be used; its log says why", {}

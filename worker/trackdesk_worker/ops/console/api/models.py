@@ -1,0 +1,174 @@
+"""What the API takes and gives. Amounts are decimal strings, times RFC 3339 in UTC, names as on the command line."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trackdesk_producer.contract.job import State
+
+Money = Annotated[dict[str, str], Field(description="Sum per ISO 4217 code; XXX: amounts without a currency")]
+Reason = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500,
+        pattern=r"^[!-~]([ -~]*[!-~])?$|^[^\x00-\x1f\x7f-\x9f]+$",
+        description="Goes on record",
+    ),
+]
+JobId = Annotated[
+    str, Field(min_length=3, max_length=2048, description="A job's id: tenant, slash, externalId, as lists give it")
+]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class Question(BaseModel):
+    """Something a client sends; what it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """Something the API answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Problem(Answer):
+    """Why a request was not carried out."""
+
+    error: str = Field(description="One word for programs")
+    message: str = Field(description="One plain sentence for people")
+
+
+class WorkerSeen(Answer):
+    """One worker process."""
+
+    worker: str
+    seen_s_ago: float
+    running: bool
+
+
+class Status(Answer):
+    """Where everything stands."""
+
+    jobs: dict[str, int] = Field(description="Jobs by state; ended ones with those pruned since")
+    accepted: int
+    money: dict[str, Money] = Field(description="By state")
+    money_at_risk: Money = Field(description="Accepted and not delivered")
+    oldest_ready_age_s: float | None
+    oldest_overdue_s: float | None
+    books_balance: bool
+    admission_closed: bool = Field(description="Whether enqueue is refused because the store is nearly full")
+    workers: list[WorkerSeen]
+
+
+class Standing(Answer):
+    """Why a tenant stands still."""
+
+    kind: str = Field(description="paused, hold, breaker or frozen")
+    reason: str
+    by: str | None
+    since: Moment | None
+    until: Moment | None
+
+
+class Tenant(Answer):
+    """One tenant."""
+
+    tenant: str
+    jobs: dict[str, int] = Field(description="Unfinished jobs by state")
+    money_at_risk: Money
+    rate_per_s: float | None = Field(description="Budget; null is no limit")
+    budget_ratio: float = Field(description="Share of the budget in force; below 1 after HTTP 429")
+    drain_s: float | None
+    late_jobs: int
+    standing_still: list[Standing]
+
+
+class Tenants(Answer):
+    """Tenants: those that stand still first, then those with most unfinished jobs."""
+
+    tenants: list[Tenant]
+    found: int
+
+
+class TenantsQuestion(Question):
+    """Which tenants."""
+
+    find: str | None = Field(None, max_length=64, description="Part of the name")
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class ReasonGiven(Question):
+    """Why something is done."""
+
+    reason: Reason
+
+
+class Changed(Answer):
+    """What an act came to."""
+
+    changed: bool = Field(description="False: it was so already")
+
+
+class JobQuestion(Question):
+    """Which job."""
+
+    id: JobId
+
+
+class JobAct(Question):
+    """Something done to one job."""
+
+    id: JobId
+    reason: Reason
+
+
+class JobDiscard(JobAct):
+    """Giving one job up for good."""
+
+    confirm: str = Field(max_length=2048, description="The externalId once more")
+
+
+class Job(Answer):
+    """One job's whole life."""
+
+    id: str
+    tenant: str
+    external_id: str
+    state: State
+    reason: str | None
+    amount: str | None
+    currency: str | None
+    moments: dict[str, Moment] = Field(description="accepted, and what the state knows: due, died, ended …")
+    attempts: int
+    redrives: int
+    may_have_landed: bool
+    conversion: dict[str, Any] | None = Field(description="Personal data masked unless revealed; null once ended")
+    history: list[dict[str, Any]] = Field(description="Attempts and operators' acts, the newest last")
+    remedy: str | None = Field(description="What to do about a dead letter")
+
+
+class LogQuestion(Question):
+    """Which entries of the operators' log."""
+
+    before: int | None = Field(None, ge=1, le=10**12, description="Older than the entry of this number")
+    limit: int = Field(50, ge=1, le=500)
+
+
+class LogEntry(Answer):
+    """One entry."""
+
+    number: int
+    entry: dict[str, Any] = Field(description="As it is stored: kind, at_ms, operator, reason, count, money, hash …")
+
+
+class Log(Answer):
+    """Entries of the operators' log, the newest first."""
+
+    entries: list[LogEntry]
+    before: int | None = Field(description="For the next page, of older ones; null if there are none")
+
+
+Verb = Literal["start", "pause", "resume", "cancel"]
