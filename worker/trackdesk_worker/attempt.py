@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-import structlog
-
 from trackdesk_producer.contract.job import external_id_of
 from trackdesk_producer.contract.trace import NO_TRACE, trace_id_of
 from trackdesk_worker.domain.outcome import Effect as OutcomeEffect
@@ -25,6 +23,7 @@ from trackdesk_worker.domain.policy import (
     tenant_effect,
 )
 from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Settlement, Verb
+from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
 from trackdesk_worker.tenants import TenantSettings
@@ -63,7 +62,7 @@ class Attempts:
         sender: Sender,
         settings_for: Callable[[str], TenantSettings],
         metrics: WorkerMetrics,
-        log: structlog.typing.FilteringBoundLogger,
+        log: BufferedLog,
         rng: random.Random,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: Tracing | None = None,
@@ -105,6 +104,10 @@ class Attempts:
             span.answered(outcome, settlement, duration_s)
         self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
         return Finished(job, settlement, effect, span)
+
+    def flush_log(self) -> None:
+        """Write the log lines of attempts made; to be called before they are settled."""
+        self._log.flush()
 
     def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int, policy: Policy) -> Effect | None:
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)

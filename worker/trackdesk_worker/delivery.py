@@ -164,6 +164,7 @@ class DeliveryLoop:
 
     async def _trip(self) -> None:
         """Settle what has ended and claim what fits, in one round trip."""
+        self._attempts.flush_log()  # first: what is settled has been told
         batch = list(self._pending)
         room = self._room() + len(batch)
         due = self._claim_at is not None and self._claim_at <= self._loop.time()

@@ -19,6 +19,7 @@ from trackdesk_worker.maintenance import Maintenance, MaintenanceLoop
 from trackdesk_worker.settings import Settings
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.logging import buffered_log
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import Tracing
 from trackdesk_worker.tenants import Tenants
@@ -135,7 +136,7 @@ class WorkerRuntime:
                     sender=sender,
                     settings_for=self._tenants.get,
                     metrics=self._metrics,
-                    log=structlog.get_logger("trackdesk.delivery").bind(),
+                    log=buffered_log("trackdesk.delivery"),
                     rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
                     tracing=self._tracing,
                 ),
