@@ -17,10 +17,11 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from trackdesk_producer.contract.runner import arun_all, result
+from trackdesk_producer.contract.runner import result
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_worker.attempt import Attempts, release
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
+from trackdesk_worker.store.trip import arun_all
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan
