@@ -290,6 +290,16 @@ async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(exporter,
     assert await one.value("trackdesk_audit_residual_money", currency="EUR") == 6
 
 
+async def test_a_job_that_a_newer_release_wrote_stands_aside_and_is_no_loss(exporter, server, keys, store):
+    store.enqueue("acme/1", "acme/2")
+    store.client.zrem(keys.ready("acme", "live"), "acme/1")
+    store.client.zadd(keys.newer, {"acme/1": store.now_ms})
+    found = await exporter(server.port, keys).scrape()
+
+    assert found["trackdesk_newer_jobs"][frozenset()] == 1
+    assert set(found["trackdesk_index_residual_jobs"].values()) == {0}
+
+
 async def test_an_index_that_lost_a_job_shows(exporter, server, keys, store):
     store.enqueue("acme/1", "acme/2")
     store.client.zrem(keys.ready("acme", "live"), "acme/1")
