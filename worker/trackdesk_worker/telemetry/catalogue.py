@@ -135,7 +135,10 @@ RESIDUAL_MONEY = Metric(
     "trackdesk_audit_residual_money", _G, "Money accepted that no column of the books holds; must be 0.", (CURRENCY,)
 )
 INDEX_RESIDUAL = Metric(
-    "trackdesk_index_residual_jobs", _G, "Difference between an index and the books, without jobs that stand aside; must be 0.", (STATE,)
+    "trackdesk_index_residual_jobs",
+    _G,
+    "Difference between an index and the books, without jobs that stand aside; must be 0.",
+    (STATE,),
 )
 OLDEST_READY = Metric("trackdesk_oldest_ready_age_seconds", _G, "Wait of the oldest ready job; 0 if none is ready.")
 OVERDUE_JOBS = Metric(
