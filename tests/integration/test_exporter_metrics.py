@@ -241,10 +241,11 @@ async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the
 ):
     hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-somebody-made-up"]
     store.enqueue(*[Item(f"{tenant}/1", "1", f"Q{n:02}"[:3]) for n, tenant in enumerate(hostile)])
+    for n in range(40):
+        store.bury(f"acme/{n}", reason=f"reason_{n}")
     for n, tenant in enumerate(hostile):
         store.client.hset(keys.ledger(tenant), mapping={f"delivered_{n}": 1, f"made_up_{n}": 1, f"dead:Z{n:02}:1": 1})
         store.client.hset(keys.tenant(tenant), "hold", f"https://{n}.example/?customer=jane\n")
-        store.client.hset(keys.dead_groups, f"{tenant}:reason_{n}", 1)
     found = await exporter(server.port, keys).scrape()
 
     assert found["trackdesk_collector_success"][frozenset()] == 1
