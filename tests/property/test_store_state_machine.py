@@ -197,6 +197,14 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert self.store.pause(tenant) == self.model.pause(tenant)
 
+    @rule(tenant=st.none() | tenants)
+    def restored(self, tenant: str | None) -> None:
+        known = {name.decode() for name in self.store.client.smembers(self.store.keys.tenants)}
+        told = known if tenant is None else {tenant}
+        assert self.store.restored(tenant) == len(told)
+        for name in told:
+            self.model.tenants[name].doubt_ms = self.model.now_ms
+
     @rule(lose=st.booleans())
     def ring(self, lose: bool) -> None:
         if lose:

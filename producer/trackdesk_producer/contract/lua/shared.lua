@@ -57,6 +57,12 @@ local function read_job(id)
   return raw and parse_job(raw) or nil
 end
 
+-- Whether the job was accepted before an operator said that the store may have forgotten things (`restored`): then it
+-- counts as sent, and as ambiguous.
+local function in_doubt(job, doubt_ms)
+  return tonumber(job.accepted) <= (tonumber(doubt_ms) or -1)
+end
+
 local function write_live(id, job)
   redis.call('SET', key('job', id), live_record(job))
 end
