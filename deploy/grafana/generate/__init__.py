@@ -1,1 +1,0 @@
-"""The Grafana dashboards as code. `python -m deploy.grafana.generate` writes them to deploy/grafana/dashboards/."""
