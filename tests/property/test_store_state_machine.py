@@ -1,7 +1,6 @@
 """Random interleavings of every transition, against a real server and a plain model side by side."""
 
 import uuid
-from dataclasses import replace
 from math import ceil
 
 import pytest
@@ -151,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.model.now_ms
         # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
         chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
-        settlements = [replace(s, id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
+        settlements = [s._replace(id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
         meant = [Effect(tenant, kind, now + wait, reason) for tenant, kind, wait, reason in told]
         assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
 

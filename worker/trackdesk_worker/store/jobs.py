@@ -66,9 +66,8 @@ class Verb(StrEnum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The end of one claim."""
+class Settlement(NamedTuple):
+    """The end of one claim. A named tuple: one is built per delivery."""
 
     id: str
     token: str
