@@ -1,6 +1,7 @@
 """Random interleavings of every transition, against a real server and a plain model side by side."""
 
 import uuid
+from dataclasses import replace
 from math import ceil
 
 import pytest
