@@ -1,7 +1,8 @@
 """The producer for asyncio."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,8 +12,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connections import open_async_client
 from .contract.conversion import Conversion
-from .contract.runner import Command, Replies, arun_raw, asend
-from .core import EnqueueItem, ProducerCore, Talk
+from .contract.runner import Replies, arun_raw, asend
+from .core import EnqueueItem, ProducerCore, Request, Send, Talk
 from .errors import QueueUnavailable
 from .producer import connection_options
 from .receipts import Cancellation, Durability, JobStatus, Receipt
@@ -97,23 +98,28 @@ class AsyncProducer:
         await self.close()
 
     async def _drive(self, talk: Talk[T]) -> T:
+        sent: deque[Request] = deque()
         try:
-            request = next(talk)
+            step = next(talk)
             while True:
                 try:
-                    replies = await self._within_deadline(request.operations, request.also)
+                    if isinstance(step, Send):  # one loop does both, so that nothing is gained by sending early
+                        sent.append(step.request)
+                        answer = None
+                    else:
+                        answer = await self._within_deadline(step if isinstance(step, Request) else sent.popleft())
                 except QueueUnavailable as error:
-                    request = talk.throw(error)
+                    step = talk.throw(error)
                 else:
-                    request = talk.send(replies)
+                    step = talk.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
 
-    async def _within_deadline(self, operations: Sequence[Any], also: Sequence[Command]) -> Replies:
+    async def _within_deadline(self, request: Request) -> Replies:
         try:
             async with asyncio.timeout(self._core.timeout_s):
-                return await arun_raw(lambda commands: asend(self._client, commands), operations, also)
+                return await arun_raw(lambda sent: asend(self._client, sent), request.operations, request.also)
         except TimeoutError as error:
             raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s") from error
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:

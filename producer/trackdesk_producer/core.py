@@ -5,11 +5,14 @@ A conversation is a generator: it yields what to send in one round trip, is give
 """
 
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
+from functools import cache, partial
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -20,7 +23,7 @@ from .contract.keys import Keys
 from .contract.runner import Command, Replies
 from .contract.scripts import Argument, Operation, load_script, text
 from .contract.wakeup import envelope
-from .contract.wire import fingerprint, post_body
+from .contract.wire import body_and_fingerprint
 from .durability import check_durability, confirmation
 from .errors import (
     ConversionInvalid,
@@ -49,9 +52,6 @@ class Request:
     also: Sequence[Command] = ()
 
 
-Talk: TypeAlias = Generator[Request, Replies, T]
-
-
 @dataclass(frozen=True, slots=True)
 class EnqueueItem:
     """One conversion of ``enqueue_many`` that needs more than the defaults."""
@@ -62,7 +62,26 @@ class EnqueueItem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Send:
+    """Sends a request without waiting; `RECEIVE` brings the replies of the oldest one that was sent."""
+
+    request: Request
+
+
+class Receive(Enum):
+    """Asks for replies; see `Send`."""
+
+    NEXT = "next"
+
+
+Step: TypeAlias = Request | Send | Receive
+Talk: TypeAlias = Generator[Step, Any, T]
+"""Yields what to do; is given the replies to a request or what was received, and nothing for what was sent."""
+_Trip: TypeAlias = Generator[Request, Replies, T]
+"""A conversation of one request."""
+
+
+class _Prepared(NamedTuple):
     tenant: str
     external_id: str
     created: bool
@@ -115,22 +134,24 @@ class ProducerCore:
         """Store many; one receipt per item, in order, failures told in their place."""
         receipts: list[Receipt] = []
         iterator = iter(items)
+        under_way: deque[_Batch] = deque()
         down: QueueUnavailable | None = None
-        while batch := list(islice(iterator, BATCH)):
-            prepared = [self._try_prepare(item) for item in batch]
-            sound = [p for p in prepared if isinstance(p, _Prepared)]
-            stored: Iterator[Receipt] = iter(())
-            if down is not None:
-                stored = iter([_refused(p, down) for p in sound])
-            elif sound:
-                try:
-                    stored = iter((yield from self._store(sound, durability or self._durability)))
-                except ProducerError as error:
-                    stored = iter([_refused(p, error) for p in sound])
-                    # One unanswered trip costs a deadline; the rest is told at once instead of waiting for each.
-                    if isinstance(error, QueueUnavailable) and not isinstance(error, DurabilityNotMet):
-                        down = error
-            receipts.extend(next(stored) if isinstance(p, _Prepared) else p for p in prepared)
+        proven = False
+        while (given := list(islice(iterator, BATCH))) or under_way:
+            if given:
+                batch = _Batch([self._try_prepare(item) for item in given])
+                under_way.append(batch)
+                if down is not None:
+                    batch.refuse(down)
+                elif batch.sound:
+                    down = yield from _depart(batch, self._store(batch.sound, durability or self._durability))
+            # The store works on one batch while the next is prepared and sent. The first is waited for: should the
+            # store not know the script, it is sent again, and must not come behind the second.
+            while under_way and (len(under_way) > 1 or not (given and proven)):
+                batch = under_way.popleft()
+                down = (yield from _arrive(batch)) or down
+                proven = True
+                receipts += batch.receipts()
         return receipts
 
     def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[Cancellation]:
@@ -201,19 +222,20 @@ class ProducerCore:
         external_id = conversion.external_id or ""
         identity = self._identity(tenant, external_id, conversion.conversion_type_code)
         amount = conversion.amount
+        body, fingerprint = body_and_fingerprint(conversion)
         return _Prepared(
-            tenant=tenant,
-            external_id=external_id,
-            created=created,
-            job_id=identity,
-            warnings=conversion.warnings(),
-            arguments=(
+            tenant,
+            external_id,
+            created,
+            identity,
+            conversion.warnings(),
+            (
                 identity,
-                fingerprint(conversion),
+                fingerprint,
                 "-" if amount is None else amount,
                 "-" if amount is None else conversion.currency or NO_CURRENCY,
                 _due_ms(item.not_before),
-                post_body(conversion),
+                body,
             ),
         )
 
@@ -233,7 +255,7 @@ class ProducerCore:
                 error=error,
             )
 
-    def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> Talk[list[Receipt]]:
+    def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> _Trip[list[Receipt]]:
         first = prepared[0]
         with enqueue_span(
             namespace=self.keys.namespace, tenant=first.tenant, external_id=first.external_id, count=len(prepared)
@@ -250,6 +272,60 @@ class ProducerCore:
             if durability is not Durability.MEMORY:
                 check_durability(durability, replies[1], replicas=self._replicas)
         return [_receipt(item, verdict) for item, verdict in zip(prepared, verdicts, strict=True)]
+
+
+class _Batch:
+    """One round trip of `enqueue_many`, from preparation to receipts."""
+
+    def __init__(self, prepared: Sequence[_Prepared | Receipt]) -> None:
+        self._prepared = prepared
+        self.sound = [item for item in prepared if isinstance(item, _Prepared)]
+        self.talk: _Trip[list[Receipt]] | None = None
+        """While the store's answer is awaited."""
+        self._stored: Sequence[Receipt] = ()
+
+    def refuse(self, error: ProducerError) -> None:
+        """Note that none of it is known to be stored."""
+        self._stored = [_refused(item, error) for item in self.sound]
+
+    def go_on(self, step: Callable[[], object]) -> QueueUnavailable | None:
+        """Take the last step of the conversation; return the error if the store is not to be asked any more."""
+        self.talk = None
+        try:
+            step()
+        except StopIteration as end:
+            self._stored = end.value
+        except ProducerError as error:
+            self.refuse(error)
+            # One unanswered trip costs a deadline; the rest is told at once instead of waiting for each.
+            if isinstance(error, QueueUnavailable) and not isinstance(error, DurabilityNotMet):
+                return error
+        return None
+
+    def receipts(self) -> list[Receipt]:
+        """Return one receipt per item, in order."""
+        stored = iter(self._stored)
+        return [next(stored) if isinstance(item, _Prepared) else item for item in self._prepared]
+
+
+def _depart(batch: _Batch, talk: _Trip[list[Receipt]]) -> Talk[QueueUnavailable | None]:
+    batch.talk = talk
+    try:
+        yield Send(next(talk))
+    except QueueUnavailable as error:
+        return batch.go_on(partial(talk.throw, error))
+    return None
+
+
+def _arrive(batch: _Batch) -> Talk[QueueUnavailable | None]:
+    talk = batch.talk
+    if talk is None:
+        return None
+    try:
+        replies = yield Receive.NEXT
+    except QueueUnavailable as error:
+        return batch.go_on(partial(talk.throw, error))
+    return batch.go_on(partial(talk.send, replies))
 
 
 def _due_ms(not_before: datetime | None) -> int:
@@ -290,18 +366,16 @@ def _sound(reply: Any) -> Any:
 
 
 def _receipt(item: _Prepared, verdict: str) -> Receipt:
-    status, _, state = verdict.partition(":")
-    if status == NEWER:
+    status, state = _meaning(verdict)
+    if status is None:
         return _refused(item, RecordTooNew(item.external_id))
-    return Receipt(
-        status=ReceiptStatus(status),
-        tenant=item.tenant,
-        external_id=item.external_id,
-        job_id=item.job_id,
-        state=State(state) if state else None,
-        external_id_created=item.created,
-        warnings=item.warnings,
-    )
+    return Receipt(status, item.tenant, item.external_id, item.job_id, state, item.created, item.warnings)
+
+
+@cache
+def _meaning(verdict: str) -> tuple[ReceiptStatus | None, State | None]:
+    status, _, state = verdict.partition(":")
+    return None if status == NEWER else ReceiptStatus(status), State(state) if state else None
 
 
 def _refused(item: _Prepared, error: ProducerError) -> Receipt:

@@ -4,10 +4,9 @@ redis-py bounds each single wait on its socket; an answer that comes drop by dro
 would stretch a call far beyond that. These sockets bound every wait by what is left until the deadline of the call.
 """
 
+import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -16,17 +15,22 @@ from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnecti
 _call = threading.local()
 
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Bound everything this thread does on such connections meanwhile.
+class deadline:  # noqa: N801 - a context manager, written out because it is entered for every call
+    """Bound everything this thread does on such connections meanwhile to so many seconds.
 
     Raises:
         TimeoutError: from the socket's call that would pass the deadline.
     """
-    _call.ends = time.monotonic() + seconds
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        _call.ends = time.monotonic() + self._seconds
+
+    def __exit__(self, *_: object) -> None:
         _call.ends = None
 
 
@@ -45,17 +49,22 @@ class _Socket:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def _bound(self) -> Any:
         left = _left()
-        timeout = self._sock.gettimeout()
         # 0 asks whether there is something to read, without waiting.
-        if left is not None and timeout != 0 and (timeout is None or timeout > left):
+        if left is not None and self._sock.gettimeout() != 0:
             self._sock.settimeout(left)
         return self._sock
+
+    def is_quiet(self) -> bool:
+        """Return whether there is nothing to read, not even the end of the connection."""
+        return not self._poll.poll(0)
 
     def sendall(self, data: Any) -> None:
         """Send all of it before the deadline."""
@@ -70,11 +79,19 @@ class _Socket:
         return self._bound().recv_into(buffer, *sizes)
 
 
+def _is_quiet(connection: Any) -> bool:
+    """Return whether a connection is open and has nothing to be read: it may be used."""
+    sock = connection._sock
+    return sock is not None and bool(sock.is_quiet())
+
+
 class BoundedConnection(redis.Connection):
     """TCP."""
 
     def _connect(self) -> Any:
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
+
+    is_quiet = _is_quiet
 
 
 class BoundedTLSConnection(redis.SSLConnection):
@@ -83,12 +100,16 @@ class BoundedTLSConnection(redis.SSLConnection):
     def _connect(self) -> Any:
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
 
+    is_quiet = _is_quiet
+
 
 class BoundedUnixConnection(redis.UnixDomainSocketConnection):
     """A Unix domain socket."""
 
     def _connect(self) -> Any:
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
+
+    is_quiet = _is_quiet
 
 
 class BoundedSentinelConnection(SentinelManagedConnection):
@@ -97,9 +118,13 @@ class BoundedSentinelConnection(SentinelManagedConnection):
     def _connect(self) -> Any:
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
 
+    is_quiet = _is_quiet
+
 
 class BoundedSentinelTLSConnection(SentinelManagedSSLConnection):
     """TCP and TLS to the master that the Sentinels name."""
 
     def _connect(self) -> Any:
         return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
+
+    is_quiet = _is_quiet

@@ -1,20 +1,19 @@
 """The producer for blocking code: threads, prefork servers, scripts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .connections import open_pool
 from .contract.conversion import Conversion
-from .contract.runner import Command, Replies, run_raw
-from .core import EnqueueItem, ProducerCore, Talk
-from .deadline import deadline
+from .contract.runner import Replies
+from .core import EnqueueItem, ProducerCore, Request, Send, Step, Talk
 from .errors import QueueUnavailable
+from .lines import Line, Lines
 from .receipts import Cancellation, Durability, JobStatus, Receipt
 
 T = TypeVar("T")
@@ -63,7 +62,7 @@ class Producer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        self._pool = open_pool(url, **connection_options(connect_timeout_s, timeout_s))
+        self._lines = Lines(open_pool(url, **connection_options(connect_timeout_s, timeout_s)), timeout_s)
 
     def enqueue(
         self,
@@ -113,7 +112,7 @@ class Producer:
 
     def close(self) -> None:
         """Close the connections; the producer may be used again after."""
-        self._pool.disconnect()
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,44 +123,29 @@ class Producer:
         self.close()
 
     def _drive(self, talk: Talk[T]) -> T:
+        line = Line(self._lines)
         try:
-            request = next(talk)
+            step = next(talk)
             while True:
                 try:
-                    with deadline(self._core.timeout_s):
-                        replies = run_raw(self._send, request.operations, request.also)
+                    answer = self._take(step, line)
                 except QueueUnavailable as error:
-                    request = talk.throw(error)
+                    step = talk.throw(error)
                 else:
-                    request = talk.send(replies)
+                    step = talk.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
-
-    def _send(self, commands: Sequence[Command]) -> Replies:
-        """Send and read, on a connection that nobody else uses meanwhile."""
-        connection = None
-        sound = False
-        try:
-            connection = self._pool.get_connection()
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies = [_read(connection) for _ in commands]
-            sound = True
-            return replies
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s: {error}") from error
         finally:
-            if connection is not None:
-                if not sound:  # replies of this call may still arrive: nobody may read them as theirs
-                    connection.disconnect()
-                self._pool.release(connection)
+            line.close()
 
-
-def _read(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
+    def _take(self, step: Step, line: Line) -> Replies | None:
+        if isinstance(step, Request):
+            return self._lines.ask(step)
+        if isinstance(step, Send):
+            line.send(step.request)
+            return None
+        return line.receive()
 
 
 def connection_options(connect_timeout_s: float, timeout_s: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Whatever goes in: valid conversions survive every form, and junk is refused in our words only."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -19,8 +20,10 @@ from trackdesk_producer.contract.conversion import (
     parse_query,
 )
 from trackdesk_producer.contract.currencies import MINOR_UNITS
+from trackdesk_producer.contract.guide_body import fill_from_guide_body
 from trackdesk_producer.contract.wire import fingerprint, post_body, query_string
 from trackdesk_producer.errors import ConversionInvalid
+from trackdesk_worker.ops.bench.sales import sale
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -167,6 +170,51 @@ def test_junk_is_accepted_or_refused_but_never_breaks_anything(parse: Callable[[
         assert outcome.problems
         assert str(outcome).encode()
         assert all(problem.field and problem.rule and problem.remedy for problem in outcome.problems)
+
+
+changes: dict[str, st.SearchStrategy[Any]] = {
+    "cid": st.one_of(name(8), st.sampled_from(["%7Bx", " {x", "OUR_CID", ""])),
+    "externalCid": name(8),
+    "amount": st.one_of(st.none(), st.dictionaries(st.sampled_from(["value", "valeu"]), scalars, max_size=2)),
+    "currency": st.sampled_from([{"code": "EUR"}, {"code": "ABC"}, {"code": None}, {}, "EUR", {"code": "EUR", "x": 1}]),
+    "externalId": st.one_of(name(8), scalars),
+    "customerId": st.one_of(st.text(max_size=3), st.just("{cid}")),
+    "customParams": st.one_of(
+        scalars,
+        st.dictionaries(
+            st.sampled_from(["advS1", "adv_s1", "advS2", "advS9"]), st.one_of(text(9), scalars), max_size=3
+        ),
+    ),
+    "status": st.sampled_from([*ConversionStatus, "CONVERSION_STATUS_APPROVED", "APPROVED", None]),
+    "createdAt": st.sampled_from(["2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2026-02-30T00:00:00Z", None, 0]),
+    "couponCodes": st.one_of(st.lists(st.one_of(name(4), scalars), max_size=3), st.just(["x"] * 51), scalars),
+    "revenueOriginId": st.one_of(name(4), st.none()),
+    "qualified": st.one_of(st.booleans(), scalars),
+    "external_id": name(4),
+}
+nearly_sound = st.lists(
+    st.one_of([st.tuples(st.just(key), values) for key, values in changes.items()]), max_size=3
+).map(lambda pairs: {**sale("o-1"), **dict(pairs)})
+
+
+@given(data=st.one_of(nearly_sound, junk_objects))
+def test_the_short_way_takes_nothing_that_the_long_way_would_not(data: dict[Any, Any]) -> None:
+    bare = Conversion.__new__(Conversion)
+    taken = fill_from_guide_body(bare, data, NOW)
+    if taken:
+        # The short way is for plain dicts only.
+        assert bare == parse_conversion(OrderedDict(data), now=NOW)
+        assert bare.warnings() == parse_conversion(OrderedDict(data), now=NOW).warnings()
+
+
+def test_the_short_way_takes_what_most_shops_send() -> None:
+    for plain in (
+        sale("o-1"),
+        {**sale("o-2"), "createdAt": "2026-01-01T00:00:00+01:00", "couponCodes": ["A"], "revenueOriginId": "r"},
+        {**sale("o-3"), "customerId": None, "customParams": {"advS1": "", "advS2": None, "advS3": "x"}},
+        {"conversionTypeCode": "lead", "cid": "abc"},
+    ):
+        assert fill_from_guide_body(Conversion.__new__(Conversion), plain, NOW)
 
 
 secrets = st.text(st.sampled_from("qxzjkw@"), min_size=12, max_size=20)

@@ -117,10 +117,11 @@ def arm(point: str, passage: int) -> None:
 
 
 def _wrap_scripts(fuse: Fuse) -> None:
-    from trackdesk_producer import producer
+    from trackdesk_producer import lines
     from trackdesk_producer.contract import runner
 
     run_raw, arun_raw = runner.run_raw, runner.arun_raw
+    begin_raw, finish_raw = lines.begin_raw, lines.finish_raw
 
     def before(operations: Sequence[Any]) -> None:
         for operation in operations:
@@ -155,8 +156,17 @@ def _wrap_scripts(fuse: Fuse) -> None:
         before(operations)
         return after(operations, await arun_raw(dying_send, operations, also))
 
+    def dying_begin_raw(
+        write: Callable[..., None], operations: Sequence[Any], also: Sequence[Any] = ()
+    ) -> runner.Flight:
+        before(operations)
+        return begin_raw(write, operations, also)
+
+    def dying_finish_raw(flight: runner.Flight, read: Callable[..., Any], send: Callable[..., Any]) -> list[Any]:
+        return after(flight.operations, finish_raw(flight, read, send))
+
     runner.run_raw, runner.arun_raw = dying_run_raw, dying_arun_raw
-    producer.run_raw = dying_run_raw
+    lines.run_raw, lines.begin_raw, lines.finish_raw = dying_run_raw, dying_begin_raw, dying_finish_raw
 
 
 def _wrap(fuse: Fuse, owner: Any, method: str, *, before: str | None = None, after: str | None = None) -> None:

@@ -144,19 +144,28 @@ def _unwrap_custom_params(value: object, arranged: Arranged) -> object:
 
 def _unwrap_created_at(value: object, arranged: Arranged) -> object:
     moment = None
-    try:
-        if isinstance(value, str):
-            if _RFC_3339.fullmatch(value):
-                moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
-        elif isinstance(value, datetime) and value.utcoffset() is not None:
+    if isinstance(value, str):
+        moment = read_rfc3339(value)
+    elif isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
             moment = value.astimezone(UTC)
-    except (ValueError, OverflowError):  # February 30th; or a year that UTC cannot hold
-        moment = None
+        except (ValueError, OverflowError):  # a year that UTC cannot hold
+            moment = None
     if moment is None:
         rule = f"must be an RFC 3339 time with its UTC offset (got {shape(value)})"
         remedy = "write it like 2026-01-31T18:30:00Z or 2026-01-31T19:30:00+01:00"
         arranged.refuse("created_at", Problem("createdAt", rule, remedy))
     return moment
+
+
+def read_rfc3339(text: str) -> datetime | None:
+    """Return the time in UTC, or None if the text is none of RFC 3339 with its offset."""
+    if not _RFC_3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # February 30th; or a year that UTC cannot hold
+        return None
 
 
 def _unwrap_coupon_codes(value: object, arranged: Arranged) -> object:

@@ -37,7 +37,7 @@ PLACEHOLDERS: Final = frozenset(
 )
 """Values of the guide that a caller must replace with their own."""
 
-_CLOCK_SKEW = timedelta(seconds=CLOCK_SKEW_S)
+CLOCK_SKEW = timedelta(seconds=CLOCK_SKEW_S)
 _CLICK_IDS = ("cid", "external_cid", "external_client_id")
 _MAY_HOLD_PLACEHOLDER = (
     "conversion_type_code", *_CLICK_IDS, "external_id", "customer_id", "revenue_origin_id",
@@ -91,7 +91,7 @@ def relations(fields: Mapping[str, object], faulty: Container[str], now: datetim
     if isinstance(currency, str) and currency not in MINOR_UNITS and "currency" not in faulty:
         problems.append(_currency_problem(currency))
     created_at = fields.get("created_at")
-    if isinstance(created_at, datetime) and created_at > now + _CLOCK_SKEW:
+    if isinstance(created_at, datetime) and created_at > now + CLOCK_SKEW:
         ahead_s = int((created_at - now).total_seconds())
         problems.append(
             Problem(

@@ -20,6 +20,7 @@ from trackdesk_producer.contract.checks import (
 )
 from trackdesk_producer.contract.explain import explain
 from trackdesk_producer.contract.fields import Amount, CustomerId, CustomParams, ExternalId, Name
+from trackdesk_producer.contract.guide_body import ALWAYS_FITS_CHARACTERS, fill_from_guide_body
 from trackdesk_producer.contract.names import ConversionStatus
 from trackdesk_producer.contract.wire import post_body
 from trackdesk_producer.errors import ConversionInvalid, Problem
@@ -27,9 +28,6 @@ from trackdesk_producer.errors import ConversionInvalid, Problem
 __all__ = ["Conversion", "ConversionStatus", "CustomParams", "parse_conversion", "parse_query"]
 
 _ROOM_FOR_EXTERNAL_ID: Final = len(',"externalId":""') + 4 * MAX_ID_LENGTH
-ALWAYS_FITS_CHARACTERS: Final = 300
-"""Characters of custom parameters and coupon codes that fit into a body whatever the other fields hold, so
-that most sales are not encoded only to be measured (``test_a_body_below_the_free_limit_always_fits``)."""
 _NOTHING: Final = frozenset[str]()
 
 
@@ -106,6 +104,10 @@ def parse_conversion(data: Mapping[str, Any] | Conversion, *, now: datetime | No
     """
     if isinstance(data, Conversion):
         return data
+    if type(data) is dict:
+        conversion = Conversion.__new__(Conversion)
+        if fill_from_guide_body(conversion, data, now):
+            return conversion
     body = _mapping(data, 'write {"conversionTypeCode": "sale", ...}')
     return _validate(Conversion.__new__(Conversion), arrange_body(body), now or datetime.now(UTC))
 

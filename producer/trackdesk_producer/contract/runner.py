@@ -5,6 +5,7 @@ around it, one for redis-py's blocking client and one for its asyncio client.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import redis
@@ -41,6 +42,37 @@ def exchange(
             replies[position] = reply
         replies[len(calls) :] = repeated[len(unknown) :]
     return replies
+
+
+@dataclass(slots=True)
+class Flight:
+    """A round trip that was sent and not yet received."""
+
+    talk: Generator[Sequence[Command], Replies, Replies]
+    operations: Sequence[Operation[Any]]
+    awaited: int
+    """Replies to read."""
+
+
+def begin_raw(
+    write: Callable[[Sequence[Command]], None], operations: Sequence[Operation[Any]], also: Sequence[Command] = ()
+) -> Flight:
+    """Send what `run_raw` would, and do not wait for the replies; `finish_raw` does."""
+    talk = exchange(operations, also)
+    commands = next(talk)
+    write(commands)
+    return Flight(talk, operations, len(commands))
+
+
+def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Replies:
+    """Return the raw replies of a flight; `send` repeats what Redis did not know."""
+    try:
+        commands = flight.talk.send(read(flight.awaited))
+        while True:
+            commands = flight.talk.send(send(commands))
+    except StopIteration as end:
+        replies: Replies = end.value
+        return replies
 
 
 def run_raw(send: Send, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()) -> Replies:
@@ -92,3 +124,8 @@ async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Rep
         for command in commands:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
+
+
+async def arun_all(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
+    """Run operations in one round trip on asyncio; return their raw replies, for `result`."""
+    return await arun_raw(lambda commands: asend(client, commands), operations)

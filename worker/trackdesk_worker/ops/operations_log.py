@@ -33,7 +33,6 @@ class Act(StrEnum):
     RESUME = "resume"
     EXPORT = "export"
     REVEAL = "reveal"
-    RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)

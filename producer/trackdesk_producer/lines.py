@@ -1,0 +1,139 @@
+"""A blocking producer's way to the store: connections, each used by one call at a time."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.sentinel
+
+from .contract.runner import Command, Flight, Replies, begin_raw, finish_raw, run_raw
+from .core import Request
+from .deadline import deadline
+from .errors import QueueUnavailable
+
+
+class Lines:
+    """Connections at rest. Thread-safe; a process that was forked opens its own.
+
+    They are kept apart from the pool, whose books of every use cost as much as the use itself; the pool opens them,
+    and takes back those that are of no more use. Behind Sentinels the pool knows which still lead to the master, so
+    that there it keeps all.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._pool = pool
+        self._keeps = not isinstance(pool, redis.sentinel.SentinelConnectionPool)
+        self._resting: list[Any] = []
+        self._pid = os.getpid()
+
+    def take(self) -> Any:
+        """Return a connection that nobody else uses, open and with nothing to be read."""
+        if self._pid != os.getpid():
+            self._pid, self._resting = os.getpid(), []
+        while self._keeps:
+            try:
+                connection = self._resting.pop()
+            except IndexError:
+                break
+            if connection.is_quiet():
+                return connection
+            self.give_back(connection, sound=False)  # the store has closed it
+        return self._pool.get_connection()
+
+    def give_back(self, connection: Any, *, sound: bool) -> None:
+        """Put a connection to rest; one that may still bring replies of this call is closed."""
+        if sound and self._keeps:
+            self._resting.append(connection)
+            return
+        if not sound:
+            connection.disconnect()
+        self._pool.release(connection)
+
+    def close(self) -> None:
+        """Close all of them."""
+        resting, self._resting = self._resting, []
+        for connection in resting:
+            self.give_back(connection, sound=False)
+        self._pool.disconnect()
+
+    def ask(self, request: Request) -> Replies:
+        """Send, and return the replies."""
+        with deadline(self.timeout_s):
+            return run_raw(self._round_trip, request.operations, request.also)
+
+    def _round_trip(self, commands: Sequence[Command]) -> Replies:
+        line = Line(self)
+        try:
+            line.write(commands)
+            return line.read(len(commands))
+        finally:
+            line.close()
+
+
+class Line:
+    """One connection for one call, on which requests may be sent before earlier ones are answered."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._connection: Any = None
+        self._unread = 0
+        self._under_way: deque[tuple[Flight, float]] = deque()
+        """With the time that is left for each."""
+
+    def send(self, request: Request) -> None:
+        """Send without waiting for the replies."""
+        began = time.monotonic()
+        with deadline(self._lines.timeout_s):
+            flight = begin_raw(self.write, request.operations, request.also)
+        self._under_way.append((flight, self._lines.timeout_s - (time.monotonic() - began)))
+
+    def receive(self) -> Replies:
+        """Return the replies to the oldest request; what was sent and not answered in time is lost."""
+        flight, left_s = self._under_way.popleft()
+        with deadline(left_s):
+            return finish_raw(flight, self.read, self._lines._round_trip)
+
+    def write(self, commands: Sequence[Command]) -> None:
+        """Send commands."""
+        try:
+            if self._connection is None:
+                self._connection = self._lines.take()
+            self._unread += len(commands)
+            packed = self._connection.pack_commands(commands)
+            self._connection.send_packed_command(packed, check_health=False)
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def read(self, count: int) -> Replies:
+        """Read so many replies; an error reply stands in its place as the exception."""
+        try:
+            if self._connection is None:
+                raise ConnectionError("the connection was lost")
+            replies = [_read(self._connection) for _ in range(count)]
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._unavailable(error) from error
+        self._unread -= count
+        return replies
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._lines.give_back(self._connection, sound=self._unread == 0)
+            self._connection = None
+
+    def _unavailable(self, error: Exception) -> QueueUnavailable:
+        self._unread += 1  # replies of this call may still arrive: nobody may read them as theirs
+        self.close()
+        self._unread = 0
+        return QueueUnavailable(f"the store gave no answer within {self._lines.timeout_s:g} s: {error}")
+
+
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

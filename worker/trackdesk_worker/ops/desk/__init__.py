@@ -1,1 +1,0 @@
-"""The dead-letter desk: find, understand and act. One service layer under command line, HTTP API and console."""
