@@ -110,7 +110,7 @@ def client_builder(*, connect_timeout_s: float, timeout_s: float, concurrency: i
         .pool_idle_timeout(timedelta(seconds=IDLE_S))
         .max_connections(concurrency)
         .pool_max_idle_per_host(concurrency)
-        .http1_only()
+        .http1_only()  # HTTP/2 saves 3 % and puts all requests on one connection: RESULTS.md has the figures
         .follow_redirects(False)
         .referer(False)
         .default_cookie_store(False)
