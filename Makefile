@@ -9,7 +9,7 @@ SOURCES := producer worker tests
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full lint format bench chaos lock clean
+.PHONY: help setup demo up test test-full test-deploy lint format bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,11 +30,14 @@ up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl
 	$(BIN)/trackdesk up
 
 test: $(READY) ## Run all tests (about four minutes on two cores)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
 
 test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes of real-time budget, slow tests (half an hour)
 	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_BUDGET_SECONDS=180 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
 		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py tests/chaos
+
+test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd of its own (Linux, root; five minutes)
+	$(BIN)/python -m pytest -rsP --no-header tests/deploy $(ARGS)
 
 SEED ?= 1
 RUNS ?= 315

@@ -29,6 +29,9 @@ OPEN = {
 
 RULES = {
     ("GET", "/"): "viewer",
+    ("GET", "/dead"): "viewer",
+    ("POST", "/dead/person"): "operator",
+    ("GET", "/clusters"): "viewer",
     ("GET", "/find"): "viewer",
     ("GET", "/job"): "viewer",
     ("POST", "/job/reveal"): "operator",
@@ -44,6 +47,13 @@ RULES = {
     ("GET", "/api/v1/tenants"): "viewer",
     ("POST", "/api/v1/tenants/{tenant}/pause"): "operator",
     ("POST", "/api/v1/tenants/{tenant}/resume"): "operator",
+    ("POST", "/api/v1/jobs/search"): "viewer",
+    ("POST", "/api/v1/clusters"): "viewer",
+    ("GET", "/api/v1/job"): "viewer",
+    ("POST", "/api/v1/job/reveal"): "operator",
+    ("POST", "/api/v1/job/redrive"): "operator",
+    ("POST", "/api/v1/job/cancel"): "operator",
+    ("POST", "/api/v1/job/discard"): "admin",
     ("GET", "/api/v1/log"): "viewer",
     ("GET", "/api/v1/log/export"): "operator",
 }

@@ -4,19 +4,22 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import redis
 import redis.asyncio
 import structlog
 
 from tests.support.store import UNLIMITED, Store
+from trackdesk_producer.contract.job import external_id_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.attempt import Attempts
 from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Breaker, Jobs, Shares
+from trackdesk_worker.store.jobs import Breaker, Jobs, Settlement, Shares
 from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.created_at import CreatedAt
@@ -41,9 +44,16 @@ class Sender:
 
 @contextlib.asynccontextmanager
 async def running(
-    server: EmbeddedServer, keys: Keys, sender: Sender, *, concurrency: int = 8, lease_ms: int = 30_000
+    server: EmbeddedServer,
+    keys: Keys,
+    sender: Sender,
+    *,
+    concurrency: int = 8,
+    lease_ms: int = 30_000,
+    told: list[str] | None = None,
 ) -> AsyncIterator[DeliveryLoop]:
-    """A loop at work until the block ends."""
+    """A loop at work until the block ends; what it logs of attempts goes to `told`."""
+    told = [] if told is None else told
     settings = TenantSettings(UNLIMITED, Endpoint("https://trackdesk.test"), Policy(), CreatedAt.NEVER, False)
     metrics = WorkerMetrics()
     async with redis.asyncio.Redis(port=server.port) as client:
@@ -54,7 +64,7 @@ async def running(
                 sender=sender,
                 settings_for=lambda _: settings,
                 metrics=metrics,
-                log=structlog.get_logger(),
+                log=BufferedLog("test", told.append),
                 rng=random.Random(1),
             ),
             config=DeliveryConfig(concurrency, lease_ms, 60_000, UNLIMITED, Shares().slots(), Breaker()),
@@ -90,3 +100,26 @@ async def test_a_request_that_outlives_its_lease_gives_its_place_to_the_next(
         await asyncio.sleep(0.4)  # the lease ends; without the wake-up the loop would look within two seconds
         loop.wake()
         await sender.arrived.get()
+
+
+async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> None:
+    async def paired(_: bytes) -> Answer:
+        return PAIRED
+
+    settled: list[str] = []
+    told: list[str] = []
+    sender = Sender(paired)
+    Store(client, keys).enqueue("acme/1", "acme/2", "acme/3")
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, told=told) as loop:
+        settle = loop._jobs.settle
+
+        def watched(settlements: list[Settlement], *arguments: Any, **options: Any) -> Any:
+            for settlement in settlements:
+                assert any(f'"{external_id_of(settlement.id)}"' in lines for lines in told)
+                settled.append(settlement.id)
+            return settle(settlements, *arguments, **options)
+
+        loop._jobs.settle = watched  # type: ignore[method-assign]
+        for _ in range(3):
+            await sender.arrived.get()
+    assert sorted(settled) == ["acme/1", "acme/2", "acme/3"]

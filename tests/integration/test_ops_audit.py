@@ -47,6 +47,12 @@ def rewrite_act(shop: Shop, position: int, old: bytes, new: bytes) -> None:
     shop.client.lset(shop.keys.operations, position, raw.replace(old, new))
 
 
+def cause_number(shop: Shop) -> str:
+    number = shop.client.hget(shop.keys.cause_of, "acme/dead-2")
+    assert number is not None
+    return number.decode()
+
+
 def look(shop: Shop) -> AuditReport:
     return audit(shop.client, shop.keys)
 
@@ -128,8 +134,52 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
         Kind.NOT_INDEXED,
         "acme/scheduled-1",
     ),
-    "a dead letter is missing from its group": (
-        lambda s: s.client.zrem(s.keys.dead_group("acme", "type_not_found"), "acme/dead-2"),
+    "a dead letter is filed under no cause": (
+        lambda s: s.client.hdel(s.keys.cause_of, "acme/dead-2"),
+        Kind.NOT_INDEXED,
+        "acme/dead-2",
+    ),
+    "a dead letter stands at another amount": (
+        lambda s: s.client.zadd(s.keys.cause(cause_number(s), "amount"), {"acme/dead-2": 7}),
+        Kind.WRONG_SCORE,
+        "acme/dead-2",
+    ),
+    "a dead letter is filed under another's cause": (
+        lambda s: s.client.hset(s.keys.causes, cause_number(s), "acme\x1fserver_error\x1f400\x1fEUR\x1fsale"),
+        Kind.WRONGLY_INDEXED,
+        "acme/dead-2",
+    ),
+    "a ready job is filed under a cause": (
+        lambda s: s.client.hset(s.keys.cause_of, "acme/ready-1", cause_number(s)),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "a cause holds a job that is unknown": (
+        lambda s: s.client.zadd(s.keys.cause(cause_number(s), "died"), {"acme/nobody": 1}),
+        Kind.RECORD_MISSING,
+        "acme/nobody",
+    ),
+    "a click leads to no dead letter": (
+        lambda s: [
+            s.client.zrem(s.keys.dead_references, entry)
+            for entry in s.client.zrange(s.keys.dead_references, 0, -1)
+            if entry.endswith(b"acme/dead-2")
+        ],
+        Kind.NOT_INDEXED,
+        "acme/dead-2",
+    ),
+    "a click leads to a job that is not dead": (
+        lambda s: s.client.zadd(s.keys.dead_references, {"0123456789abcdef0123acme/ready-1": 0}),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "the money of a cause is wrong": (
+        lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:1", 2),
+        Kind.CAUSE_MISCOUNTED,
+        None,
+    ),
+    "a dead letter is missing from its cause": (
+        lambda s: s.client.zrem(s.keys.cause(cause_number(s), "died"), "acme/dead-2"),
         Kind.NOT_INDEXED,
         "acme/dead-2",
     ),
@@ -242,8 +292,8 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
         None,
     ),
     "a cause is miscounted": (
-        lambda s: s.client.hincrby(s.keys.dead_groups, "acme:type_not_found", 2),
-        Kind.GROUP_MISCOUNTED,
+        lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:jobs", 2),
+        Kind.CAUSE_MISCOUNTED,
         None,
     ),
     "a tenant with work has no turn": (lambda s: s.client.zrem(s.keys.turn, "acme"), Kind.NO_TURN, None),

@@ -9,6 +9,7 @@ from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import HOUR_MS, check_store
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.store.causes import group_sizes
 from trackdesk_worker.store.jobs import Effect, EffectKind, Reclaimed, Verb
 
 
@@ -86,7 +87,7 @@ def test_a_job_that_keeps_losing_its_sender_is_buried(store: Store) -> None:
     record = store.record("acme/1")
     assert (record.state, record.reason, record.strikes, record.ambiguous) == (State.DEAD, "lost", 3, True)
     assert len(store.history("acme/1")) == 3
-    assert store.client.hgetall(store.keys.dead_groups) == {b"acme:lost": b"1"}
+    assert group_sizes(store.client, store.keys) == {("acme", "lost"): 1}
     check_store(store.client, store.keys)
 
 
@@ -260,7 +261,7 @@ def test_a_redriven_job_keeps_identity_and_history_and_gets_a_fresh_budget(store
     assert (record.epoch_ms, record.accepted_ms, record.fingerprint) == (START_MS + 5_000, START_MS, "abc")
     assert record.ambiguous, "what may have landed before may still have landed"
     assert store.history("acme/1") == ["first", "second", "by ann"]
-    assert store.client.hgetall(store.keys.dead_groups) == {}
+    assert group_sizes(store.client, store.keys) == {}
     assert store.cancel("acme/1") == ["refused:ready"], "it was sent before"
     assert check_store(store.client, store.keys).books["acme"].jobs["redriven"] == 1
 
@@ -272,7 +273,7 @@ def test_a_discarded_job_leaves_a_tombstone_with_its_reason(store: Store) -> Non
     assert store.redrive("acme/1") == ["refused:discarded"]
     record = store.record("acme/1")
     assert (record.state, record.reason, record.body) == (State.DISCARDED, "type_not_found", b"")
-    assert store.client.hgetall(store.keys.dead_groups) == {}
+    assert group_sizes(store.client, store.keys) == {}
     check_store(store.client, store.keys)
 
 

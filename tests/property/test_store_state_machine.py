@@ -25,6 +25,13 @@ OWN = Limits(rate_per_s=10, burst=2, cap=4)
 EXAMPLES = {"valkey": 180, "redis": 50}
 """About 30 seconds together on two busy cores; raise them to search longer."""
 
+BODIES = (
+    '{"conversionTypeCode":"sale"}',
+    '{"conversionTypeCode":"sale","cid":"c-1","customerId":"jane"}',
+    '{"conversionTypeCode":"lead \u00e9","cid":"c-1"}',
+)
+ENTRIES = ('{"kind":"attempt"}', '{"kind":"attempt","status":503}', '{"kind":"attempt","status":null}')
+
 tenants = st.sampled_from(TENANTS)
 ids = st.builds("{}/{}".format, tenants, st.integers(0, 7))
 amounts = st.one_of(
@@ -41,7 +48,13 @@ def items(draw: st.DrawFn) -> tuple[Item, int]:
     """Draw a conversion and how far ahead it is due."""
     amount = draw(amounts)
     currency = "-" if amount == "-" else draw(st.sampled_from(["EUR", "JPY", "XXX"]))
-    item = Item(draw(ids), amount, currency, fingerprint=draw(st.sampled_from(["fp-a", "fp-a", "fp-b"])))
+    item = Item(
+        draw(ids),
+        amount,
+        currency,
+        fingerprint=draw(st.sampled_from(["fp-a", "fp-a", "fp-b"])),
+        body=draw(st.sampled_from(BODIES)),
+    )
     return item, draw(st.sampled_from([0, 0, 0, 700, 40_000]))
 
 
@@ -62,7 +75,7 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         strikes=draw(st.integers(0, 3)),
         ambiguous=sent and draw(st.booleans()),
         spends_attempt=sent and draw(st.booleans()),
-        entry='{"kind":"attempt"}' if sent else "",
+        entry=draw(st.sampled_from(ENTRIES)) if sent else "",
         health=health,
     )
 
@@ -106,10 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(batch=st.lists(items(), min_size=1, max_size=6))
     def enqueue(self, batch: list[tuple[Item, int]]) -> None:
-        due = [
-            Item(i.id, i.amount, i.currency, self.model.now_ms + wait if wait else 0, i.fingerprint)
-            for i, wait in batch
-        ]
+        due = [replace(i, due_ms=self.model.now_ms + wait if wait else 0) for i, wait in batch]
         assert self.store.enqueue(*due) == self.model.enqueue(due)
 
     @rule(wanted=st.sampled_from([0, 1, 2, 5, 20]), limits=limits, lease_ms=st.sampled_from([1_000, 30_000]))
@@ -141,7 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.model.now_ms
         # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
         chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
-        settlements = [replace(s, id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
+        settlements = [s._replace(id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
         meant = [Effect(tenant, kind, now + wait, reason) for tenant, kind, wait, reason in told]
         assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
 
@@ -186,6 +196,14 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.resume(tenant) == self.model.resume(tenant)
         else:
             assert self.store.pause(tenant) == self.model.pause(tenant)
+
+    @rule(tenant=st.none() | tenants)
+    def restored(self, tenant: str | None) -> None:
+        known = {name.decode() for name in self.store.client.smembers(self.store.keys.tenants)}
+        told = known if tenant is None else {tenant}
+        assert self.store.restored(tenant) == len(told)
+        for name in told:
+            self.model.tenants[name].doubt_ms = self.model.now_ms
 
     @rule(lose=st.booleans())
     def ring(self, lose: bool) -> None:

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +62,14 @@ class Console:
 
 
 @contextmanager
-def console_on(server: EmbeddedServer, keys: Keys, tokens: Path | None = None, **settings: Any) -> Iterator[Console]:
+def console_on(
+    server: EmbeddedServer,
+    keys: Keys,
+    tokens: Path | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
+) -> Iterator[Console]:
     """Serve in a thread of this process. With `tokens`, a person of each role has a token in that file."""
     made: dict[str, str] = {}
     if tokens is not None:
@@ -73,7 +80,9 @@ def console_on(server: EmbeddedServer, keys: Keys, tokens: Path | None = None, *
         client = stack.enter_context(bootstrap.open_redis(given))
         producer = stack.enter_context(bootstrap.open_producer(given))
         sampler = stack.enter_context(Sampler(client, keys, period_s=1))
-        routes = console_routes(Context(given, client, keys, lookout, producer, sampler), rules_of(given, "ann"))
+        routes = console_routes(
+            Context(given, client, keys, lookout, producer, sampler), rules_of(given, "ann"), clock=clock
+        )
         app = create_app(bootstrap.open_async_redis(given), keys, outlook=lookout, routes=routes)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         config = uvicorn.Config(

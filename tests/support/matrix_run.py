@@ -26,6 +26,7 @@ from trackdesk_producer.contract.job import JobRecord, job_id
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.embedded import valkey_binary
+from trackdesk_worker.store.causes import group_sizes
 
 RESUMES_WITHIN_S = 15.0
 FINISHES_WITHIN_S = 45.0
@@ -199,7 +200,7 @@ class Run:
         return (*act, "--yes", *count)
 
     def _still_dead(self) -> int:
-        return self._run.client.zcard(self._run.keys.dead_group(self._tenant, BLOCKED))
+        return group_sizes(self._run.client, self._run.keys)[self._tenant, BLOCKED]
 
     def _lose_claims(self) -> None:
         """Let a worker die with claims, so that there is something to reclaim."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
-from trackdesk_producer.contract import runner
 from trackdesk_producer.contract.scripts import Operation, Script
+from trackdesk_worker import delivery
 from trackdesk_worker.domain.outcome import Effect, OutcomeKind, Reason
 from trackdesk_worker.store import jobs
 from trackdesk_worker.trackdesk import answers
@@ -75,7 +75,7 @@ def _plant_books_outside() -> Callable[[], None]:
     """The settle script leaves its sums aside, and the process writes them to the ledger a moment later."""
     keep = "redis.call('SET', PREFIX .. 'aside', cjson.encode(books))\nreturn"
     take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
-    original = runner.arun_all
+    original = delivery.arun_all
 
     async def arun_all(client: Any, operations: Sequence[Operation[Any]]) -> list[Any]:
         replies = await original(client, operations)
@@ -85,8 +85,6 @@ def _plant_books_outside() -> Callable[[], None]:
                 for field, delta in fields.items():
                     await client.hincrby(f"{prefix}ledger:{tenant}", field, delta)
         return replies
-
-    from trackdesk_worker import delivery
 
     delivery.arun_all = arun_all  # type: ignore[attr-defined]
 

@@ -129,6 +129,10 @@ class Store:
         """Prune what is over."""
         return run(self.client, self.jobs.prune(most, now_ms=self.now_ms))
 
+    def restored(self, tenant: str | None = None) -> int:
+        """Say that the store may have forgotten things."""
+        return run(self.client, self.jobs.restored(tenant, now_ms=self.now_ms))
+
     def redrive(self, *ids: str, entry: str = '{"kind":"redrive"}') -> list[str]:
         """Redrive dead letters."""
         return run(self.client, self.jobs.redrive(ids, entry=entry, now_ms=self.now_ms))

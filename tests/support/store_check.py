@@ -4,6 +4,8 @@ Written against the contract (`keys.py`, `job.py`), not against the scripts: it 
 themselves, so that a script which moves both wrongly in the same way is found too. Only for a store at rest.
 """
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
@@ -50,7 +52,7 @@ def walk_store(client: redis.Redis, keys: Keys, *, wakeups_at_most: int = WAKEUP
     _records(walk, content)
     _indexes(walk, content, keys)
     _tombstones(walk, content)
-    _dead_groups(walk, content)
+    _causes(walk, content)
     _books(walk, content)
     _turns(walk, content)
     _wakeups(walk, content, wakeups_at_most)
@@ -122,11 +124,10 @@ def _indexes(walk: Walk, content: dict[str, Any], keys: Keys) -> None:
                 wanted[NAMES[record.state]][identity] = record.at
             case State.DEAD:
                 wanted[NAMES["dead"]][identity] = record.at
-                wanted[f"{NAMES['dead_group']}{record.tenant}:{record.reason}"][identity] = record.at
             case State.DELIVERED | State.CANCELLED | State.DISCARDED:
                 pass
     single = {NAMES["scheduled"], NAMES["in_flight"], NAMES["dead"]}
-    families = (NAMES["ready"], NAMES["dead_group"])
+    families = (NAMES["ready"],)
     found = {name: _scores(value) for name, value in content.items() if name in single or name.startswith(families)}
     for name in wanted.keys() | found.keys():
         have, want = found.get(name, {}), wanted.get(name, {})
@@ -159,11 +160,56 @@ def _tombstones(walk: Walk, content: dict[str, Any]) -> None:
     ]
 
 
-def _dead_groups(walk: Walk, content: dict[str, Any]) -> None:
-    said = {group.decode(): int(n) for group, n in content.get(NAMES["dead_groups"], {}).items()}
-    is_so = Counter(f"{r.tenant}:{r.reason}" for r in walk.records.values() if r.state is State.DEAD)
-    if said != dict(is_so):
-        walk.wrong.append(f"dead_groups says {said}, the records say {dict(is_so)}")
+def _causes(walk: Walk, content: dict[str, Any]) -> None:
+    """Add the causes up from the records and histories, and compare every index and sum that is kept of them."""
+    numbers = {name.decode(): number.decode() for name, number in content.get(NAMES["cause_numbers"], {}).items()}
+    names = {number.decode(): name.decode() for number, name in content.get(NAMES["causes"], {}).items()}
+    if names != {number: name for name, number in numbers.items()}:
+        walk.wrong.append(f"causes {names} are not the numbers' {numbers}")
+    cause_of, died, amounts, people = {}, defaultdict(dict), defaultdict(dict), set()  # type: ignore[var-annotated]
+    jobs: Counter[str] = Counter()
+    money: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for identity, record in walk.records.items():
+        if record.state is not State.DEAD:
+            continue
+        body = json.loads(record.body)
+        last = content.get(NAMES["history"] + identity, [b""])[-1]
+        status = (json.loads(last).get("status") or "-") if last.startswith(b"{") else "-"
+        kind = body["conversionTypeCode"]
+        name = "\x1f".join((record.tenant, record.reason or "-", str(status), record.currency or "-", kind))
+        number = numbers.get(name, f"(none for {name!r})")
+        cause_of[identity] = number
+        died[f"{NAMES['cause']}{number}:died"][identity] = float(record.at)
+        amount = -1.0 if record.amount is None else float(record.amount)
+        amounts[f"{NAMES['cause']}{number}:amount"][identity] = amount
+        jobs[number] += 1
+        with localcontext(prec=60):
+            money[number] += record.amount or 0
+        for person in {"cid", "customerId"} & body.keys():
+            people.add(hashlib.sha1(f"{person}\x1f{body[person]}".encode()).hexdigest()[:20] + identity)
+    said = {raw.decode(): n.decode() for raw, n in content.get(NAMES["cause_of"], {}).items()}
+    if said != cause_of or set(cause_of.values()) != names.keys():
+        walk.wrong.append(f"cause_of says {said}, the records say {cause_of}; causes are {names}")
+    kept = {
+        name: {member.decode(): score for member, score in value}
+        for name, value in content.items()
+        if name.startswith(NAMES["cause"])
+    }
+    if kept != {**died, **amounts}:
+        walk.wrong.append(f"the indexes of causes hold {kept}, the records say {dict(died)}, {dict(amounts)}")
+    if {member.decode() for member, _ in content.get(NAMES["dead_references"], [])} != people:
+        walk.wrong.append("dead_references do not lead to the dead letters' people")
+    counted: Counter[str] = Counter()
+    summed: defaultdict[str, Decimal] = defaultdict(Decimal)
+    with localcontext(prec=60):
+        for raw, value in content.get(NAMES["cause_books"], {}).items():
+            number, _, column = raw.decode().partition(":")
+            if column == "jobs":
+                counted[number] = int(value)
+            else:
+                summed[number] += int(value) * Decimal(10) ** {"2": 9, "1": 0, "0": -9}[column]
+    if counted != jobs or {n: s for n, s in summed.items() if s} != {n: s for n, s in money.items() if s}:
+        walk.wrong.append(f"causes count {counted}, {summed}, the records {jobs}, {money}")
 
 
 def _books(walk: Walk, content: dict[str, Any]) -> None:

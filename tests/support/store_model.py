@@ -79,6 +79,8 @@ class ModelTenant:
     streak: int = 0
     window: int = FIRST_WINDOW
     tat: int = 0
+    doubt_ms: int = -1
+    """What was accepted until then may have been sent before."""
     own: Limits | None = None
     bound: int = 0
     """Until when a limit may keep the tenant waiting."""
@@ -231,6 +233,7 @@ class Model:
             assert int(claim.token) > self.last_token, "tokens rise"
             self.last_token = int(claim.token)
             job.state, job.at, job.token = State.IN_FLIGHT, self.now_ms + lease_ms, int(claim.token)
+            job.ambiguous = job.ambiguous or job.accepted_ms <= tenant.doubt_ms
             job.attempts += 1
             job.attempts_total += 1
             self.count(claim.id, "claimed")
@@ -406,7 +409,8 @@ class Model:
         job = self.jobs.get(identity)
         if job is None:
             return "unknown"
-        if job.state in (State.READY, State.SCHEDULED) and not job.attempts_total:
+        sent = job.attempts_total or job.accepted_ms <= self.tenants[tenant_of(identity)].doubt_ms
+        if job.state in (State.READY, State.SCHEDULED) and not sent:
             self._end(identity, State.CANCELLED, "by_caller")
         return "cancelled" if job.state is State.CANCELLED else f"refused:{job.state}"
 

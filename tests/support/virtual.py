@@ -6,14 +6,12 @@ one to the next.
 
 import heapq
 import itertools
-import logging
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-import structlog
 
 from tests.support.simulator import sale
 from tests.support.store import START_MS, Item, Store
@@ -30,6 +28,7 @@ from trackdesk_worker.simulator.ledger import Ledger
 from trackdesk_worker.simulator.reply import Delivery
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Shares
 from trackdesk_worker.store.ledger import Book, read_books, total
+from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.created_at import CreatedAt
@@ -118,7 +117,7 @@ class World:
             sender=self._sender,
             settings_for=lambda _: settings,
             metrics=WorkerMetrics(),
-            log=structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)),
+            log=BufferedLog("test", print, enabled=False),
             rng=self.rng,
             now_ms=lambda: self.now_ms,
         )

@@ -211,6 +211,7 @@ COMMANDS = [
     ("discard", "--all", "--reason", "x", "--yes", "--count", "1"),
     ("pause", "acme", "--reason", "x"),
     ("resume", "acme"),
+    ("restored", "--reason", "x", "--yes"),
     ("audit",),
     ("enqueue", "--type", "sale", "--cid", CID),
 ]

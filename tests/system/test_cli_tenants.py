@@ -9,6 +9,7 @@ from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.ops.operations_log import read_operations
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
@@ -77,3 +78,18 @@ def test_a_tenant_that_reuses_order_ids_has_the_type_in_its_identity(cli: Cli, t
         assert enqueued.json["status"] == "accepted"
     assert cli("cancel", "o-1", "--type", "lead", "--json").json["status"] == "cancelled"
     assert cli("show", "o-1", "--type", "sale", "--json").json["state"] == "ready"
+
+
+def test_restored_puts_every_unfinished_sale_in_doubt_by_name_and_reason(
+    cli: Cli, shop: Shop, keys: Keys, client: redis.Redis
+) -> None:
+    shop.sell("o-1")
+    shop.sell("o-2", tenant="beta")
+    assert cli("restored", "--reason", "disk lost").code == 2, "without a terminal it wants --yes"
+    assert cli("restored", "--yes").code == 2, "and always a reason"
+    assert cli("restored", "--reason", "disk lost", "--yes", "--tenant", "gamma").code == 1
+    assert cli("restored", "--reason", "disk lost", "--yes", "--json").json == {"tenant": None, "tenants": 2}
+    assert all(job.ambiguous for job in shop.claim())
+    assert cli("show", "o-1", "--tenant", "acme", "--json").json["may_have_landed"]
+    (entry,) = read_operations(client, keys)
+    assert (entry["kind"], entry["operator"], entry["reason"]) == ("restored", "ann", "disk lost")

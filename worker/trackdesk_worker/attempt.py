@@ -4,10 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, assert_never
-
-import structlog
+from typing import NamedTuple, Protocol, assert_never
 
 from trackdesk_producer.contract.job import external_id_of
 from trackdesk_producer.contract.trace import NO_TRACE, trace_id_of
@@ -25,6 +22,7 @@ from trackdesk_worker.domain.policy import (
     tenant_effect,
 )
 from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Settlement, Verb
+from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
 from trackdesk_worker.tenants import TenantSettings
@@ -32,7 +30,7 @@ from trackdesk_worker.trackdesk.answers import Context, read_answer
 from trackdesk_worker.trackdesk.created_at import dated
 from trackdesk_worker.trackdesk.exchange import Answer, Failure
 
-_EXTERNAL_CLICK = (b'"externalCid":', b'"externalClientId":')
+_EXTERNAL_CID, _EXTERNAL_CLIENT_ID = b'"externalCid":', b'"externalClientId":'
 """As keys of a JSON object; inside a value the quotes would be escaped."""
 
 
@@ -43,8 +41,7 @@ class Sender(Protocol):
         """Return what came back and the seconds it took; never raise for the network's trouble."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """An attempt that ended, ready to be settled."""
 
     job: ClaimedJob
@@ -63,7 +60,7 @@ class Attempts:
         sender: Sender,
         settings_for: Callable[[str], TenantSettings],
         metrics: WorkerMetrics,
-        log: structlog.typing.FilteringBoundLogger,
+        log: BufferedLog,
         rng: random.Random,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: Tracing | None = None,
@@ -95,7 +92,7 @@ class Attempts:
         body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=self._now_ms(), policy=own.created_at)
         answer, duration_s = await self._sender.send(job.tenant, body)
         now_ms = self._now_ms()
-        by_external_cid = any(name in job.body for name in _EXTERNAL_CLICK)
+        by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
         outcome = read_answer(answer, Context(job.ambiguous, by_external_cid, now_ms))
         view = JobView(job.attempts, job.strikes, job.last_reason, job.epoch_ms, job.ambiguous)
         decision = decide(view, outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
@@ -105,6 +102,10 @@ class Attempts:
             span.answered(outcome, settlement, duration_s)
         self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
         return Finished(job, settlement, effect, span)
+
+    def flush_log(self) -> None:
+        """Write the log lines of attempts made; to be called before they are settled."""
+        self._log.flush()
 
     def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int, policy: Policy) -> Effect | None:
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)

@@ -17,10 +17,11 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from trackdesk_producer.contract.runner import arun_all, result
+from trackdesk_producer.contract.runner import result
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_worker.attempt import Attempts, release
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
+from trackdesk_worker.store.trip import arun_all
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan
@@ -164,6 +165,7 @@ class DeliveryLoop:
 
     async def _trip(self) -> None:
         """Settle what has ended and claim what fits, in one round trip."""
+        self._attempts.flush_log()  # first: what is settled has been told
         batch = list(self._pending)
         room = self._room() + len(batch)
         due = self._claim_at is not None and self._claim_at <= self._loop.time()

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.settings import SettingsInvalid
+from trackdesk_worker.store.causes import adopt
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -120,6 +121,8 @@ class Maintenance:
         if now - self._admission_checked < ADMISSION_EVERY_S:
             return
         self._admission_checked = now
+        while adopt(self._client, self._jobs.keys):  # what workers of a version before this bury during an upgrade
+            self._beat()
         memory = self._client.info("memory")
         most = int(memory.get("maxmemory", 0))
         if most and int(memory["used_memory"]) > most * FULL_SHARE:

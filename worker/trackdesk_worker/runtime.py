@@ -1,6 +1,7 @@
 """One worker process from the inside: the delivery loop on a thread of its own, and the maintenance beside it."""
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from trackdesk_worker.maintenance import Maintenance, MaintenanceLoop
 from trackdesk_worker.settings import Settings
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
+from trackdesk_worker.telemetry.logging import buffered_log
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import Tracing
 from trackdesk_worker.tenants import Tenants
@@ -26,6 +28,9 @@ from trackdesk_worker.watchdog import Watchdog
 
 SLICE_S = 10.0
 """How long one Celery task may stay with the work before it rings again and ends, so that Celery sees it move."""
+COLLECT_AFTER = (20_000, 20, 20)
+"""A delivery leaves no cycles behind. Looking for them after every 700 new objects, Python's default, costs 6 % of its
+processor time."""
 CONSUMER = "consumer"
 """Celery's part of the process, as the health check names it."""
 
@@ -124,6 +129,8 @@ class WorkerRuntime:
             self._ready.set()
 
     async def _deliver(self) -> None:
+        gc.freeze()  # what is loaded by now stays
+        gc.set_threshold(*COLLECT_AFTER)
         settings = self._settings
         client = bootstrap.open_async_redis(settings)
         sender = bootstrap.open_trackdesk(settings, self._tenants)
@@ -135,7 +142,7 @@ class WorkerRuntime:
                     sender=sender,
                     settings_for=self._tenants.get,
                     metrics=self._metrics,
-                    log=structlog.get_logger("trackdesk.delivery").bind(),
+                    log=buffered_log("trackdesk.delivery"),
                     rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
                     tracing=self._tracing,
                 ),

@@ -15,8 +15,12 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | in_flight | sorted set | claimed jobs, by the end of their lease (ms) |
 | newer | sorted set | jobs whose record only a newer release can read, out of the way of this one, by when (ms) |
 | dead | sorted set | dead letters, by the time they died (ms) |
-| dead:<tenant>:<reason> | sorted set | the same, by tenant and reason |
-| dead_groups | hash | "<tenant>:<reason>" → number of dead letters |
+| cause_numbers, causes | hash | cause → its number, and back. A cause is tenant, reason, HTTP status, currency, type |
+| cause_books | hash | "<number>:jobs", "<number>:<limb>" → dead letters of a cause, and their money |
+| cause_of | hash | dead letter → number of its cause |
+| cause:<number>:died | sorted set | dead letters of one cause, by the time they died (ms) |
+| cause:<number>:amount | sorted set | the same, by amount; -1 without one |
+| dead_references | sorted set | "<hash of cid or customerId><id>" of each dead letter, in the order of bytes |
 | ledger:<tenant> | hash | the books: jobs and money, by state (`ledger.py` of the worker) |
 | moves | integer | grows with every change of the books |
 | tombstones | sorted set | prune buckets, by the hour they fall due |
@@ -45,8 +49,12 @@ NAMES = {
     "in_flight": "in_flight",
     "newer": "newer",
     "dead": "dead",
-    "dead_group": "dead:",
-    "dead_groups": "dead_groups",
+    "cause_numbers": "cause_numbers",
+    "causes": "causes",
+    "cause_books": "cause_books",
+    "cause_of": "cause_of",
+    "cause": "cause:",
+    "dead_references": "dead_references",
     "ledger": "ledger:",
     "moves": "moves",
     "tombstones": "tombstones",
@@ -88,7 +96,11 @@ class Keys:
     in_flight = _Single()
     newer = _Single()
     dead = _Single()
-    dead_groups = _Single()
+    cause_numbers = _Single()
+    causes = _Single()
+    cause_books = _Single()
+    cause_of = _Single()
+    dead_references = _Single()
     moves = _Single()
     tombstones = _Single()
     wakeups = _Single()
@@ -125,9 +137,9 @@ class Keys:
         """Operational state of one tenant."""
         return self._key("tenant", tenant)
 
-    def dead_group(self, tenant: str, reason: str) -> str:
-        """Dead letters of one tenant and reason."""
-        return self._key("dead_group", f"{tenant}:{reason}")
+    def cause(self, number: str, order: str) -> str:
+        """Dead letters of one cause, ordered by ``died`` or ``amount``."""
+        return self._key("cause", f"{number}:{order}")
 
     def ledger(self, tenant: str) -> str:
         """Books of one tenant."""

@@ -124,8 +124,3 @@ async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Rep
         for command in commands:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
-
-
-async def arun_all(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
-    """Run operations in one round trip on asyncio; return their raw replies, for `result`."""
-    return await arun_raw(lambda commands: asend(client, commands), operations)

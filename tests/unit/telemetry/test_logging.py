@@ -4,11 +4,12 @@ import io
 import json
 import logging
 import warnings
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
 
-from trackdesk_worker.telemetry.logging import configure_logging
+from trackdesk_worker.telemetry.logging import WHOLE_BYTES, BufferedLog, buffered_log, configure_logging
 
 
 @pytest.fixture
@@ -93,3 +94,53 @@ def test_warnings_are_logged(stream):
         warnings.warn("old ways", DeprecationWarning, stacklevel=1)
 
     assert "old ways" in lines(stream)[0]["event"]
+
+
+def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(stream):
+    configure_logging("info", stream=stream)
+    fields = {"tenant": "acme", "status": None, "ambiguous": False, "external_id": "Zo\xeb \u2028\n", "ms": 1.5}
+    structlog.get_logger("trackdesk.delivery").info("delivery.attempt", **fields)
+    (expected,) = lines(stream)
+    log = buffered_log("trackdesk.delivery")
+    log.info("delivery.attempt", **fields)
+
+    assert len(lines(stream)) == 1
+    log.flush()
+    log.flush()
+    written, now = lines(stream)[1], datetime.now(UTC)
+    assert now - timedelta(minutes=1) < datetime.fromisoformat(written.pop("time")) <= now
+    expected.pop("time")
+    assert written == expected
+    assert len(lines(stream)) == 2
+
+
+def test_the_buffered_log_keeps_the_level(stream):
+    configure_logging("warning", stream=stream)
+    log = buffered_log("trackdesk.delivery")
+    log.info("delivery.attempt")
+    log.flush()
+
+    assert stream.getvalue() == ""
+
+
+def test_the_buffered_log_hides_credentials_too(stream):
+    configure_logging("info", stream=stream)
+    log = buffered_log("trackdesk.delivery")
+    log.info("delivery.attempt", external_id="redis://worker:hunter2@store/0", note="jane@example.com")
+    log.flush()
+
+    (event,) = lines(stream)
+    assert (event["external_id"], event["note"]) == ("redis://***@store/0", "jane@example.com")
+
+
+def test_lines_reach_a_shared_pipe_whole():
+    written: list[str] = []
+    log = BufferedLog("trackdesk.delivery", written.append)
+    for number in range(100):
+        log.info("delivery.attempt", number=number, fill="x" * 300)
+    log.info("delivery.attempt", number=100, fill="x" * 10_000)
+    log.flush()
+
+    assert [json.loads(line)["number"] for part in written for line in part.split("\n")] == list(range(101))
+    assert all(len(part) < WHOLE_BYTES for part in written[:-1])
+    assert len(written) < 20

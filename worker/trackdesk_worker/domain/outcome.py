@@ -4,8 +4,8 @@ An `Outcome` is made by `trackdesk.answers.read_answer` and consumed by `domain.
 a bounded set, so it may be a metric label and an index of dead letters.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class OutcomeKind(StrEnum):
@@ -72,9 +72,9 @@ class Effect(StrEnum):
     CLEAR = "clear"  # a business answer: key and endpoint work, so a hold has no ground any more
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One attempt's end, with everything the policy and the job's history need.
+class Outcome(NamedTuple):
+    """One attempt's end, with everything the policy and the job's history need. A named tuple: one is built per
+    attempt.
 
     `row` is the row of the answer table that matched. `tries` caps consecutive attempts that end for this
     reason; `wait_s` replaces the exponential backoff; `retry_after_s` is what Trackdesk asked for, not yet

@@ -7,7 +7,7 @@ attempt that may have landed marks the job ambiguous, and nothing here takes tha
 
 import random
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from trackdesk_worker.domain.backoff import backoff_delay_s, clamp_retry_after_s
 from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
@@ -30,8 +30,7 @@ class Policy:
     """Trackdesk counts by the minute and blocks until it ends: a 429 without Retry-After freezes as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     """What the policy needs to know of a job, as it was claimed for the attempt that just ended.
 
     `attempts` counts this budget's attempts from 1, the one that just ended included. `strikes` and

@@ -12,14 +12,15 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from trackdesk_producer.contract.job import NO_CURRENCY, external_id_of, tenant_of
+from trackdesk_producer.contract.job import NO_CURRENCY, State, external_id_of, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.operations_log import Act, Operator, now_ms, record
-from trackdesk_worker.store.dead_letters import DeadFilter, DeadLetter, read_letters, walk
+from trackdesk_worker.store.finding import read_sales, walk
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.store.ledger import Money, add_money
+from trackdesk_worker.store.search import Sale, Search
 
 BATCH = 200
 """Jobs per script call: a few ms of the store's time."""
@@ -83,22 +84,7 @@ class ActInterrupted(OpsError):
         self.verdicts = verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Dead letters with one cause."""
-
-    tenant: str
-    reason: str
-    conversion_type: str
-    jobs: int
-    money: Money
-    first_ms: int
-    last_ms: int
-    example: str
-    """The externalId of one of them."""
-
-
-def plan_matching(client: redis.Redis, keys: Keys, wanted: DeadFilter, *, limit: int | None = None) -> Plan:
+def plan_matching(client: redis.Redis, keys: Keys, wanted: Search, *, limit: int | None = None) -> Plan:
     """List the dead letters of a filter, the oldest first."""
     return _plan(_limited(walk(client, keys, wanted), limit), None, str(wanted))
 
@@ -106,7 +92,7 @@ def plan_matching(client: redis.Redis, keys: Keys, wanted: DeadFilter, *, limit:
 def plan_named(client: redis.Redis, keys: Keys, ids: Sequence[str]) -> Plan:
     """List jobs by id; a job named twice counts once."""
     unique = tuple(dict.fromkeys(ids))
-    return _plan(read_letters(client, unique, keys), unique, "named")
+    return _plan(_dead(client, keys, unique), unique, "named")
 
 
 def seconds_at_budget(client: redis.Redis, keys: Keys, plan: Plan, *, rate_limit: float) -> float:
@@ -168,33 +154,6 @@ def discard(
     return _act(client, keys, plan, operator, Act.DISCARD, _new_operation(), move, progress)
 
 
-def clusters(client: redis.Redis, keys: Keys, wanted: DeadFilter) -> list[Cluster]:
-    """Return the dead letters of a filter by cause, the largest cluster first."""
-    found: dict[tuple[str, str, str], _Growing] = {}
-    for letter in walk(client, keys, wanted):
-        cause = (letter.record.tenant, letter.reason, letter.conversion_type)
-        found.setdefault(cause, _Growing(letter)).add(letter)
-    made = [growing.cluster(cause) for cause, growing in found.items()]
-    return sorted(made, key=lambda c: (-c.jobs, c.tenant, c.reason, c.conversion_type))
-
-
-class _Growing:
-    def __init__(self, first: DeadLetter) -> None:
-        self._first = first
-        self._last_ms = first.died_ms
-        self._jobs = 0
-        self._money = _Sum()
-
-    def add(self, letter: DeadLetter) -> None:
-        self._jobs += 1
-        self._last_ms = letter.died_ms
-        self._money.add(letter)
-
-    def cluster(self, cause: tuple[str, str, str]) -> Cluster:
-        first = self._first
-        return Cluster(*cause, self._jobs, self._money.total(), first.died_ms, self._last_ms, first.record.external_id)
-
-
 class _Sum:
     """Money added up letter by letter, exactly (`add_money` does the adding)."""
 
@@ -202,7 +161,7 @@ class _Sum:
         self._sums: dict[str, Decimal] = {}
         self._waiting: list[dict[str, Decimal]] = []
 
-    def add(self, letter: DeadLetter) -> None:
+    def add(self, letter: Sale) -> None:
         if letter.amount is not None:
             self._waiting.append({letter.currency or NO_CURRENCY: letter.amount})
         if len(self._waiting) >= BATCH:
@@ -214,7 +173,7 @@ class _Sum:
         return self._sums
 
 
-def _plan(letters: Iterable[DeadLetter], ids: tuple[str, ...] | None, described: str) -> Plan:
+def _plan(letters: Iterable[Sale], ids: tuple[str, ...] | None, described: str) -> Plan:
     listed: list[str] = []
     reasons: Counter[str] = Counter()
     tenants: Counter[str] = Counter()
@@ -234,11 +193,15 @@ def _plan(letters: Iterable[DeadLetter], ids: tuple[str, ...] | None, described:
     )
 
 
-def _limited(letters: Iterator[DeadLetter], limit: int | None) -> Iterator[DeadLetter]:
+def _limited(letters: Iterator[Sale], limit: int | None) -> Iterator[Sale]:
     for number, letter in enumerate(letters):
         if limit is not None and number >= limit:
             return
         yield letter
+
+
+def _dead(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[Sale]:
+    return (sale for sale in read_sales(client, keys, ids) if sale.record.state is State.DEAD)
 
 
 def _new_operation() -> str:
@@ -268,7 +231,7 @@ def _act(
         batch = plan.ids[start : start + BATCH]
         try:
             # Read before the move, which may shrink the record to a tombstone.
-            letters = {letter.id: letter for letter in read_letters(client, batch, keys)}
+            letters = {letter.id: letter for letter in _dead(client, keys, batch)}
             verdicts = move(batch)
         except RedisError as error:
             raise ActInterrupted(Verdicts(act, operation, counts, others, money.total()), plan.jobs) from error

@@ -33,6 +33,7 @@ class Act(StrEnum):
     RESUME = "resume"
     EXPORT = "export"
     REVEAL = "reveal"
+    RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,19 @@ def resume(client: redis.Redis, keys: Keys, tenant: str, operator: Operator) -> 
     return changed
 
 
+def restored(client: redis.Redis, keys: Keys, tenant: str | None, operator: Operator) -> int:
+    """Note that the store may have forgotten deliveries, of one tenant or of all; return of how many.
+
+    Raises:
+        TenantUnknown: if the tenant never had a job.
+    """
+    if tenant is not None:
+        _check_known(client, keys, tenant)
+    count = run(client, Jobs(keys).restored(tenant))
+    record(client, keys, Act.RESTORED, operator, count=0, tenant=tenant)
+    return count
+
+
 def cancel(client: redis.Redis, keys: Keys, producer: Producer, identity: str, operator: Operator) -> Cancellation:
     """Cancel a sale that was never sent."""
     money = _money(client, keys, identity)

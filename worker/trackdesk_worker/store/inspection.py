@@ -23,6 +23,11 @@ class Sighting:
     """False if the key of the record holds no string."""
     indexes: Mapping[str, float]
     """Index → score, of those that hold the job; index names are keys without the prefix."""
+    cause: str | None = None
+    """Number of the cause it is filed under as a dead letter."""
+    cause_name: str | None = None
+    references: frozenset[str] = frozenset()
+    """Those of its entries of `dead_references` that are there."""
 
 
 def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[Sighting]]:
@@ -47,12 +52,20 @@ def expected_indexes(record: JobRecord) -> dict[str, int]:
         case State.IN_FLIGHT:
             return {NAMES["in_flight"]: record.at}
         case State.DEAD:
-            return {NAMES["dead"]: record.at, f"{NAMES['dead_group']}{record.tenant}:{record.reason}": record.at}
+            return {NAMES["dead"]: record.at}
         case State.DELIVERED | State.CANCELLED | State.DISCARDED:
             return {}
 
 
 def _sighting(identity: bytes, found: list[Any]) -> Sighting:
-    raw, *pairs = found
+    raw, cause, cause_name, held, *pairs = found
     indexes = {text(pairs[i]): float(pairs[i + 1]) for i in range(0, len(pairs), 2)}
-    return Sighting(identity, raw, raw != _NO_STRING, indexes)
+    return Sighting(
+        identity,
+        raw,
+        raw != _NO_STRING,
+        indexes,
+        text(cause) or None,
+        text(cause_name) or None,
+        frozenset(text(reference) for reference in held),
+    )

@@ -66,9 +66,8 @@ class Verb(StrEnum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The end of one claim."""
+class Settlement(NamedTuple):
+    """The end of one claim. A named tuple: one is built per delivery."""
 
     id: str
     token: str
@@ -257,6 +256,10 @@ class Jobs:
         """End a pause or a freeze, and try a held tenant now; return whether that changed anything."""
         arguments = (clock(now_ms), self._envelope, "resume", tenant)
         return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
+
+    def restored(self, tenant: str | None = None, *, now_ms: int | None = None) -> Operation[int]:
+        """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants."""
+        return Operation(script("restored"), self.keys.prefix, (clock(now_ms), tenant or ""), int)
 
     def redrive(self, ids: Sequence[str], *, entry: str, now_ms: int | None = None) -> Operation[list[str]]:
         """Give dead letters a fresh attempt budget; per id ``redriven``, ``unknown`` or ``refused:<state>``."""

@@ -5,10 +5,12 @@ URLs, values of keys that name a secret, and the request lines of the HTTP clien
 when it is sent by GET.
 """
 
+import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -23,6 +25,10 @@ QUIET = ("httpx", "httpcore", "pyreqwest", "celery.worker.strategy", "celery.app
 """Loggers whose lines below a warning show requests, and with them sales, or say twice that a wake-up came."""
 REDIRECTED = ("celery", "celery.task", "celery.redirected", "kombu", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers that bring handlers of their own, which would write a second, plain line."""
+
+WHOLE_BYTES = 4_096
+"""A write of so much reaches a pipe in one piece (PIPE_BUF), beside those of other processes with the same stderr."""
+_ENCODE = json.JSONEncoder(default=str).encode
 
 
 def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
@@ -73,6 +79,62 @@ class _NamedLogger(structlog.WriteLogger):
     def __init__(self, stream: TextIO, name: str = "trackdesk") -> None:
         super().__init__(stream)
         self.name = name
+
+
+class BufferedLog:
+    """The log of what happens thousands of times a second: the same lines as structlog's, at a quarter of the cost.
+
+    Lines wait for `flush`; whoever writes has to call it before the event has consequences. Not thread-safe.
+    """
+
+    def __init__(self, name: str, write: Callable[[str], object], *, enabled: bool = True) -> None:
+        """`write` gets whole lines, without the last line feed, at most `WHOLE_BYTES` of them if they are short."""
+        self._fixed = {"logger": name, "level": "info"}
+        self._write = write
+        self._enabled = enabled
+        self._lines: list[str] = []
+        self._second = 0
+        self._until_second = ""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log an event. No name of a field may be one of a secret's; values are looked at as everywhere."""
+        if not self._enabled:
+            return
+        fields["event"] = event
+        fields |= self._fixed
+        fields["time"] = self._now()
+        line = _ENCODE(fields)
+        if "@" in line:
+            line = _ENCODE(_hide(fields))
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        part: list[str] = []
+        size = 0
+        for line in lines:  # plain ASCII: a character is a byte
+            if part and size + len(line) >= WHOLE_BYTES:
+                self._write("\n".join(part))
+                part, size = [], 0
+            part.append(line)
+            size += len(line) + 1
+        self._write("\n".join(part))
+
+    def _now(self) -> str:
+        now_us = time.time_ns() // 1_000
+        second, us = divmod(now_us, 1_000_000)
+        if second != self._second:
+            self._second, self._until_second = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._until_second}.{us:06d}Z"
+
+
+def buffered_log(name: str) -> BufferedLog:
+    """Return a buffered log that goes where structlog's loggers go, at their level."""
+    enabled = structlog.get_logger(name).is_enabled_for(logging.INFO)
+    return BufferedLog(name, structlog.get_config()["logger_factory"](name).msg, enabled=enabled)
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -16,6 +16,7 @@ from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, arun_raw, result
 from trackdesk_worker.outlook import OUTAGE
+from trackdesk_worker.store.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.survey import Queue as ReadyQueue
 from trackdesk_worker.store.survey import TenantSurvey, surveys
@@ -113,7 +114,7 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
     now_ms = now_us // 1000
     replies, found = await _second_trip(client, keys, tenants, now_us)
     scheduled = _backlog(replies[:3], now_ms)
-    in_flight, dead, groups, wakeups, workers, admission = replies[3:]
+    in_flight, dead, causes, cause_books, wakeups, workers, admission = replies[3:]
     return Reading(
         books={survey.tenant: survey.book for survey in found},
         surveys={survey.tenant: survey for survey in found},
@@ -123,7 +124,7 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
         scheduled=scheduled,
         in_flight=in_flight,
         dead=dead,
-        dead_by_reason=_by_reason(groups),
+        dead_by_reason=_by_reason(parse_causes(causes, cause_books)),
         wakeups=wakeups,
         workers=workers,
         admission_closed=bool(admission),
@@ -146,7 +147,7 @@ async def _second_trip(
         ("ZCOUNT", keys.scheduled, "-inf", overdue_us // 1000),
         ("ZCARD", keys.in_flight),
         ("ZCARD", keys.dead),
-        ("HGETALL", keys.dead_groups),
+        *cause_commands(keys),
         ("LLEN", keys.wakeups),
         ("ZCOUNT", keys.workers, now_ms - WORKER_SEEN_S * 1000, "+inf"),
         ("EXISTS", keys.admission),
@@ -197,10 +198,10 @@ def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:
     return TenantState.AT_BUDGET if spent_until_ms > now_ms - AT_BUDGET_S * 1000 else TenantState.RUNNING
 
 
-def _by_reason(groups: Mapping[bytes, bytes]) -> Counter[str]:
+def _by_reason(causes: Sequence[Cause]) -> Counter[str]:
     reasons: Counter[str] = Counter()
-    for group, jobs in groups.items():
-        reasons[group.decode().partition(":")[2]] += int(jobs)
+    for cause in causes:
+        reasons[cause.reason] += cause.jobs
     return reasons
 
 

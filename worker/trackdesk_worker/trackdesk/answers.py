@@ -15,7 +15,7 @@ refuse the request before its effect, and a business error reports that nothing 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
@@ -33,8 +33,7 @@ EXTERNAL_TRIES, EXTERNAL_WAIT_S = 4, 3_600.0
 _PASSING_CODES = frozenset({1, 2, 4, 13, 14, 15})  # cancelled, unknown, deadline, internal, unavailable, data loss
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What the reader must know of the job. `now_ms` gives a Retry-After date its meaning.
 
     `ambiguous_before`: an earlier attempt may have landed. `by_external_cid`: the job names its click by

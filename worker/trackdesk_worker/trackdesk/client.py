@@ -87,7 +87,7 @@ class TrackdeskClient:
     def _prepared_for(self, tenant: str) -> "_Prepared":
         endpoint = self._endpoint_for(tenant)
         prepared = self._prepared.get(tenant)
-        if prepared is None or prepared.endpoint != endpoint:
+        if prepared is None or (prepared.endpoint is not endpoint and prepared.endpoint != endpoint):
             prepared = self._prepared[tenant] = _Prepared(endpoint, tenant)
         return prepared
 
@@ -102,7 +102,7 @@ class _Prepared:
             self._url = Url(url)
         except ValueError as error:
             raise EndpointInvalid(f"the base URL is not an address: {error}") from error
-        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        headers = {}
         if endpoint.method == "POST":
             headers["content-type"] = "application/json"
         if endpoint.api_key:

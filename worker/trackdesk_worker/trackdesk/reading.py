@@ -2,10 +2,9 @@
 
 import json
 from codecs import BOM_UTF8
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from trackdesk_worker.trackdesk.exchange import Answer
 from trackdesk_worker.trackdesk.messages import Meaning, meaning_of
@@ -20,9 +19,8 @@ _GRPC_CODES = range(1, 17)
 _RETRY_AFTER_DIGITS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """An answer's facts, as the signals of the answer table ask for them.
+class Reading(NamedTuple):
+    """An answer's facts, as the signals of the answer table ask for them. A named tuple: one is built per answer.
 
     `is_page` says that the body does not even begin like a JSON object: a web server's own page or text.
     `cid` is a non-blank click id, else empty; `odd_cid` says that one was there but was not text.
@@ -110,9 +108,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
         return None  # how deep a parser follows differs between Python's versions; what an answer means must not
     try:
-        document = json.loads(
-            body.decode("utf-8-sig"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
-        )
+        document = _DECODER.decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8, integers of thousands of digits
         return None
     return document if isinstance(document, dict) else None
@@ -127,3 +123,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+"""`json.loads` would make one for every answer."""

@@ -3,8 +3,9 @@
 -- ARGV  1 now | 2 wake-up envelope | 3 traceparent of the batch or '-' | then per item, 6 each:
 --         id | fingerprint | amount or '-' | currency or '-' | not before (ms, 0: now) | body
 -- Reply one string per item: 'accepted:<state>' | 'duplicate:<state>' | 'conflict:<state>', where <state> is
---       the first job's, or empty if its record cannot be read; 'newer:' where a newer release wrote the first job's record, which says that there is one and
---       no more; or the single string 'full' when admission is closed: nothing was stored.
+--       the first job's, or empty if its record cannot be read; 'newer:' where a newer release wrote the first
+--       job's record, which says that there is one and no more; or the single string 'full' when admission is
+--       closed: nothing was stored.
 -- Not allow-oom: a Redis at its limit refuses the whole batch before any write.
 
 local ITEM, FIRST = 6, 4

@@ -8,11 +8,12 @@ from typing import Any
 import redis
 
 from trackdesk_producer.contract.job import JobClass, State
-from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
 from trackdesk_worker.ops.audit.walk import Tally
-from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, parse_book
+from trackdesk_worker.store.causes import Cause, cause_commands, parse_causes
+from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
 
 _SINGLE = (State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 """States whose index holds the jobs of all tenants."""
@@ -38,8 +39,10 @@ class Snapshot:
     """Tenants whose books are no books."""
     tenants: Mapping[str, TenantSnapshot]
     indexed: Mapping[State, int]
-    group_counts: Mapping[str, int]
-    group_sizes: Mapping[str, int]
+    causes: Mapping[str, Cause]
+    """By number, as their own books say."""
+    cause_sizes: Mapping[str, tuple[int, int]]
+    """By number: letters by time, and by amount."""
 
 
 def read_moves(client: redis.Redis, keys: Keys) -> int:
@@ -50,14 +53,16 @@ def read_moves(client: redis.Redis, keys: Keys) -> int:
 def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
     """Read everything the books are compared with in one transaction."""
     tenants = sorted(tally.tenants | {text(name) for name in client.smembers(keys.tenants)})
-    groups = sorted(tally.groups | {text(name) for name in client.hkeys(keys.dead_groups)})
+    numbers = sorted(tally.causes | {text(number) for number in client.hkeys(keys.causes)})
     with client.pipeline(transaction=True) as pipeline:
         pipeline.get(keys.moves)
-        pipeline.hgetall(keys.dead_groups)
+        for command in cause_commands(keys):
+            pipeline.execute_command(*command)
         for index in (keys.scheduled, keys.in_flight, keys.dead):
             pipeline.zcard(index)
-        for group in groups:
-            pipeline.zcard(keys.prefix + NAMES["dead_group"] + group)
+        for number in numbers:
+            pipeline.zcard(keys.cause(number, "died"))
+            pipeline.zcard(keys.cause(number, "amount"))
         for tenant in tenants:
             pipeline.hgetall(keys.ledger(tenant))
             for job_class in JobClass:
@@ -66,9 +71,9 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
             pipeline.hexists(keys.tenant(tenant), "paused")
             pipeline.sismember(keys.tenants, tenant)
         replies = iter(pipeline.execute(raise_on_error=False))
-    moves, counts = next(replies), next(replies)
+    moves, names, cause_books = next(replies), next(replies), next(replies)
     indexed = {state: _number(next(replies)) for state in _SINGLE}
-    sizes = {group: _number(next(replies)) for group in groups}
+    sizes = {number: (_number(next(replies)), _number(next(replies))) for number in numbers}
     books, unreadable, beside = {}, [], {}
     for tenant in tenants:
         book = _book(next(replies))
@@ -85,8 +90,8 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
         unreadable=tuple(unreadable),
         tenants=beside,
         indexed=indexed,
-        group_counts={text(group): _number(number) for group, number in counts.items() if text(group) in sizes},
-        group_sizes=sizes,
+        causes=_causes(names, cause_books),
+        cause_sizes=sizes,
     )
 
 
@@ -109,12 +114,33 @@ def check_books(snapshot: Snapshot, findings: Findings) -> None:
             counted = sum(book.jobs[state] for book in snapshot.books.values())
             if counted != indexed:
                 _disagree(findings, None, state, counted, indexed, "are indexed")
-    for group in sorted(snapshot.group_sizes.keys() | snapshot.group_counts.keys()):
-        counted, indexed = snapshot.group_counts.get(group, 0), snapshot.group_sizes.get(group, 0)
-        if counted != indexed:
-            tenant, _, reason = group.partition(":")
-            detail = f"{counted} dead letters are counted for {reason}, {indexed} are there"
-            findings.add(Discrepancy(Kind.GROUP_MISCOUNTED, detail, tenant=tenant))
+    _check_causes(snapshot, findings)
+
+
+def _check_causes(snapshot: Snapshot, findings: Findings) -> None:
+    """Compare the causes' books with their indexes, and their sum with the tenants' books."""
+    for number, (by_time, by_amount) in snapshot.cause_sizes.items():
+        cause = snapshot.causes.get(number)
+        counted = cause.jobs if cause else 0
+        if not counted == by_time == by_amount:
+            what = f"the reason {cause.reason}" if cause else f"cause {number}, which has no name"
+            detail = (
+                f"{counted} dead letters are counted for {what}, {by_time} are there by time, {by_amount} by amount"
+            )
+            findings.add(Discrepancy(Kind.CAUSE_MISCOUNTED, detail, tenant=cause.tenant if cause else None))
+    for tenant, book in snapshot.books.items():
+        causes = [cause for cause in snapshot.causes.values() if cause.tenant == tenant]
+        jobs, money = sum(cause.jobs for cause in causes), add_money(cause.money for cause in causes)
+        if jobs != book.jobs[State.DEAD] or money != book.money.get(State.DEAD, {}):
+            detail = (
+                f"its causes add up to {jobs} dead letters and {_told(money)}, its books hold {book.jobs[State.DEAD]}"
+            )
+            detail += f" and {_told(book.money.get(State.DEAD, {}))}"
+            findings.add(Discrepancy(Kind.CAUSE_MISCOUNTED, detail, tenant=tenant))
+
+
+def _told(money: Mapping[str, Decimal]) -> str:
+    return ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(money.items())) or "no money"
 
 
 def check_sums(tally: Tally, snapshot: Snapshot, findings: Findings) -> None:
@@ -165,6 +191,13 @@ def _book(reply: Any) -> Book | None:
         return parse_book(reply)
     except (ValueError, KeyError, AttributeError):
         return None
+
+
+def _causes(names: Any, books: Any) -> dict[str, Cause]:
+    try:
+        return {cause.number: cause for cause in parse_causes(names, books)}
+    except (ValueError, KeyError, AttributeError):  # none is what they are compared with, which disagrees
+        return {}
 
 
 def _number(reply: Any) -> int:

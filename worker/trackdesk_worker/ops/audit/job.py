@@ -9,7 +9,9 @@ from trackdesk_producer.contract.job import NO_CURRENCY, JobRecord, State, is_ne
 from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.wire import fingerprint
 from trackdesk_worker.ops.audit.findings import Discrepancy, Kind
+from trackdesk_worker.store.causes import NONE, OTHER_TYPES, cause_words, references
 from trackdesk_worker.store.inspection import Sighting, expected_indexes
+from trackdesk_worker.store.search import conversion_of
 
 
 def readable_id(identity: bytes) -> str:
@@ -31,12 +33,13 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
     """Yield what disagrees about one job."""
     name = readable_id(seen.id)
     if record is None:
-        held = f"held by index {', '.join(seen.indexes)}" if seen.indexes else "in no index"
+        names = [*seen.indexes, *(["cause_of"] if seen.cause is not None and not seen.indexes else [])]
+        held = f"held by index {', '.join(names)}" if names else "in no index"
         if seen.typed and is_newer(seen.raw or b""):
             yield Discrepancy(Kind.RECORD_NEWER, "a newer release wrote its record; audit with that one", name)
         elif seen.raw is not None:
             yield Discrepancy(Kind.RECORD_UNREADABLE, f"its record has no known format; {held}", name)
-        elif seen.indexes:
+        elif names:
             yield Discrepancy(Kind.RECORD_MISSING, held, name)
         return
     yield from _indexes(seen, record, name)
@@ -49,7 +52,17 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
 def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     if NAMES["newer"] in seen.indexes:
         return  # an older release set it aside; a worker of ours puts it back within a second
-    expected = expected_indexes(record)
+    expected: dict[str, float] = {**expected_indexes(record)}
+    if record.state is State.DEAD:
+        yield from _filing(seen, record, name)
+        if seen.cause is not None:
+            amount = -1 if record.amount is None else float(record.amount)
+            expected |= {
+                f"{NAMES['cause']}{seen.cause}:died": record.at,
+                f"{NAMES['cause']}{seen.cause}:amount": amount,
+            }
+    elif seen.cause is not None:
+        yield Discrepancy(Kind.WRONGLY_INDEXED, f"it is {record.state}, but filed under a cause", name)
     for index, score in expected.items():
         if index not in seen.indexes:
             yield Discrepancy(Kind.NOT_INDEXED, f"it is {record.state}, but index {index} does not hold it", name)
@@ -59,6 +72,22 @@ def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepan
     for index in seen.indexes:
         if index not in expected:
             yield Discrepancy(Kind.WRONGLY_INDEXED, f"it is {record.state}, but index {index} holds it", name)
+
+
+def _filing(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+    """Judge a dead letter's cause, and whether its person leads to it."""
+    conversion = conversion_of(record)
+    if seen.cause is None or seen.cause_name is None:
+        yield Discrepancy(Kind.NOT_INDEXED, "it is dead, but filed under no cause", name)
+    else:
+        tenant, reason, _, currency, kind = cause_words(seen.cause_name)
+        told = (tenant, reason, currency, kind)
+        kinds = {OTHER_TYPES, str(conversion.get("conversionTypeCode", OTHER_TYPES))}
+        if told[:3] != (record.tenant, record.reason or NONE, record.currency or NONE) or kind not in kinds:
+            detail = f"it is filed under the cause {', '.join(told)}, which is not its own"
+            yield Discrepancy(Kind.WRONGLY_INDEXED, detail, name)
+    if references(name, conversion) - seen.references:
+        yield Discrepancy(Kind.NOT_INDEXED, "it is dead, but its cid or customerId does not lead to it", name)
 
 
 def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:

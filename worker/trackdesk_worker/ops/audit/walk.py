@@ -14,6 +14,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
 from trackdesk_worker.ops.audit.job import judge, read_record, readable_id
+from trackdesk_worker.store.causes import REFERENCE_DIGITS
 from trackdesk_worker.store.inspection import inspect
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Tally:
     money: dict[tuple[str, str], dict[str, Decimal]] = field(default_factory=dict)
     """(tenant, state) → currency → sum."""
     tenants: set[str] = field(default_factory=set)
-    groups: set[str] = field(default_factory=set)
-    """Dead letters' groups, as ``<tenant>:<reason>``."""
+    causes: set[str] = field(default_factory=set)
+    """Numbers of causes that have an index."""
     indexes: set[str] = field(default_factory=lambda: {NAMES["scheduled"], NAMES["in_flight"], NAMES["dead"]})
     buckets: set[str] = field(default_factory=set)
     tombstones: int = 0
@@ -79,6 +80,7 @@ def walk_records(client: redis.Redis, keys: Keys, findings: Findings) -> Tally:
         for batch in _batched(_members(client, keys, index, findings), SEEN_AT_ONCE):
             for seen in run(client, inspect(keys, [(identity, index) for identity in batch])):
                 _note(judge(seen, read_record(seen), with_body=False), findings)
+    _walk_filing(client, keys, findings)
     _walk_buckets(client, keys, tally, findings)
     return tally
 
@@ -113,9 +115,9 @@ def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally,
                 histories.append(rest)
             case b"ready:":
                 tally.indexes.add(text(name[prefix:]))
-            case b"dead:":
+            case b"cause:":
                 tally.indexes.add(text(name[prefix:]))
-                tally.groups.add(text(rest))
+                tally.causes.add(text(rest).partition(":")[0])
             case b"ledger:":
                 tally.tenants.add(text(rest))
             case b"tombstones:":
@@ -146,6 +148,25 @@ def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings
             findings.add(Discrepancy(Kind.RECORD_MISSING, "it has a history", readable_id(identity)))
         elif there == 1 and first == b"t":
             findings.add(Discrepancy(Kind.LEFT_BEHIND, "it has ended and still has a history", readable_id(identity)))
+
+
+def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
+    """Judge who is filed under a cause, and where a person leads to, from the side of these indexes."""
+    try:
+        filed: Iterator[Any] = client.hscan_iter(keys.cause_of, count=SCAN)
+        for batch in _batched((identity for identity, _ in filed), SEEN_AT_ONCE):
+            for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+                _note(judge(seen, read_record(seen), with_body=False), findings)
+    except redis.ResponseError:
+        findings.add(Discrepancy(Kind.RECORD_UNREADABLE, "index cause_of is no hash"))
+    for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
+        ids = [entry[REFERENCE_DIGITS:] for entry in batch]
+        sightings = run(client, inspect(keys, [(identity, "") for identity in ids]))
+        for entry, seen in zip(batch, sightings, strict=True):
+            # A letter's end takes its references away: only what is still there now is wrong.
+            if text(entry) not in seen.references and client.zscore(keys.dead_references, entry) is not None:
+                detail = "index dead_references leads to it, but it is no dead letter of that person"
+                findings.add(Discrepancy(Kind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
 
 
 def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "discard": "Give dead letters up for good",
     "pause": "Stop deliveries of one tenant",
     "resume": "Go on with a tenant that is paused, frozen or on hold",
+    "restored": "Say that the store may have forgotten deliveries: after a restore or a failover",
     "audit": "Prove that records, indexes and books agree",
     "doctor": "Check the settings and the store for what loses money",
     "simulate": "Run a local Trackdesk for trials and tests",

@@ -9,26 +9,28 @@ import click
 from trackdesk_producer.contract.job import external_id_of, job_id
 from trackdesk_worker.ops import dead_letter_service as service
 from trackdesk_worker.ops.cli import CommandFailed
-from trackdesk_worker.ops.cli.options import Desk, dead_filter
+from trackdesk_worker.ops.cli.options import Desk, search_of
 from trackdesk_worker.ops.cli.output import console, emit_json, facts, progress, warn
 from trackdesk_worker.ops.dead_letter_service import ActInterrupted, Plan, Verdicts
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.moments import readable_age
 from trackdesk_worker.ops.money import plain_money, readable_money
 
+NAMING = ("tenant", "conversion_type")
+"""Options that also say which sale is meant by an externalId."""
 TOLD = 20
 """Jobs that did not move which are named on stderr."""
 
 
 def make_plan(desk: Desk, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]) -> Plan:
     """Return the plan that the arguments mean."""
-    narrowing = [name for name in ("cause", "older_than", "newer_than") if chosen[name] is not None]
+    narrowing = [name for name, value in chosen.items() if value is not None and name not in NAMING]
     if every and external_ids:
         raise click.UsageError("name sales or pass --all, not both")
     if not every and (narrowing or limit is not None):
         raise click.UsageError("filters and --limit go with --all")
     if every:
-        return service.plan_matching(desk.client, desk.keys, dead_filter(desk, **chosen), limit=limit)
+        return service.plan_matching(desk.client, desk.keys, search_of(desk, **chosen), limit=limit)
     if not external_ids:
         raise click.UsageError("name at least one externalId, or pass --all")
     tenant = chosen["tenant"] or desk.settings.tenant

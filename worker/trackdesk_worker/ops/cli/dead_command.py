@@ -5,32 +5,30 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import click
 
-from trackdesk_worker.ops import dead_letter_service as service
+from trackdesk_producer.contract.job import NO_CURRENCY, State
 from trackdesk_worker.ops.cli import CommandFailed
 from trackdesk_worker.ops.cli.job_view import print_job
 from trackdesk_worker.ops.cli.options import (
-    dead_filter,
     filter_options,
     json_option,
     open_desk,
     operator_of,
     operator_options,
+    search_of,
     tenant_option,
     type_option,
 )
 from trackdesk_worker.ops.cli.output import add_row, console, emit_json, table, warn
 from trackdesk_worker.ops.dead_export import export
+from trackdesk_worker.ops.desk.search import MAX_LIMIT, Order, Row, SearchInvalid, clusters, search
 from trackdesk_worker.ops.moments import iso, readable_moment
 from trackdesk_worker.ops.money import plain_amount, plain_money, readable_money
-from trackdesk_worker.ops.remedies import remedy
-from trackdesk_worker.store.dead_letters import DeadLetter, DeadLettersUnreadable, read_page
-
-MAX_LIMIT = 10_000
 
 
 @click.group("dead", context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,34 +38,42 @@ def command() -> None:
 
 @command.command("list")
 @filter_options("--reason", "--cause")
+@click.option(
+    "--state", type=click.Choice([*map(str, State), "any"]), default="dead", show_default=True, help="In this state."
+)
+@click.option("--sort", "order", type=click.Choice(get_args(Order)), default="newest", show_default=True)
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="At most so many.")
 @click.option("--after", metavar="CURSOR", help="Go on behind the page that ended with this cursor.")
 @json_option
-def list_command(limit: int, after: str | None, as_json: bool, **chosen: Any) -> None:
-    """List dead letters, the youngest first."""
+def list_command(limit: int, after: str | None, as_json: bool, state: str, order: Order, **chosen: Any) -> None:
+    """List dead letters, the youngest first. With --state: sales in other states."""
     with open_desk() as desk:
+        wanted = replace(search_of(desk, **chosen), state=None if state == "any" else State(state), order=order)
         try:
-            page = read_page(desk.client, desk.keys, dead_filter(desk, **chosen), limit=limit, after=after)
-        except DeadLettersUnreadable as error:
+            page = search(desk.client, desk.keys, wanted, limit=limit, after=after, within_s=None)
+        except SearchInvalid as error:
             raise click.UsageError(str(error)) from error
     if as_json:
-        emit_json([_as_json(letter) for letter in page.letters])
-    elif not page.letters:
-        click.echo("no dead letter matches")
+        emit_json([_as_json(row) for row in page.rows])
+    elif not page.rows:
+        click.echo("no dead letter matches" if state == "dead" else "no sale matches")
     else:
         rows = table(
-            "died (UTC)", "tenant", "externalId", "type", "reason", "attempts", "amount", right=("attempts", "amount")
-        )
-        for letter in page.letters:
-            record = letter.record
-            money = None if letter.amount is None else readable_money({record.currency or "": letter.amount})
+            "died (UTC)" if state == "dead" else "at (UTC)", "tenant", "externalId", "type",
+            *([] if state == "dead" else ["state"]), "reason", "status", "attempts", "amount",
+            right=("status", "attempts", "amount"),
+        )  # fmt: skip
+        for row in page.rows:
+            money = None if row.amount is None else readable_money({row.currency or NO_CURRENCY: row.amount})
             add_row(
-                rows, readable_moment(letter.died_ms), record.tenant, record.external_id, letter.conversion_type,
-                letter.reason, record.attempts_total, money,
+                rows, readable_moment(row.at_ms), row.tenant, row.external_id, row.conversion_type,
+                *([] if state == "dead" else [row.state.value.replace("_", " ")]), row.reason, row.http_status,
+                row.attempts, money,
             )  # fmt: skip
         console().print(rows)
     if page.cursor is not None:
-        warn(f"there are more; the next page: --after {shlex.quote(page.cursor)}")
+        total = "" if page.total is None else f" of {page.total:,}"
+        warn(f"there are more{total}; the next page: --after {shlex.quote(page.cursor)}")
 
 
 @command.command("show")
@@ -90,7 +96,7 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
 def clusters_command(as_json: bool, **chosen: Any) -> None:
     """Count dead letters by cause, with what to do about each."""
     with open_desk() as desk:
-        found = service.clusters(desk.client, desk.keys, dead_filter(desk, **chosen))
+        found = clusters(desk.client, desk.keys, search_of(desk, **chosen), most=MAX_LIMIT, within_s=None).rows
     if as_json:
         emit_json(
             [
@@ -98,12 +104,13 @@ def clusters_command(as_json: bool, **chosen: Any) -> None:
                     "tenant": c.tenant,
                     "reason": c.reason,
                     "conversion_type": c.conversion_type,
+                    "http_status": c.http_status,
                     "jobs": c.jobs,
                     "money": plain_money(c.money),
                     "first_died_at": iso(c.first_ms),
                     "last_died_at": iso(c.last_ms),
                     "example": c.example,
-                    "remedy": remedy(c.reason),
+                    "remedy": c.remedy,
                 }
                 for c in found
             ]
@@ -113,12 +120,13 @@ def clusters_command(as_json: bool, **chosen: Any) -> None:
         click.echo("no dead letter matches")
         return
     rows = table(
-        "jobs", "money", "tenant", "type", "reason", "since (UTC)", "until (UTC)", "what to do", right=("jobs", "money")
-    )
+        "jobs", "money", "tenant", "type", "reason", "status", "since (UTC)", "until (UTC)", "what to do",
+        right=("jobs", "money", "status"),
+    )  # fmt: skip
     for c in found:
         add_row(
-            rows, f"{c.jobs:,}", readable_money(c.money), c.tenant, c.conversion_type, c.reason,
-            readable_moment(c.first_ms), readable_moment(c.last_ms), remedy(c.reason),
+            rows, f"{c.jobs:,}", readable_money(c.money), c.tenant, c.conversion_type, c.reason, c.http_status,
+            readable_moment(c.first_ms), readable_moment(c.last_ms), c.remedy,
         )  # fmt: skip
     console().print(rows)
 
@@ -135,7 +143,7 @@ def export_command(file: str, force: bool, operator: str | None, why: str | None
     """
     who = operator_of(operator, why, default_reason="dead export")
     with open_desk() as desk:
-        wanted = dead_filter(desk, **chosen)
+        wanted = search_of(desk, **chosen)
         with _target(file, force) as target:
             count = export(desk.client, desk.keys, wanted, who, target)
     warn(f"{count:,} dead letters written")
@@ -155,19 +163,20 @@ def _target(file: str, force: bool) -> Iterator[BinaryIO]:
         raise click.UsageError(f"{file} exists: choose another name, or pass --force to replace it") from error
 
 
-def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    record = letter.record
+def _as_json(row: Row) -> dict[str, Any]:
+    dead = row.state is State.DEAD
     return {
-        "tenant": record.tenant,
-        "external_id": record.external_id,
-        "conversion_type": letter.conversion_type,
-        "reason": letter.reason,
-        "attempts": record.attempts_total,
-        "died_at": iso(letter.died_ms),
-        "accepted_at": iso(record.accepted_ms),
-        "amount": None if letter.amount is None else plain_amount(letter.amount, letter.currency),
-        "currency": letter.currency,
-        "redrives": record.redrives,
-        "may_have_landed": record.ambiguous,
-        "job_id": record.id,
+        "tenant": row.tenant,
+        "external_id": row.external_id,
+        "conversion_type": row.conversion_type,
+        "reason": row.reason,
+        "http_status": row.http_status,
+        "attempts": row.attempts,
+        **({"died_at": iso(row.at_ms)} if dead else {"state": row.state.value, "at": iso(row.at_ms)}),
+        "accepted_at": iso(row.accepted_ms),
+        "amount": None if row.amount is None else plain_amount(row.amount, row.currency),
+        "currency": row.currency,
+        "redrives": row.redrives,
+        "may_have_landed": row.may_have_landed,
+        "job_id": row.id,
     }

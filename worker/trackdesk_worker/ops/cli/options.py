@@ -1,8 +1,10 @@
 """What the commands share: the store they work on, and options with one meaning everywhere."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
@@ -10,13 +12,14 @@ import redis
 
 from trackdesk_producer import ConversionInvalid
 from trackdesk_producer.contract.checks import check_tenant
+from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker import bootstrap
 from trackdesk_worker.ops.moments import parse_age_s
 from trackdesk_worker.ops.operations_log import Operator, OperatorInvalid, now_ms
 from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import Settings, load_settings
-from trackdesk_worker.store.dead_letters import DeadFilter
+from trackdesk_worker.store.search import Search
 from trackdesk_worker.tenants import Tenants
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +69,19 @@ class _Age(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class _Amount(click.ParamType[Decimal]):
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        if isinstance(value, Decimal):
+            return value
+        if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", value, re.ASCII) is None:
+            self.fail("write an amount with a point and without a currency: 100.50", param, ctx)
+        return Decimal(value)
+
+
 TENANT = _Tenant()
+AMOUNT = _Amount()
 AGE = _Age()
 
 
@@ -109,13 +124,20 @@ def operator_of(operator: str | None, why: str | None, *, default_reason: str = 
 
 
 def filter_options(*cause_flags: str) -> Callable[[F], F]:
-    """Return the options that make a `DeadFilter`; `cause_flags` name the one for the reason a job died."""
+    """Return the options that make a `Search`; `cause_flags` name the one for the reason a sale died."""
 
     def add(command: F) -> F:
         options = (
             click.option(
                 *cause_flags, "cause", metavar="REASON", help="Died for this reason, as `dead clusters` names it."
             ),
+            click.option("--status", type=click.IntRange(100, 599), help="With this HTTP status at the last attempt."),
+            click.option("--external-id", metavar="ID", help="Of the sale with this externalId."),
+            click.option("--cid", metavar="ID", help="Of this click."),
+            click.option("--customer-id", metavar="ID", help="Of this customer."),
+            click.option("--currency", metavar="CODE", help="In this currency: EUR."),
+            click.option("--min-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or more: 100.50."),
+            click.option("--max-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or less."),
             click.option("--older-than", type=AGE, metavar="AGE", help="Died longer ago than this: 30m, 2h, 7d."),
             click.option("--newer-than", type=AGE, metavar="AGE", help="Died within this time: 30m, 2h, 7d."),
         )
@@ -126,21 +148,27 @@ def filter_options(*cause_flags: str) -> Callable[[F], F]:
     return add
 
 
-def dead_filter(
+def search_of(
     desk: Desk,
     *,
     tenant: str | None,
     cause: str | None,
-    conversion_type: str | None,
+    status: int | None,
+    currency: str | None,
     older_than: float | None,
     newer_than: float | None,
-) -> DeadFilter:
-    """Return the filter that the options mean; ages count from the store's clock."""
+    state: State | None = State.DEAD,
+    **more: Any,
+) -> Search:
+    """Return the search that the options mean; ages count from the store's clock."""
     now = now_ms(desk.client) if older_than is not None or newer_than is not None else 0
-    return DeadFilter(
+    return Search(
         tenant=tenant or desk.settings.tenant,
+        state=state,
         reason=cause,
-        conversion_type=conversion_type,
+        http_status=status,
+        currency=None if currency is None else currency.upper(),
         since_ms=None if newer_than is None else now - round(newer_than * 1000),
         until_ms=None if older_than is None else now - round(older_than * 1000),
+        **more,
     )

@@ -19,14 +19,14 @@ from trackdesk_worker.ops.console.api.serving import api_routes
 from trackdesk_worker.ops.console.api.serving import problem as api_problem
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Gate, Refused, Rules, SignInNeeded
-from trackdesk_worker.ops.console.pages import Page, job, log, overview, sign_in, tenants
+from trackdesk_worker.ops.console.pages import Page, dead, job, log, overview, sign_in, tenants
 from trackdesk_worker.ops.console.shield import Shield
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import OperatorInvalid
 from trackdesk_worker.ops.tenants import TenantUnknown
 
-PAGES: Sequence[Page] = (*overview.PAGES, *job.PAGES, *tenants.PAGES, *log.PAGES)
+PAGES: Sequence[Page] = (*overview.PAGES, *dead.PAGES, *job.PAGES, *tenants.PAGES, *log.PAGES)
 """Every page with a rule."""
 
 logger = logging.getLogger(__name__)

@@ -52,13 +52,16 @@ local function take(tenant, most, cursor)
   return ids
 end
 
-local function hand_out(tenant, id, token, probe)
+local function hand_out(tenant, id, token, probe, doubt_ms)
   local job = expect(id, 'ready')
   if not job then
     return
   end
   book(tenant, 'ready', job, -1)
   job.state, job.at, job.token = 'in_flight', lease_end, token
+  if in_doubt(job, doubt_ms) then
+    job.ambiguous = '1'
+  end
   job.attempts = integer(tonumber(job.attempts) + 1)
   job.attempts_total = integer(tonumber(job.attempts_total) + 1)
   write_live(id, job)
@@ -85,7 +88,7 @@ end
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
 local function serve(tenant, most)
   local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
-    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window')
+    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt')
   local frozen_us = (tonumber(state[2]) or 0) * 1000
   local held = state[3]
   local probe_us = (tonumber(state[4]) or 0) * 1000
@@ -128,7 +131,7 @@ local function serve(tenant, most)
   count(tenant, 'claimed', #ids)
   local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
   for i, id in ipairs(ids) do
-    hand_out(tenant, id, integer(last - #ids + i), held)
+    hand_out(tenant, id, integer(last - #ids + i), held, state[12])
   end
   local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then

@@ -1,7 +1,8 @@
 -- Read jobs with every index that holds them, each at one moment; changes nothing.
 -- KEYS  1 prefix
 -- ARGV  1 now | then per job, 2 each: id | one more index to look in (without the prefix, '' for none)
--- Reply per job { record (nil: none, '!': not a string), then per index that holds it: its name, its score }
+-- Reply per job { record (nil: none, '!': not a string), number of its cause or '', the cause or '', those of its
+--       references that are there, then per index that holds it: its name, its score }
 
 local replies = {}
 for i = 2, #ARGV, 2 do
@@ -9,7 +10,12 @@ for i = 2, #ARGV, 2 do
   local tenant = tenant_of(id) or ''
   -- pcall: what cannot be read is a finding, not a reason to stop.
   local sound, raw = pcall(redis.call, 'GET', key('job', id))
-  local found = { sound and raw or (not sound and '!') }
+  local filed, number = pcall(redis.call, 'HGET', key('cause_of'), id)
+  number = filed and number or nil
+  local named, cause = pcall(redis.call, 'HGET', key('causes'), number or '')
+  cause = named and cause
+  local held = {}
+  local found = { sound and raw or (not sound and '!'), number or '', cause or '', held }
   local names = {
     NAMES.ready .. tenant .. ':live', NAMES.ready .. tenant .. ':retry', NAMES.ready .. tenant .. ':redrive',
     NAMES.scheduled, NAMES.in_flight, NAMES.dead, NAMES.newer,
@@ -19,7 +25,16 @@ for i = 2, #ARGV, 2 do
   end
   local parsed, job = pcall(read_job, id)
   if parsed and job and job.state == 'dead' then
-    names[#names + 1] = NAMES.dead_group .. tenant .. ':' .. (job.reason or '-')
+    for _, reference in ipairs(references(id, conversion_of(job))) do
+      local typed, there = pcall(redis.call, 'ZSCORE', key('dead_references'), reference)
+      if typed and there then
+        held[#held + 1] = reference
+      end
+    end
+  end
+  if number then
+    names[#names + 1] = NAMES.cause .. number .. ':died'
+    names[#names + 1] = NAMES.cause .. number .. ':amount'
   end
   local known = also == ''
   for _, name in ipairs(names) do

@@ -4,17 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trackdesk_producer.contract.checks import AMOUNT_PATTERN, NON_BLANK_PATTERN
 from trackdesk_producer.contract.job import State
+from trackdesk_worker.ops.desk.search import Order
 
 Money = Annotated[dict[str, str], Field(description="Sum per ISO 4217 code; XXX: amounts without a currency")]
 Reason = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=500,
-        pattern=r"^[!-~]([ -~]*[!-~])?$|^[^\x00-\x1f\x7f-\x9f]+$",
-        description="Goes on record",
-    ),
+    str, Field(min_length=1, max_length=500, pattern=NON_BLANK_PATTERN, description="Why; put on record")
 ]
 JobId = Annotated[
     str, Field(min_length=3, max_length=2048, description="A job's id: tenant, slash, externalId, as lists give it")
@@ -148,6 +144,85 @@ class Job(Answer):
     conversion: dict[str, Any] | None = Field(description="Personal data masked unless revealed; null once ended")
     history: list[dict[str, Any]] = Field(description="Attempts and operators' acts, the newest last")
     remedy: str | None = Field(description="What to do about a dead letter")
+
+
+class Filter(Question):
+    """Which jobs; what is left out means any. Times are RFC 3339 or an age such as 2h."""
+
+    tenant: str | None = Field(None, max_length=64)
+    state: State | Literal["any"] | None = Field(None, description="By default dead")
+    reason: str | None = Field(None, max_length=100, description="As clusters name it: type_not_found")
+    type: str | None = Field(None, max_length=1024, description="Conversion type")
+    status: int | None = Field(None, ge=100, le=599, description="HTTP status of the last attempt")
+    external_id: str | None = Field(None, max_length=2048)
+    cid: str | None = Field(None, max_length=1024)
+    customer_id: str | None = Field(None, max_length=255)
+    currency: str | None = Field(None, pattern="^[A-Za-z]{3}$")
+    min: str | None = Field(None, pattern=AMOUNT_PATTERN, description="Smallest amount")
+    max: str | None = Field(None, pattern=AMOUNT_PATTERN, description="Largest amount")
+    since: str | None = Field(None, max_length=40)
+    until: str | None = Field(None, max_length=40)
+
+
+class JobsSearch(Filter):
+    """A search, its order, and which page of it."""
+
+    order: Order = "newest"
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=4096, description="The `after` of the page before")
+
+
+class Row(Answer):
+    """One job in a list; no personal data."""
+
+    id: str
+    tenant: str
+    external_id: str
+    state: State
+    conversion_type: str = Field(description="A dash once the job has ended")
+    amount: str | None
+    currency: str | None
+    reason: str | None
+    http_status: int | None
+    at: Moment = Field(description="The time of its state: died, due, ready since, ended")
+    accepted_at: Moment
+    attempts: int
+    redrives: int
+    may_have_landed: bool
+
+
+class Found(Answer):
+    """One page of a search."""
+
+    jobs: list[Row]
+    after: str | None = Field(description="For the next page; null if there is none")
+    examined: int
+    complete: bool = Field(description="False: time ran out before the page was full; go on with `after`")
+    total: int | None = Field(description="All jobs meant, where the store knows it without reading them")
+
+
+class Cluster(Answer):
+    """Dead letters with one cause."""
+
+    tenant: str
+    reason: str
+    conversion_type: str = Field(description="*: several that are not told apart")
+    http_status: int | None
+    jobs: int
+    money: Money
+    first_at: Moment
+    last_at: Moment
+    example: str = Field(description="externalId of the oldest")
+    remedy: str
+
+
+class Clusters(Answer):
+    """Dead letters by cause, the largest cluster first."""
+
+    jobs: int
+    money: Money
+    complete: bool
+    clusters: list[Cluster]
 
 
 class LogQuestion(Question):

@@ -6,12 +6,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from trackdesk_producer import CancelStatus
-from trackdesk_producer.contract.checks import check_tenant
-from trackdesk_producer.contract.job import JobRecord, State, external_id_of, tenant_of
-from trackdesk_producer.errors import ConversionInvalid
-from trackdesk_worker.ops import dead_letter_service as service
-from trackdesk_worker.ops import tenants
+from trackdesk_producer.contract.job import JobRecord, State
+from trackdesk_worker.ops.console import acts
 from trackdesk_worker.ops.console.access import Role
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Refused, Visit
@@ -21,24 +17,6 @@ from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.operations_log import Operator, now_ms
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.show import JobDetail, read_job
-
-MAX_IDENTITY = 2048
-
-
-def identity_of(text: str | None) -> str:
-    """Return the job's id that a request names.
-
-    Raises:
-        Refused: there is none, or it cannot be one.
-    """
-    identity = text or ""
-    try:
-        check_tenant(tenant_of(identity))
-    except ConversionInvalid as error:
-        raise Refused(404, "no job is named: an id is a tenant, a slash and the externalId") from error
-    if not external_id_of(identity) or len(identity) > MAX_IDENTITY:
-        raise Refused(404, "no job is named: an id is a tenant, a slash and the externalId")
-    return identity
 
 
 def moments(record: JobRecord) -> list[tuple[str, int]]:
@@ -114,7 +92,7 @@ def _find(context: Context, visit: Visit) -> Response:
     wanted = visit.query.get("q", "").strip()
     if not wanted:
         raise Refused(400, "type the externalId of a sale")
-    if len(wanted) > MAX_IDENTITY:
+    if len(wanted) > acts.MAX_IDENTITY:
         raise Refused(400, "that is too long for an externalId")
     tenant = visit.query.get("tenant")
     try:
@@ -125,12 +103,12 @@ def _find(context: Context, visit: Visit) -> Response:
 
 
 def _job(context: Context, visit: Visit) -> Response:
-    return _show(context, visit, read_job(context.client, context.keys, identity_of(visit.query.get("id"))))
+    return _show(context, visit, read_job(context.client, context.keys, acts.identity_of(visit.query.get("id"))))
 
 
 def _reveal(context: Context, visit: Visit) -> Response:
     who = Operator(visit.who.name, visit.form.get("reason", ""))
-    detail = read_job(context.client, context.keys, identity_of(visit.form.get("id")), reveal_to=who)
+    detail = read_job(context.client, context.keys, acts.identity_of(visit.form.get("id")), reveal_to=who)
     return _show(context, visit, detail, revealed=True)
 
 
@@ -153,42 +131,22 @@ def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool =
 
 
 def _redrive(context: Context, visit: Visit) -> Response:
-    identity = identity_of(visit.form.get("id"))
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    plan = service.plan_named(context.client, context.keys, [identity])
-    _moved(service.redrive(context.client, context.keys, plan, who))
+    identity = acts.identity_of(visit.form.get("id"))
+    acts.redrive(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
     return go_to("/job", id=identity, done="redriven")
 
 
 def _discard(context: Context, visit: Visit) -> Response:
-    identity = identity_of(visit.form.get("id"))
-    if visit.form.get("confirm", "") != external_id_of(identity):
-        raise Refused(400, "type the externalId of the sale to discard it; nothing was changed")
+    identity = acts.identity_of(visit.form.get("id"))
     who = Operator(visit.who.name, visit.form.get("reason", ""))
-    plan = service.plan_named(context.client, context.keys, [identity])
-    window_s = context.settings.dedupe_window_s
-    _moved(service.discard(context.client, context.keys, plan, who, dedupe_window_s=window_s))
+    acts.discard(context, identity, who, confirmed=visit.form.get("confirm", ""))
     return go_to("/job", id=identity, done="discarded")
 
 
 def _cancel(context: Context, visit: Visit) -> Response:
-    identity = identity_of(visit.form.get("id"))
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    result = tenants.cancel(context.client, context.keys, context.producer, identity, who)
-    if result.status is not CancelStatus.CANCELLED:
-        raise Refused(409, "only a sale that was never sent can be cancelled, and this one was, or it has ended")
+    identity = acts.identity_of(visit.form.get("id"))
+    acts.cancel(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
     return go_to("/job", id=identity, done="cancelled")
-
-
-def _moved(verdicts: service.Verdicts) -> None:
-    """Check that the one job moved.
-
-    Raises:
-        Refused: somebody was faster, or it is no dead letter.
-    """
-    if not verdicts.done:
-        state = next(iter(verdicts.counts), "unknown").rpartition(":")[2].replace("_", " ")
-        raise Refused(409, f"nothing was changed: this sale is no dead letter any more, it is {state}")
 
 
 PAGES = (

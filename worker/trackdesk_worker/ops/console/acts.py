@@ -1,0 +1,69 @@
+"""What can be done with one job, from a page or over the API."""
+
+from trackdesk_producer import CancelStatus
+from trackdesk_producer.contract.checks import check_tenant
+from trackdesk_producer.contract.job import external_id_of, tenant_of
+from trackdesk_producer.errors import ConversionInvalid
+from trackdesk_worker.ops import dead_letter_service as service
+from trackdesk_worker.ops import tenants
+from trackdesk_worker.ops.console.context import Context
+from trackdesk_worker.ops.console.gate import Refused
+from trackdesk_worker.ops.operations_log import Operator
+
+MAX_IDENTITY = 2048
+
+
+def identity_of(text: str | None) -> str:
+    """Return the job's id that a request names.
+
+    Raises:
+        Refused: there is none, or it cannot be one.
+    """
+    identity = text or ""
+    try:
+        check_tenant(tenant_of(identity))
+    except ConversionInvalid as error:
+        raise Refused(404, "no job is named: an id is a tenant, a slash and the externalId") from error
+    if not external_id_of(identity) or len(identity) > MAX_IDENTITY:
+        raise Refused(404, "no job is named: an id is a tenant, a slash and the externalId")
+    return identity
+
+
+def redrive(context: Context, identity: str, who: Operator) -> None:
+    """Give a dead letter a fresh attempt budget.
+
+    Raises:
+        Refused: it is none any more.
+    """
+    plan = service.plan_named(context.client, context.keys, [identity])
+    _moved(service.redrive(context.client, context.keys, plan, who))
+
+
+def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -> None:
+    """Give a dead letter up for good.
+
+    Raises:
+        Refused: it is none any more, or `confirmed` is not its externalId.
+    """
+    if confirmed != external_id_of(identity):
+        raise Refused(400, "type the externalId of the sale to discard it; nothing was changed")
+    plan = service.plan_named(context.client, context.keys, [identity])
+    window_s = context.settings.dedupe_window_s
+    _moved(service.discard(context.client, context.keys, plan, who, dedupe_window_s=window_s))
+
+
+def cancel(context: Context, identity: str, who: Operator) -> None:
+    """Cancel a job that was never sent.
+
+    Raises:
+        Refused: it was, or it has ended.
+    """
+    result = tenants.cancel(context.client, context.keys, context.producer, identity, who)
+    if result.status is not CancelStatus.CANCELLED:
+        raise Refused(409, "only a sale that was never sent can be cancelled, and this one was, or it has ended")
+
+
+def _moved(verdicts: service.Verdicts) -> None:
+    if not verdicts.done:
+        state = next(iter(verdicts.counts), "unknown").rpartition(":")[2].replace("_", " ")
+        raise Refused(409, f"nothing was changed: this sale is no dead letter any more, it is {state}")

@@ -1,0 +1,159 @@
+"""Jobs: searched, by cause, one whole, and what can be done with one."""
+
+from typing import Any
+
+from trackdesk_producer.contract.job import NO_CURRENCY
+from trackdesk_worker.ops.console import acts
+from trackdesk_worker.ops.console.access import Role
+from trackdesk_worker.ops.console.api import Call, Endpoint
+from trackdesk_worker.ops.console.api import models as m
+from trackdesk_worker.ops.console.context import Context
+from trackdesk_worker.ops.console.filters import read_filter
+from trackdesk_worker.ops.console.pages.job import moments
+from trackdesk_worker.ops.desk.search import Row, Search, clusters, search
+from trackdesk_worker.ops.moments import iso
+from trackdesk_worker.ops.money import plain_amount, plain_money
+from trackdesk_worker.ops.operations_log import Operator, now_ms
+from trackdesk_worker.ops.remedies import remedy
+from trackdesk_worker.ops.show import JobDetail, read_job
+
+
+def search_of(context: Context, asked: m.Filter) -> Search:
+    """Return the search that a filter means.
+
+    Raises:
+        Refused: a part cannot be meant so.
+    """
+    given: dict[str, Any] = asked.model_dump(exclude_none=True)
+    return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(context.client)).search
+
+
+def _search(context: Context, call: Call) -> m.Found:
+    found = search(
+        context.client, context.keys, search_of(context, call.body), limit=call.body.limit, after=call.body.after
+    )
+    return m.Found(
+        jobs=[_row(row) for row in found.rows],
+        after=found.cursor,
+        examined=found.examined,
+        complete=found.complete,
+        total=found.total,
+    )
+
+
+def _row(row: Row) -> m.Row:
+    return m.Row(
+        id=row.id,
+        tenant=row.tenant,
+        external_id=row.external_id,
+        state=row.state,
+        conversion_type=row.conversion_type,
+        amount=None if row.amount is None else plain_amount(row.amount, row.currency),
+        currency=row.currency,
+        reason=row.reason,
+        http_status=row.http_status,
+        at=iso(row.at_ms),
+        accepted_at=iso(row.accepted_ms),
+        attempts=row.attempts,
+        redrives=row.redrives,
+        may_have_landed=row.may_have_landed,
+    )
+
+
+def _clusters(context: Context, call: Call) -> m.Clusters:
+    found = clusters(context.client, context.keys, search_of(context, call.body))
+    return m.Clusters(
+        jobs=found.jobs,
+        money=plain_money(found.money),
+        complete=found.complete,
+        clusters=[
+            m.Cluster(
+                tenant=row.tenant,
+                reason=row.reason,
+                conversion_type=row.conversion_type,
+                http_status=row.http_status,
+                jobs=row.jobs,
+                money=plain_money(row.money),
+                first_at=iso(row.first_ms),
+                last_at=iso(row.last_ms),
+                example=row.example,
+                remedy=row.remedy,
+            )
+            for row in found.rows
+        ],
+    )
+
+
+def _job(context: Context, call: Call) -> m.Job:
+    return _life(read_job(context.client, context.keys, acts.identity_of(call.query.id)))
+
+
+def _reveal(context: Context, call: Call) -> m.Job:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return _life(read_job(context.client, context.keys, acts.identity_of(call.body.id), reveal_to=who))
+
+
+def _life(detail: JobDetail) -> m.Job:
+    record = detail.record
+    currency = None if record.currency == NO_CURRENCY else record.currency
+    return m.Job(
+        id=record.id,
+        tenant=record.tenant,
+        external_id=record.external_id,
+        state=record.state,
+        reason=record.reason,
+        amount=None if record.amount is None else plain_amount(record.amount, currency),
+        currency=currency,
+        moments={name.lower().replace(" ", "_"): iso(at_ms) for name, at_ms in moments(record)},
+        attempts=record.attempts_total,
+        redrives=record.redrives,
+        may_have_landed=record.ambiguous,
+        conversion=None if detail.conversion is None else dict(detail.conversion),
+        history=[dict(entry) for entry in detail.history],
+        remedy=remedy(record.reason or "") if detail.dead else None,
+    )
+
+
+def _redrive(context: Context, call: Call) -> m.Changed:
+    acts.redrive(context, acts.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+    return m.Changed(changed=True)
+
+
+def _cancel(context: Context, call: Call) -> m.Changed:
+    acts.cancel(context, acts.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+    return m.Changed(changed=True)
+
+
+def _discard(context: Context, call: Call) -> m.Changed:
+    who = Operator(call.visit.who.name, call.body.reason)
+    acts.discard(context, acts.identity_of(call.body.id), who, confirmed=call.body.confirm)
+    return m.Changed(changed=True)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST", "/jobs/search", Role.VIEWER, "Search jobs, by default dead letters; a page at a time",
+        _search, m.Found, body=m.JobsSearch,
+    ),
+    Endpoint(
+        "POST", "/clusters", Role.VIEWER, "Dead letters by cause, with what to do about each",
+        _clusters, m.Clusters, body=m.Filter,
+    ),
+    Endpoint("GET", "/job", Role.VIEWER, "One job's whole life", _job, m.Job, query=m.JobQuestion, refusals=(404,)),
+    Endpoint(
+        "POST", "/job/reveal", Role.OPERATOR, "The same with personal data; on record",
+        _reveal, m.Job, body=m.JobAct, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/job/redrive", Role.OPERATOR, "Give a dead letter a fresh attempt budget",
+        _redrive, m.Changed, body=m.JobAct, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that was never sent",
+        _cancel, m.Changed, body=m.JobAct, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/discard", Role.ADMIN, "Give a dead letter up for good",
+        _discard, m.Changed, body=m.JobDiscard, refusals=(404, 409),
+    ),
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""Dead letters and other jobs: searched, sorted and paged; and by cause, with what to do about each."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from trackdesk_producer.contract.job import State
+from trackdesk_worker.ops.console.access import Role
+from trackdesk_worker.ops.console.context import Context
+from trackdesk_worker.ops.console.filters import PERSONAL, Filter, read_filter
+from trackdesk_worker.ops.console.gate import Visit
+from trackdesk_worker.ops.console.pages import Page
+from trackdesk_worker.ops.console.rendering import address, page
+from trackdesk_worker.ops.desk.search import Cluster, clusters, search
+from trackdesk_worker.ops.lookup import tenants_of
+from trackdesk_worker.ops.operations_log import now_ms
+
+SIZE = 50
+TENANTS_OFFERED = 500
+SEVERAL = "*"
+"""The type of a cluster of types that are too long or too many to be told apart."""
+
+
+def _dead(context: Context, visit: Visit) -> Response:
+    return _list(context, visit, visit.query)
+
+
+def _person(context: Context, visit: Visit) -> Response:
+    """The same by click or customer: a form that is sent, so that nobody's id stands in an address."""
+    return _list(context, visit, visit.form, by_person={name: visit.form.get(name, "") for name in PERSONAL})
+
+
+def _list(
+    context: Context, visit: Visit, given: Mapping[str, str], by_person: Mapping[str, str] | None = None
+) -> Response:
+    now = now_ms(context.client)
+    wanted = read_filter(given, now_ms=now)
+    found = search(context.client, context.keys, wanted.search, limit=SIZE, after=given.get("after"))
+    return page(
+        visit,
+        "dead.html",
+        filter=wanted,
+        found=found,
+        after=found.cursor,
+        next=None if found.cursor is None else address("/dead", **wanted.fixed, after=found.cursor),
+        first=given.get("after") is None,
+        person=by_person,
+        tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
+        states=list(State),
+        narrows=narrows(wanted),
+        now_ms=now,
+    )
+
+
+def _clusters(context: Context, visit: Visit) -> Response:
+    now = now_ms(context.client)
+    wanted = read_filter(visit.query, now_ms=now)
+    found = clusters(context.client, context.keys, wanted.search)
+    return page(
+        visit,
+        "clusters.html",
+        filter=wanted,
+        found=found,
+        rows=[(row, meant_by(row, wanted)) for row in found.rows],
+        tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
+        now_ms=now,
+    )
+
+
+def meant_by(row: Cluster, wanted: Filter) -> dict[str, str]:
+    """Return what an address says to mean one cluster of a filter."""
+    meant = {"tenant": row.tenant, "reason": row.reason}
+    if row.conversion_type != SEVERAL:
+        meant["type"] = row.conversion_type
+    if row.http_status is not None:
+        meant["status"] = str(row.http_status)
+    return {**wanted.fixed, **meant}
+
+
+def narrows(wanted: Filter) -> bool:
+    """Return whether the filter says more than the state and the order."""
+    return bool(wanted.given.keys() - {"state", "order"})
+
+
+PAGES = (
+    Page("GET", "/dead", Role.VIEWER, _dead),
+    Page("POST", "/dead/person", Role.OPERATOR, _person),
+    Page("GET", "/clusters", Role.VIEWER, _clusters),
+)
