@@ -9,10 +9,10 @@ SOURCES := producer worker tests
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full test-deploy lint format bench chaos lock clean
+.PHONY: help setup demo up test test-full test-deploy lint format bench chaos sbom licences lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv with every locked package and both distributions
 
@@ -57,6 +57,13 @@ format: $(READY) ## Format the code and mend what ruff can
 
 bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS="--runs 1 --quick" for a look)
 	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
+
+sbom: $(READY) ## Write the bill of materials (CycloneDX) of what is locked to build/sbom.cdx.json
+	mkdir -p build
+	$(BIN)/python -m tests.support.supply_chain sbom build/sbom.cdx.json
+
+licences: $(READY) ## Check that every locked package has an allowed licence
+	$(BIN)/python -m tests.support.supply_chain licences
 
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \

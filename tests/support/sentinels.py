@@ -13,15 +13,27 @@ from tests.support.workers import wait_until
 from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
 
 MASTER = "trackdesk"
-REPLICATED = {
-    "min-replicas-to-write": "1",
-    "min-replicas-max-lag": "2",
-    "repl-diskless-sync-delay": "0",
-    "repl-ping-replica-period": "1",
-    "repl-timeout": "10",
-}
-"""What bounds the loss of a failover: without a replica at hand the master takes no writes."""
+REDIS_FILES = Path(__file__).parents[2] / "deploy/redis"
 FAILOVER_WITHIN_S = 30
+
+
+def replicated() -> dict[str, str]:
+    """Return what deploy/redis/replicated.conf sets."""
+    lines = (REDIS_FILES / "replicated.conf").read_text("utf-8").splitlines()
+    return dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+
+
+def sentinel_config(port: int, directory: Path, master_port: int) -> str:
+    """Return deploy/redis/sentinel.conf with the addresses of this machine."""
+    text = (REDIS_FILES / "sentinel.conf").read_text("utf-8")
+    for line, here in (
+        ("port 26379", f"bind 127.0.0.1\nport {port}"),
+        ("dir /tmp", f"dir {directory}"),
+        (f"sentinel monitor {MASTER} redis-1 6379 2", f"sentinel monitor {MASTER} 127.0.0.1 {master_port} 2"),
+    ):
+        assert f"\n{line}\n" in text
+        text = text.replace(f"\n{line}\n", f"\n{here}\n")
+    return text
 
 
 class Sentinels:
@@ -30,7 +42,7 @@ class Sentinels:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         binary = server_binary("redis")
-        self.servers = [EmbeddedServer(directory / f"server-{n}", binary=binary, config=REPLICATED) for n in range(3)]
+        self.servers = [EmbeddedServer(directory / f"server-{n}", binary=binary, config=replicated()) for n in range(3)]
         self._ports = [free_port() for _ in range(3)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -49,12 +61,7 @@ class Sentinels:
                 client.execute_command("REPLICAOF", "127.0.0.1", first.port)
         for number, port in enumerate(self._ports):
             config = self._directory / f"sentinel-{number}.conf"
-            config.write_text(
-                f"bind 127.0.0.1\nport {port}\ndir {self._directory}\n"
-                f"sentinel monitor {MASTER} 127.0.0.1 {first.port} 2\n"
-                f"sentinel down-after-milliseconds {MASTER} 1500\n"
-                f"sentinel failover-timeout {MASTER} 6000\n"
-            )
+            config.write_text(sentinel_config(port, self._directory, first.port))
             with (self._directory / f"sentinel-{number}.log").open("wb") as log:
                 command = [str(server_binary("redis")), str(config), "--sentinel"]
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
