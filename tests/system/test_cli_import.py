@@ -13,8 +13,14 @@ from tests.support.shop import sale
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.importing import ImportSummary, RejectsFile, import_file
+from trackdesk_worker.ops.importing import ImportSummary, RejectsFile, import_file, importer
 from trackdesk_worker.store.ledger import read_books, total
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file of a few thousand lines be many batches."""
+    monkeypatch.setattr(importer, "BATCH", 500)
 
 
 @pytest.fixture
@@ -181,6 +187,7 @@ def test_a_store_that_stays_away_stops_the_import_and_says_how_far_it_came(cli: 
     assert "repeating the same command is safe" in told.err
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_a_store_that_comes_back_in_time_gets_every_line_once(
     own_server: EmbeddedServer, keys: Keys, tmp_path: Path
 ) -> None:
@@ -212,6 +219,7 @@ def test_a_store_that_comes_back_in_time_gets_every_line_once(
         assert accepted(client, keys) == 2000
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_an_import_that_was_stopped_in_the_middle_goes_on_when_repeated(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: redis.Redis, keys: Keys
 ) -> None:
@@ -234,6 +242,7 @@ def test_an_import_that_was_stopped_in_the_middle_goes_on_when_repeated(
     assert accepted(client, keys) == 1500
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_memory_does_not_grow_with_the_file(own_server: EmbeddedServer, keys: Keys, tmp_path: Path) -> None:
     def peak(lines: int) -> int:
         file = write(tmp_path / f"{lines}.jsonl", *("{" for _ in range(lines)))

@@ -4,9 +4,8 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from trackdesk_producer import Conversion, EnqueueItem, parse_conversion, parse_query
 from trackdesk_producer.contract.names import QUERY_NAMES
@@ -21,17 +20,20 @@ _NAMEABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _CUT_OFF = "is cut off: the file ends in the middle of it"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What one line came to: something to enqueue, or the reason why not."""
+class Entry(NamedTuple):
+    """What one line came to: something to enqueue, or the reason why not. A named tuple: one is built per line."""
 
     line: int
     item: EnqueueItem | None
     problem: str | None
     external_id: str | None
     """As far as it could be read, so that the sale can be found."""
-    raw: str
-    """The line itself, for those who ask for it."""
+    raw: str | bytes
+
+    @property
+    def text(self) -> str:
+        """The line itself, for those who ask for it."""
+        return self.raw if isinstance(self.raw, str) else self.raw.decode()
 
 
 def read_json_lines(lines: Iterable[RawLine]) -> Iterator[Entry]:
@@ -119,8 +121,9 @@ def to_item(fields: dict[str, Any], parse: Callable[[Mapping[str, Any]], Convers
     """
     tenant = fields.pop(TENANT, None) or None
     not_before = fields.pop(NOT_BEFORE, None) or None
-    for name in ABOUT:
-        fields.pop(name, None)
+    if not ABOUT.isdisjoint(fields):
+        for name in ABOUT:
+            fields.pop(name, None)
     due = None
     if not_before is not None:
         if not isinstance(not_before, str):
@@ -153,17 +156,13 @@ def _entry(
     try:
         item = to_item(fields, parse)
     except ValueError as error:
-        return _refused(number, str(error), external_id=external_id, raw=_text(raw))
-    return Entry(number, item, None, external_id if isinstance(external_id, str) else None, _text(raw))
+        return _refused(number, str(error), external_id=external_id, raw=raw)
+    return Entry(number, item, None, external_id if isinstance(external_id, str) else None, raw)
 
 
-def _refused(number: int, problem: str, *, external_id: object = None, raw: str = "") -> Entry:
+def _refused(number: int, problem: str, *, external_id: object = None, raw: str | bytes = "") -> Entry:
     known = external_id if isinstance(external_id, str) and len(external_id) <= 255 else None
     return Entry(number, None, problem, known, raw)
-
-
-def _text(raw: bytes | str) -> str:
-    return raw if isinstance(raw, str) else raw.decode()
 
 
 class _Feed:
