@@ -33,16 +33,16 @@ test: $(READY) ## Run all tests (about four minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
 
 test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes of real-time budget, slow tests (half an hour)
-	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_BUDGET_SECONDS=180 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
+	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_DEAD=50000 TRACKDESK_TEST_BUDGET_SECONDS=180 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
 		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py tests/chaos
 
 test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd of its own (Linux, root; five minutes)
 	$(BIN)/python -m pytest -rsP --no-header tests/deploy $(ARGS)
 
 SEED ?= 1
-RUNS ?= 315
+RUNS ?= 351
 
-chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=315: each combination once)
+chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=351: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 lint: $(READY) ## Check format, lint, types and the arrows between modules

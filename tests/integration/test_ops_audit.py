@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from tests.support.acting import act_now
 from tests.support.shop import WINDOW_S, Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.audit import AuditReport, Kind, audit
-from trackdesk_worker.ops.chain import link
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.ops.operations_log import Act, Operator, record
+from trackdesk_worker.store.chain import link
 from trackdesk_worker.store.jobs import Verb
 
 WORDS = {"state": 1, "amount": 4, "currency": 5, "at": 7, "token": 10}
@@ -26,7 +27,7 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
     made.deliver("delivered-1", "delivered-2")
     made.bury("dead-1", "dead-2", amount={"value": "0.000000001"})
     made.bury("discarded-1")
-    run(client, made.jobs.discard(["acme/discarded-1"], dedupe_window_ms=WINDOW_S * 1000))
+    act_now(client, keys, "discard", ["acme/discarded-1"], window_ms=WINDOW_S * 1000)
     made.sell("scheduled-1", currency={"code": "USD"})
     made.settle(made.claim(), Verb.RETRY, "server_error", at_ms=9_999_999_999_999)
     made.sell("in-flight-1")

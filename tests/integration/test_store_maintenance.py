@@ -248,7 +248,7 @@ def test_a_redriven_job_keeps_identity_and_history_and_gets_a_fresh_budget(store
     store.promote()
     store.end(store.claim_one(), Verb.BURY, "server_error", strikes=1, entry="second")
     store.now_ms += 5_000
-    assert store.redrive("acme/1", "acme/none", entry="by ann") == ["redriven", "unknown"]
+    assert store.redrive("acme/1", "acme/none", note='{"by":"ann"') == ["redriven", "unknown"]
     assert store.redrive("acme/1") == ["refused:ready"]
     record = store.record("acme/1")
     assert (record.job_class, record.attempts, record.attempts_total, record.strikes, record.redrives) == (
@@ -260,7 +260,7 @@ def test_a_redriven_job_keeps_identity_and_history_and_gets_a_fresh_budget(store
     )
     assert (record.epoch_ms, record.accepted_ms, record.fingerprint) == (START_MS + 5_000, START_MS, "abc")
     assert record.ambiguous, "what may have landed before may still have landed"
-    assert store.history("acme/1") == ["first", "second", "by ann"]
+    assert store.history("acme/1") == ["first", "second", f'{{"by":"ann","at_ms":{START_MS + 5_000}}}']
     assert group_sizes(store.client, store.keys) == {}
     assert store.cancel("acme/1") == ["refused:ready"], "it was sent before"
     assert check_store(store.client, store.keys).books["acme"].jobs["redriven"] == 1
@@ -288,7 +288,7 @@ def test_only_dead_letters_are_redriven_or_discarded(store: Store) -> None:
 def test_a_history_is_bounded(store: Store) -> None:
     store.bury("acme/1")
     for n in range(120):
-        store.redrive("acme/1", entry=f"redrive {n}")
+        store.redrive("acme/1", note=f'{{"n":{n}')
         store.end(store.claim_one(), Verb.BURY, "server_error", entry=f"attempt {n}")
     history = store.history("acme/1")
     assert len(history) == 100

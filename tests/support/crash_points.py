@@ -69,9 +69,11 @@ POINTS: tuple[Point, ...] = (
     Point("stop.signed_off", Role.STOP, 1),
     *_around("enqueue", Role.IMPORT, 4),
     Point("import.batch_told", Role.IMPORT, 4),
-    *_around("redrive", Role.REDRIVE, 2),
+    *_around("plan_create", Role.REDRIVE, 1),
+    *_around("plan_list", Role.REDRIVE, 3),
+    *_around("plan_turn", Role.REDRIVE, 1),
     *_around("record", Role.REDRIVE, 2),
-    *_around("discard", Role.DISCARD, 2),
+    *_around("plan_step", Role.DISCARD, 2),
 )
 BY_NAME = {point.name: point for point in POINTS}
 
@@ -111,9 +113,9 @@ def arm(point: str, passage: int) -> None:
         case Role.IMPORT:
             _wrap_import(fuse)
         case Role.REDRIVE | Role.DISCARD:
-            from trackdesk_worker.ops import dead_letter_service
+            from trackdesk_worker.store import plans
 
-            dead_letter_service.BATCH = SMALL_BATCH
+            plans.LISTED_AT_ONCE = plans.DECIDED_AT_ONCE = SMALL_BATCH
 
 
 def _wrap_scripts(fuse: Fuse) -> None:

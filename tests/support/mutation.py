@@ -26,7 +26,7 @@ POLICY = ROOT / "worker/trackdesk_worker/domain/policy.py"
 LIMIT_S = 180
 STORE = "tests/integration/test_store_"
 MACHINE = "tests/property/test_quick_state_machine.py"
-DEAD = "tests/integration/test_ops_dead_letters.py"
+DEAD = "tests/integration/test_desk_plans.py"
 QUICK_MACHINE = """
 import redis
 from hypothesis import settings
@@ -48,8 +48,9 @@ TESTS = {
     "promote": (f"{STORE}maintenance.py", MACHINE),
     "prune": (f"{STORE}maintenance.py", MACHINE),
     "ring": (f"{STORE}maintenance.py", MACHINE),
-    "redrive": (f"{STORE}redrive.py", DEAD, MACHINE),
-    "discard": (DEAD, MACHINE),
+    "plan_list": (DEAD, MACHINE),
+    "plan_step": (f"{STORE}redrive.py", DEAD, MACHINE),
+    "plan_turn": (DEAD,),
     "tenant": (f"{STORE}claim.py", f"{STORE}breaker.py", MACHINE),
     "policy": ("tests/unit/domain", "tests/property/test_policy_properties.py"),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from tests.support.acting import act_now
 from trackdesk_producer.contract.job import JobRecord, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
@@ -133,13 +134,13 @@ class Store:
         """Say that the store may have forgotten things."""
         return run(self.client, self.jobs.restored(tenant, now_ms=self.now_ms))
 
-    def redrive(self, *ids: str, entry: str = '{"kind":"redrive"}') -> list[str]:
-        """Redrive dead letters."""
-        return run(self.client, self.jobs.redrive(ids, entry=entry, now_ms=self.now_ms))
+    def redrive(self, *ids: str, note: str = '{"kind":"redrive"') -> list[str]:
+        """Redrive dead letters; `note` is the beginning of the entry in their history."""
+        return act_now(self.client, self.keys, "redrive", ids, note=note, now_ms=self.now_ms)
 
     def discard(self, *ids: str) -> list[str]:
         """Discard dead letters."""
-        return run(self.client, self.jobs.discard(ids, dedupe_window_ms=WINDOW_MS, now_ms=self.now_ms))
+        return act_now(self.client, self.keys, "discard", ids, window_ms=WINDOW_MS, now_ms=self.now_ms)
 
     def pause(self, tenant: str) -> bool:
         """Pause a tenant."""

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.acting import act_now
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run as run_operation
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs
 
 SECONDS = int(os.environ.get("TRACKDESK_TEST_BUDGET_SECONDS", "20"))
 """A smoke share in `make test`; `make test-full` runs for minutes."""
@@ -46,10 +45,9 @@ def test_four_processes_with_live_retry_and_redrive_work_use_the_budget_and_are_
                 "faults": {"error_rate": 0.05, "error_statuses": [503]},
             }
         )
-        jobs = Jobs(keys)
         for start in range(0, REDRIVEN, 200):
             batch = [f"acme/{external_id}" for external_id in ids[start : start + 200]]
-            run_operation(run.client, jobs.redrive(batch, entry='{"kind":"redrive"}'))
+            act_now(run.client, keys, "redrive", batch)
         for _ in range(4):
             run.start_worker({"TRACKDESK_RATE_LIMIT": str(RATE), "TRACKDESK_BACKOFF_BASE_S": "1"})
         wait_until(lambda: trackdesk.stats()["requests"] > REDRIVEN, "the redrive began")

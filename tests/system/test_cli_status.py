@@ -7,6 +7,7 @@ import sys
 import pytest
 import redis
 
+from tests.support.acting import act_now
 from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
@@ -113,7 +114,7 @@ def test_show_tells_a_sale_in_every_state(shop: Shop, cli: Cli, state: str) -> N
         case "delivered":
             shop.settle(shop.claim(), Verb.DELIVER, "paired")
     if state == "discarded":
-        run(shop.client, shop.jobs.discard(["acme/o-1"], dedupe_window_ms=3_600_000))
+        act_now(shop.client, shop.keys, "discard", ["acme/o-1"])
     if state == "cancelled":
         shop.producer.cancel("o-1")
     assert cli("show", "o-1", "--json").json["state"] == state

@@ -18,6 +18,7 @@ from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.settings import SettingsInvalid
 from trackdesk_worker.store.causes import adopt
 from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.plans import drive, prune
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.tenants import Tenants
@@ -42,6 +43,8 @@ class Tidied:
     pruned: int
     aside: int
     """Jobs that wait for a newer release."""
+    planned: int
+    """Jobs that operators' plans listed or decided."""
     work_waits: bool
 
 
@@ -79,10 +82,11 @@ class Maintenance:
             if taken.ready + taken.buried < BATCH:
                 break
         aside = run(self._client, self._jobs.take_back(BATCH)).aside
+        planned = drive(self._client, self._jobs.keys, rate_us=self._tenants.default.limits.rate_us, beat=self._beat)
         work_waits = run(self._client, self._jobs.ring())
         pruned = run(self._client, self._jobs.prune(BATCH))
         self._check_admission()
-        return Tidied(promoted, reclaimed, buried, pruned, aside, work_waits)
+        return Tidied(promoted, reclaimed, buried, pruned, aside, planned, work_waits)
 
     def refresh_tenants(self) -> bool:
         """Bring changed settings of tenants into force; return whether there were any.
@@ -121,6 +125,7 @@ class Maintenance:
         if now - self._admission_checked < ADMISSION_EVERY_S:
             return
         self._admission_checked = now
+        run(self._client, prune(self._jobs.keys))
         while adopt(self._client, self._jobs.keys):  # what workers of a version before this bury during an upgrade
             self._beat()
         memory = self._client.info("memory")
@@ -201,6 +206,8 @@ class MaintenanceLoop:
             self._aside = tidied.aside
             # These jobs are safe as they are: a newer release of ours wrote their records, and only it may go on.
             self._log.warning("maintenance.newer_records", jobs=tidied.aside)
+        if tidied.planned:
+            self._log.info("maintenance.plans", jobs=tidied.planned)
         if tidied.work_waits:
             # Besides the wake-up in Celery's queue, straight to our own loop: after an outage of Redis, Celery
             # may take many seconds to listen again.

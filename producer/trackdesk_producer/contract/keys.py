@@ -15,7 +15,7 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | in_flight | sorted set | claimed jobs, by the end of their lease (ms) |
 | newer | sorted set | jobs whose record only a newer release can read, out of the way of this one, by when (ms) |
 | dead | sorted set | dead letters, by the time they died (ms) |
-| cause_numbers, causes | hash | cause → its number, and back. A cause is tenant, reason, HTTP status, currency, type |
+| cause_numbers, causes | hash | cause (tenant, reason, HTTP status, currency, type) → its number, and back |
 | cause_books | hash | "<number>:jobs", "<number>:<limb>" → dead letters of a cause, and their money |
 | cause_of | hash | dead letter → number of its cause |
 | cause:<number>:died | sorted set | dead letters of one cause, by the time they died (ms) |
@@ -30,6 +30,14 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | workers | sorted set | workers by their last heartbeat (ms) |
 | operations | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
 | operations_head | string | number of operators' acts and hash of the last |
+| operations_waiting | list | acts that are done and not yet on record; whoever comes first moves them |
+| plans, plans_open | sorted set | plans, and those that have not ended, by the time they were made (ms) |
+| plan:<plan> | hash | what a plan is: act, name, operator, state, times |
+| plan_sums:<plan> | hash | its jobs and money: listed, done, by verdict, by reason, by tenant |
+| plan_tenants:<plan> | set | tenants of which it has jobs to decide |
+| plan_items:<plan>:pending:<tenant> | list | "<died ms> <id>" of jobs it has to decide |
+| plan_items:<plan>:<done, skipped, refused> | list | "<ms> <verdict> <id>" of those that are decided |
+| plans_forgotten | integer | plans that ended long ago and were removed |
 | admission | string | present while enqueue must refuse (Redis is nearly full) |
 """
 
@@ -64,6 +72,14 @@ NAMES = {
     "workers": "workers",
     "operations": "operations",
     "operations_head": "operations_head",
+    "operations_waiting": "operations_waiting",
+    "plans": "plans",
+    "plans_open": "plans_open",
+    "plan": "plan:",
+    "plan_sums": "plan_sums:",
+    "plan_tenants": "plan_tenants:",
+    "plan_items": "plan_items:",
+    "plans_forgotten": "plans_forgotten",
     "admission": "admission",
 }
 
@@ -107,6 +123,10 @@ class Keys:
     workers = _Single()
     operations = _Single()
     operations_head = _Single()
+    operations_waiting = _Single()
+    plans = _Single()
+    plans_open = _Single()
+    plans_forgotten = _Single()
     admission = _Single()
     sequence = _Single()
 
@@ -144,6 +164,22 @@ class Keys:
     def ledger(self, tenant: str) -> str:
         """Books of one tenant."""
         return self._key("ledger", tenant)
+
+    def plan(self, plan_id: str) -> str:
+        """What one plan is."""
+        return self._key("plan", plan_id)
+
+    def plan_sums(self, plan_id: str) -> str:
+        """Jobs and money of one plan."""
+        return self._key("plan_sums", plan_id)
+
+    def plan_tenants(self, plan_id: str) -> str:
+        """Tenants of which one plan has jobs to decide."""
+        return self._key("plan_tenants", plan_id)
+
+    def plan_items(self, plan_id: str, part: str) -> str:
+        """Jobs of one plan: ``pending:<tenant>``, ``done``, ``skipped``, ``refused``, ``named``."""
+        return self._key("plan_items", f"{plan_id}:{part}")
 
     def tombstone_bucket(self, hour: str) -> str:
         """Terminal jobs that leave in one hour."""

@@ -1,34 +1,18 @@
-"""Sums of money as text: exact, with at least the digits of the currency's minor unit."""
+"""Sums of money as text: for programs, and for people."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 
-from trackdesk_producer.contract.currencies import MINOR_UNITS
 from trackdesk_producer.contract.job import NO_CURRENCY
+from trackdesk_worker.domain.money import padded, plain_amount, plain_money
 
-
-def plain_amount(amount: Decimal, currency: str | None) -> str:
-    """Return ``38210.50``: for programs."""
-    return _padded(f"{amount:f}", currency)
-
-
-def plain_money(money: Mapping[str, Decimal]) -> dict[str, str]:
-    """Return each currency's sum as text; JSON has no exact number."""
-    return {currency: plain_amount(amount, currency) for currency, amount in sorted(money.items())}
+__all__ = ["plain_amount", "plain_money", "readable_money"]
 
 
 def readable_money(money: Mapping[str, Decimal]) -> str:
-    """Return ``38,210.50 EUR + 7.00 USD``: for people."""
+    """Return ``38,210.50 EUR + 7.00 USD``."""
     parts = []
     for currency, amount in sorted(money.items()):
         name = "without currency" if currency == NO_CURRENCY else currency
-        parts.append(f"{_padded(f'{amount:,f}', currency)} {name}")
+        parts.append(f"{padded(f'{amount:,f}', currency)} {name}")
     return " + ".join(parts) or "no money"
-
-
-def _padded(digits: str, currency: str | None) -> str:
-    """Bring the fraction to at least the currency's digits, without needless zeros behind."""
-    wanted = MINOR_UNITS.get(currency or "", 0)
-    whole, _, fraction = digits.partition(".")
-    fraction = fraction.rstrip("0").ljust(wanted, "0")
-    return f"{whole}.{fraction}" if fraction else whole

@@ -10,11 +10,8 @@ from typing import Any
 import redis
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Operation, clock
-from trackdesk_worker.ops.chain import link
 from trackdesk_worker.ops.money import plain_money
-from trackdesk_worker.store.jobs import script
+from trackdesk_worker.store.operations import append
 
 MAX_TEXT = 500
 
@@ -31,6 +28,7 @@ class Act(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
+    EDIT = "edit"
     EXPORT = "export"
     REVEAL = "reveal"
     RESTORED = "restored"
@@ -61,18 +59,17 @@ def now_ms(client: redis.Redis) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def record(
+def entry_of(
     client: redis.Redis,
-    keys: Keys,
     act: Act,
     operator: Operator,
     *,
     count: int,
     money: Mapping[str, Decimal] | None = None,
     **more: Any,
-) -> None:
-    """Put an act on record, chained to the one before; also on a store that is full."""
-    entry = {
+) -> dict[str, Any]:
+    """Return an act as the log holds it, at the store's time."""
+    return {
         "kind": act.value,
         "at_ms": now_ms(client),
         "operator": operator.name,
@@ -81,15 +78,11 @@ def record(
         "money": plain_money(money or {}),
         **{name: value for name, value in more.items() if value is not None},
     }
-    while True:
-        with client.pipeline(transaction=True) as pipeline:
-            pipeline.lindex(keys.operations, -1)
-            pipeline.llen(keys.operations)
-            last, number = pipeline.execute()
-        text, digest = link(entry, last)
-        arguments = (clock(None), text, last or "", f"{number + 1} {digest}")
-        if run(client, Operation(script("record"), keys.prefix, arguments, int)):
-            return
+
+
+def record(client: redis.Redis, keys: Keys, act: Act, operator: Operator, *, count: int, **more: Any) -> None:
+    """Put an act on record, chained to the one before; also on a store that is full."""
+    append(client, keys, entry_of(client, act, operator, count=count, **more))
 
 
 def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:

@@ -261,16 +261,6 @@ class Jobs:
         """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants."""
         return Operation(script("restored"), self.keys.prefix, (clock(now_ms), tenant or ""), int)
 
-    def redrive(self, ids: Sequence[str], *, entry: str, now_ms: int | None = None) -> Operation[list[str]]:
-        """Give dead letters a fresh attempt budget; per id ``redriven``, ``unknown`` or ``refused:<state>``."""
-        arguments = (clock(now_ms), self._envelope, entry, *ids)
-        return Operation(script("redrive"), self.keys.prefix, arguments, _read_texts)
-
-    def discard(self, ids: Sequence[str], *, dedupe_window_ms: int, now_ms: int | None = None) -> Operation[list[str]]:
-        """Give dead letters up for good; per id ``discarded``, ``unknown`` or ``refused:<state>``."""
-        arguments = (clock(now_ms), dedupe_window_ms, *ids)
-        return Operation(script("discard"), self.keys.prefix, arguments, _read_texts)
-
 
 _CLAIM_WIDTH = 13
 
@@ -300,10 +290,6 @@ def _read_claims(reply: list[Any]) -> Claims:
 
 def _read_settled(reply: list[Any]) -> list[bool]:
     return [item == b"ok" for item in reply]
-
-
-def _read_texts(reply: list[Any]) -> list[str]:
-    return [text(item) for item in reply]
 
 
 def _read_changed(reply: Any) -> bool:

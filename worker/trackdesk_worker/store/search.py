@@ -92,7 +92,7 @@ class Search:
                 ("type", self.conversion_type),
                 ("status", self.http_status),
                 ("externalId", self.external_id),
-                ("cid", self.cid),
+                ("cid", None if self.cid is None else "•••"),
                 ("customerId", None if self.customer_id is None else "•••"),
                 ("currency", self.currency),
                 ("amount at least", self.min_amount),

@@ -31,7 +31,7 @@ local job = {
   job_class = 'live', accepted = now, attempts = '0', attempts_total = '0', token = '0', ambiguous = '0',
   strikes = '0', redrives = '0', reason = '-', more = ' ' .. trace,
 }
-local replies, woken, ready, scheduled = {}, {}, {}, {}
+local replies, woken, ready, scheduled, known = {}, {}, {}, {}, {}
 for base = FIRST, #ARGV, ITEM do
   local id, due_ms = ARGV[base], tonumber(ARGV[base + 4])
   local tenant = tenant_of(id)
@@ -63,6 +63,7 @@ for base = FIRST, #ARGV, ITEM do
     end
     index[#index + 1], index[#index + 2] = job.at, id
     book(tenant, 'accepted', job, 1)
+    known[tenant] = true
     book(tenant, state, job, 1)
   end
   replies[#replies + 1] = verdict .. state
@@ -72,10 +73,8 @@ for tenant, jobs in pairs(ready) do
   add_scores(key('ready', tenant .. ':live'), jobs)
 end
 add_scores(key('scheduled'), scheduled)
-for tenant, book in pairs(books) do
-  if book.accepted then
-    redis.call('SADD', key('tenants'), tenant)
-  end
+for tenant in pairs(known) do
+  redis.call('SADD', key('tenants'), tenant)
 end
 queue_turns(woken, ARGV[2])
 close_books()

@@ -72,13 +72,13 @@ end
 -- units) that are summed apart as integers; below 10^9 each, they cannot overflow before 9 * 10^9 jobs.
 -- Collected in a script and written at its end: one HINCRBY a field, however large the batch.
 
-local books = {}
+local books = {} -- by key
 
-local function column_of(tenant, field)
-  local book = books[tenant]
+local function column_of(name, field)
+  local book = books[name]
   if not book then
     book = {}
-    books[tenant] = book
+    books[name] = book
   end
   local column = book[field]
   if not column then
@@ -88,9 +88,13 @@ local function column_of(tenant, field)
   return column
 end
 
-local function count(tenant, field, delta)
-  local column = column_of(tenant, field)
+local function count_in(name, field, delta)
+  local column = column_of(name, field)
   column.jobs = column.jobs + delta
+end
+
+local function count(tenant, field, delta)
+  count_in(key('ledger', tenant), field, delta)
 end
 
 local function limbs(amount)
@@ -102,9 +106,9 @@ local function limbs(amount)
   return tonumber(string.sub(whole, 1, -10)), tonumber(string.sub(whole, -9)), nano
 end
 
--- Add (sign 1) or take away (sign -1) one job under `field`.
-local function book(tenant, field, job, sign)
-  local column = column_of(tenant, field)
+-- Add (sign 1) or take away (sign -1) one job under `field`, in the books of that key.
+local function book_in(name, field, job, sign)
+  local column = column_of(name, field)
   column.jobs = column.jobs + sign
   if job.amount ~= '-' then
     local sum = column.money[job.currency]
@@ -132,6 +136,10 @@ local function add_to_fields(hash, fields, deltas)
   if #write > 2 then
     redis.call(unpack(write))
   end
+end
+
+local function book(tenant, field, job, sign)
+  book_in(key('ledger', tenant), field, job, sign)
 end
 
 -- Dead letters by cause: tenant, reason, HTTP status of the last attempt, currency, conversion type. -------
@@ -248,7 +256,7 @@ end
 local function close_books()
   close_causes()
   local moved = false
-  for tenant, book in pairs(books) do
+  for name, book in pairs(books) do
     local fields, deltas = {}, {}
     local function add(field, delta)
       if delta ~= 0 then
@@ -264,7 +272,7 @@ local function close_books()
       end
     end
     if #fields > 0 then
-      add_to_fields(key('ledger', tenant), fields, deltas)
+      add_to_fields(name, fields, deltas)
       moved = true
     end
   end

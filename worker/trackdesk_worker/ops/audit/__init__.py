@@ -15,7 +15,7 @@ from trackdesk_worker.ops.audit.books import Snapshot, check_books, check_sums, 
 from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
 from trackdesk_worker.ops.audit.operations import check_operations
 from trackdesk_worker.ops.audit.walk import name_unfiled, walk_records
-from trackdesk_worker.ops.chain import ChainVerdict
+from trackdesk_worker.store.chain import ChainVerdict
 from trackdesk_worker.store.ledger import Book, total
 
 __all__ = ["AuditReport", "Discrepancy", "Kind", "audit"]

@@ -8,7 +8,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
-from trackdesk_worker.ops.chain import START, ChainVerdict, follow
+from trackdesk_worker.store.chain import START, ChainVerdict, follow
 
 PAGE = 1000
 

@@ -1,20 +1,23 @@
-"""What `redrive` and `discard` share: from words to a plan, and from verdicts to words."""
+"""What `redrive` and `discard` share: from words to a plan, and from its verdicts to words."""
 
-import sys
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from trackdesk_producer.contract.job import external_id_of, job_id
-from trackdesk_worker.ops import dead_letter_service as service
+from trackdesk_producer.contract.job import State, external_id_of, job_id
 from trackdesk_worker.ops.cli import CommandFailed
 from trackdesk_worker.ops.cli.options import Desk, search_of
 from trackdesk_worker.ops.cli.output import console, emit_json, facts, progress, warn
-from trackdesk_worker.ops.dead_letter_service import ActInterrupted, Plan, Verdicts
+from trackdesk_worker.ops.desk import plans
+from trackdesk_worker.ops.desk.plans import DONE, Plan
+from trackdesk_worker.ops.desk.search import Search
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.moments import readable_age
 from trackdesk_worker.ops.money import plain_money, readable_money
+from trackdesk_worker.ops.operations_log import Act, Operator
+from trackdesk_worker.store.finding import read_sales
 
 NAMING = ("tenant", "conversion_type")
 """Options that also say which sale is meant by an externalId."""
@@ -22,15 +25,17 @@ TOLD = 20
 """Jobs that did not move which are named on stderr."""
 
 
-def make_plan(desk: Desk, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]) -> Plan:
-    """Return the plan that the arguments mean."""
+def meaning(
+    desk: Desk, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]
+) -> Search | list[str]:
+    """Return what the arguments mean: a search of dead letters, or jobs by id."""
     narrowing = [name for name, value in chosen.items() if value is not None and name not in NAMING]
     if every and external_ids:
         raise click.UsageError("name sales or pass --all, not both")
     if not every and (narrowing or limit is not None):
         raise click.UsageError("filters and --limit go with --all")
     if every:
-        return service.plan_matching(desk.client, desk.keys, search_of(desk, **chosen), limit=limit)
+        return search_of(desk, **chosen)
     if not external_ids:
         raise click.UsageError("name at least one externalId, or pass --all")
     tenant = chosen["tenant"] or desk.settings.tenant
@@ -42,84 +47,165 @@ def make_plan(desk: Desk, external_ids: Sequence[str], every: bool, limit: int |
         except SaleUnknown:
             if len(external_ids) == 1 or tenant is None:
                 raise
-            ids.append(job_id(tenant, external_id))  # gets its verdict, `unknown`, with the others
-    return service.plan_named(desk.client, desk.keys, ids)
+            ids.append(job_id(tenant, external_id))  # gets its verdict with the others
+    return list(dict.fromkeys(ids))
 
 
-def show_plan(desk: Desk, plan: Plan, *, to_json: bool, dry_run: bool, sends: bool = True) -> None:
-    """Print what would be done: as JSON only for a dry run, which prints nothing else."""
-    seconds = service.seconds_at_budget(desk.client, desk.keys, plan, rate_limit=desk.settings.rate_limit)
-    if to_json:
-        if dry_run:
-            emit_json(
-                {
-                    "dry_run": True,
-                    "jobs": plan.found,
-                    "money": plain_money(plan.money),
-                    "by_reason": dict(plan.by_reason),
-                    "by_tenant": dict(plan.by_tenant),
-                    "seconds_at_budget": seconds,
-                }
-            )
-        return
-    budget = f"about {readable_age(seconds)}" if seconds else "no limit"
-    by = {"by tenant": plan.by_tenant, "by reason": plan.by_reason}
-    console().print(
-        facts(
-            {
-                "dead letters": f"{plan.found:,}",
-                "money": readable_money(plan.money),
-                **{name: ", ".join(f"{key} {n:,}" for key, n in counts.items()) or None for name, counts in by.items()},
-                "at the budget": budget if sends else None,
-            }
+def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_json: bool, sends: bool) -> None:
+    """Count and print; nothing is stored."""
+    if isinstance(wanted, Search):
+        found = plans.preview(
+            desk.client, desk.keys, wanted, rate_limit=desk.settings.rate_limit, shares=desk.settings.shares
         )
-    )
-    if plan.jobs > plan.found:
-        warn(f"{plan.jobs - plan.found:,} of the {plan.jobs:,} named are no dead letters")
-
-
-def carry_out(plan: Plan, label: str, *, to_json: bool, act: Callable[[Callable[[int], None]], Verdicts]) -> int:
-    """Act with a progress bar, tell the verdicts and return the exit code."""
-    try:
-        with progress(label, plan.jobs, quiet=to_json) as bar:
-            verdicts = act(lambda count: bar.advance(bar.task_ids[0], count))
-    except ActInterrupted as stop:
-        done = stop.verdicts.done
-        raise CommandFailed(f"{stop}, {done} of them moved; repeat the command, it leaves those alone") from stop
-    _tell(plan, verdicts, to_json)
-    return 0 if verdicts.done == plan.jobs else 1
-
-
-def _tell(plan: Plan, verdicts: Verdicts, to_json: bool) -> None:
-    word = service.DONE[verdicts.act]
+        figures = (found.jobs, found.money, found.by_reason, found.by_tenant)
+        if limit is not None and limit < found.jobs:
+            figures = plans.figures_of(desk.client, desk.keys, wanted, limit)
+    else:
+        sales = [s for s in read_sales(desk.client, desk.keys, wanted) if s.record.state is State.DEAD]
+        figures = plans.add_up(sales)
+    jobs, money, by_reason, by_tenant = figures
+    seconds = plans.seconds_at_budget(desk.client, desk.keys, by_tenant, rate_limit=desk.settings.rate_limit)
     if to_json:
         emit_json(
             {
-                "operation": verdicts.operation,
+                "dry_run": True,
+                "jobs": jobs,
+                "money": plain_money(money),
+                "by_reason": dict(by_reason),
+                "by_tenant": dict(by_tenant),
+                "seconds_at_budget": seconds,
+            }
+        )
+        return
+    console().print(facts(_figures(jobs, money, by_reason, by_tenant, seconds if sends else None)))
+    if not isinstance(wanted, Search) and len(wanted) > jobs:
+        warn(f"{len(wanted) - jobs:,} of the {len(wanted):,} named are no dead letters")
+
+
+def make_plan(
+    desk: Desk,
+    wanted: Search | list[str],
+    limit: int | None,
+    *,
+    act: Act,
+    name: str | None,
+    operator: Operator,
+    to_json: bool,
+) -> Plan:
+    """Make a plan and freeze its list, with a progress bar."""
+    plan = plans.create(
+        desk.client, desk.keys, wanted, act=act, name=name or operator.reason[: plans.MAX_NAME], operator=operator,
+        limit=limit, dedupe_window_s=desk.settings.dedupe_window_s,
+    )  # fmt: skip
+    with progress("listing", None, quiet=to_json) as bar:
+        return plans.finish_listing(
+            desk.client, desk.keys, plan.id, progress=lambda p: bar.update(bar.task_ids[0], completed=p.listed)
+        )
+
+
+def show_list(desk: Desk, plan: Plan, *, to_json: bool) -> None:
+    """Print what a plan's list amounts to."""
+    if to_json:
+        return
+    seconds = plans.seconds_at_budget(desk.client, desk.keys, plan.by_tenant, rate_limit=desk.settings.rate_limit)
+    console().print(
+        facts(
+            {
+                "plan": f"{plan.id}, {plan.name}",
+                **_figures(
+                    plan.left, plan.money_listed, plan.by_reason, plan.by_tenant,
+                    seconds if plan.act is Act.REDRIVE else None,
+                ),
+            }
+        )
+    )  # fmt: skip
+    if plan.decided:
+        warn(f"{plan.decided:,} of the {plan.listed:,} named are no dead letters")
+
+
+def drop(desk: Desk, plan: Plan, operator: Operator) -> None:
+    """Cancel a plan, if nobody started it."""
+    if plans.read(desk.client, desk.keys, plan.id).state == "ready":
+        plans.cancel(desk.client, desk.keys, plan.id, operator)
+
+
+def watch(desk: Desk, plan_id: str, *, to_json: bool) -> Plan:
+    """Follow a plan with a progress bar until it ends or is paused."""
+    plan = plans.read(desk.client, desk.keys, plan_id)
+    try:
+        with progress("discarding" if plan.act is Act.DISCARD else "redriving", plan.listed, quiet=to_json) as bar:
+            return plans.follow(
+                desk.client, desk.keys, plan_id, rate_limit=desk.settings.rate_limit,
+                progress=lambda p: bar.update(bar.task_ids[0], completed=p.decided),
+            )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        raise CommandFailed(
+            f"the plan goes on without you; watch it with `trackdesk plan show {shlex.quote(plan_id)} --follow`, "
+            f"stop it with `trackdesk plan cancel {shlex.quote(plan_id)}`"
+        ) from stop
+
+
+def tell(desk: Desk, plan: Plan, *, to_json: bool) -> int:
+    """Print the verdicts and return the exit code."""
+    word = DONE[plan.act]
+    if to_json:
+        emit_json(
+            {
+                "operation": plan.id,
+                "plan": plan.id,
+                "state": plan.state,
                 "dry_run": False,
-                "jobs": plan.jobs,
-                word: verdicts.done,
-                "verdicts": dict(verdicts.counts),
-                "money": plain_money(verdicts.money),
+                "jobs": plan.listed,
+                word: plan.done,
+                "verdicts": dict(plan.verdicts),
+                "money": plain_money(plan.money_done),
             }
         )
     else:
-        click.echo(f"{verdicts.done:,} {word}, {readable_money(verdicts.money)} ({verdicts.operation})")
-    for identity, verdict in list(verdicts.others.items())[:TOLD]:
-        told, _, state = verdict.partition(":")
-        why = f"it is {state.replace('_', ' ')}" if told == "refused" else "it is unknown"
-        warn(f"{external_id_of(identity)!r} was left alone: {why}")
-    left = plan.jobs - verdicts.done
-    if left > TOLD:
-        warn(f"{left - TOLD:,} more were left alone")
+        click.echo(f"{plan.done:,} {word}, {readable_money(plan.money_done)} ({plan.id})")
+    left_alone = plan.decided - plan.done
+    if left_alone:
+        for verdict in ("refused", "skipped"):
+            for item in plans.items(desk.client, desk.keys, plan.id, verdict=verdict, limit=TOLD).items:
+                state = item.verdict.partition(":")[2].replace("_", " ")
+                why = "it was redriven and died again" if state == "died again" else f"it is {state}"
+                warn(f"{external_id_of(item.job_id)!r} was left alone: {why}")
+    if left_alone > TOLD:
+        warn(f"{left_alone:,} were left alone in all: `trackdesk plan show {plan.id}` counts them by reason")
+    if not plan.ended:
+        warn(f"the plan is {plan.state}: {plan.left:,} jobs have no verdict yet")
+    return 0 if plan.done == plan.listed else 1
 
 
-def nothing_to_do(plan: Plan, *, to_json: bool, word: str) -> bool:
-    """Tell that a filter matched nothing, if so."""
-    if plan.jobs:
-        return False
+def tell_detached(plan: Plan, *, to_json: bool) -> int:
+    """Print where a plan that goes on by itself can be watched."""
+    if to_json:
+        emit_json({"operation": plan.id, "plan": plan.id, "state": plan.state, "dry_run": False, "jobs": plan.listed})
+    else:
+        click.echo(f"{plan.id} is {plan.state}; watch it with `trackdesk plan show {plan.id} --follow`")
+    return 0
+
+
+def nothing_to_do(*, to_json: bool, word: str) -> int:
+    """Tell that nothing matched."""
     if to_json:
         emit_json({"dry_run": False, "jobs": 0, word: 0, "verdicts": {}, "money": {}})
     else:
-        click.echo("no dead letter matches", file=sys.stdout)
-    return True
+        click.echo("no dead letter matches")
+    return 0
+
+
+def _figures(jobs: int, money: Any, by_reason: Any, by_tenant: Any, seconds: float | None) -> dict[str, object]:
+    def told(counts: Any) -> str | None:
+        return ", ".join(f"{key} {n:,}" for key, n in counts.items()) or None
+
+    budget = None
+    if seconds is not None:
+        budget = f"about {readable_age(seconds)}" if seconds else "no limit"
+    return {
+        "dead letters": f"{jobs:,}",
+        "money": readable_money(money),
+        "by tenant": told(by_tenant),
+        "by reason": told(by_reason),
+        "at the budget": budget,
+    }

@@ -4,17 +4,31 @@ from typing import Any
 
 import click
 
-from trackdesk_worker.ops import dead_letter_service as service
-from trackdesk_worker.ops.cli.act_on_dead import carry_out, make_plan, nothing_to_do, show_plan
+from trackdesk_worker.ops.cli.act_on_dead import (
+    drop,
+    dry_run,
+    make_plan,
+    meaning,
+    nothing_to_do,
+    show_list,
+    tell,
+    tell_detached,
+    watch,
+)
 from trackdesk_worker.ops.cli.options import (
+    detach_option,
     filter_options,
     json_option,
     open_desk,
     operator_of,
     operator_options,
+    plan_name_option,
     yes_option,
 )
 from trackdesk_worker.ops.cli.output import confirm_count
+from trackdesk_worker.ops.desk import plans
+from trackdesk_worker.ops.desk.plans import PlanEmpty
+from trackdesk_worker.ops.operations_log import Act
 
 
 @click.command("discard")
@@ -22,8 +36,10 @@ from trackdesk_worker.ops.cli.output import confirm_count
 @click.option("--all", "every", is_flag=True, help="All dead letters that match the filters.")
 @filter_options("--cause")
 @click.option("--limit", type=click.IntRange(1), help="With --all: at most so many, the oldest first.")
-@click.option("--dry-run", is_flag=True, help="Only count jobs and money.")
+@click.option("--dry-run", "only_count", is_flag=True, help="Only count jobs and money.")
 @click.option("--count", type=click.IntRange(0), help="With --yes: the number of jobs, as --dry-run tells it.")
+@plan_name_option
+@detach_option
 @operator_options
 @yes_option
 @json_option
@@ -31,8 +47,10 @@ def command(
     external_ids: tuple[str, ...],
     every: bool,
     limit: int | None,
-    dry_run: bool,
+    only_count: bool,
     count: int | None,
+    name: str | None,
+    detach: bool,
     operator: str | None,
     why: str | None,
     yes: bool,
@@ -43,25 +61,22 @@ def command(
 
     The sales stay known for the dedupe window, so that enqueueing them again changes nothing.
     """
-    who = None if dry_run else operator_of(operator, why)
+    who = None if only_count else operator_of(operator, why)
     with open_desk() as desk:
-        plan = make_plan(desk, external_ids, every, limit, chosen)
-        if who is None or plan.jobs:
-            show_plan(desk, plan, to_json=as_json, dry_run=dry_run, sends=False)
-        if who is None or nothing_to_do(plan, to_json=as_json, word="discarded"):
+        wanted = meaning(desk, external_ids, every, limit, chosen)
+        if who is None:
+            dry_run(desk, wanted, limit, to_json=as_json, sends=False)
             return 0
-        question = f"Type the number of dead letters to give up ({plan.found})"
-        confirm_count(question, plan.found, yes=yes, given=count)
-        return carry_out(
-            plan,
-            "discarding",
-            to_json=as_json,
-            act=lambda progress: service.discard(
-                desk.client,
-                desk.keys,
-                plan,
-                who,
-                dedupe_window_s=desk.settings.dedupe_window_s,
-                progress=progress,
-            ),
-        )
+        try:
+            plan = make_plan(desk, wanted, limit, act=Act.DISCARD, name=name, operator=who, to_json=as_json)
+        except PlanEmpty:
+            return nothing_to_do(to_json=as_json, word="discarded")
+        try:
+            show_list(desk, plan, to_json=as_json)
+            question = f"Type the number of dead letters to give up ({plan.left})"
+            confirm_count(question, plan.left, yes=yes, given=count)
+            plans.start(desk.client, desk.keys, plan.id, who, confirm_count=plan.listed)
+        finally:
+            drop(desk, plan, who)
+        ended = plans.read(desk.client, desk.keys, plan.id) if detach else watch(desk, plan.id, to_json=as_json)
+        return tell(desk, ended, to_json=as_json) if not detach else tell_detached(ended, to_json=as_json)

@@ -107,6 +107,16 @@ def yes_option(command: F) -> F:
     return click.option("--yes", is_flag=True, help="Do not ask; for scripts.")(command)
 
 
+def plan_name_option(command: F) -> F:
+    """``--name``: what a plan is called."""
+    return click.option("--name", metavar="TEXT", help="Name of the plan: its incident. Default: the reason.")(command)
+
+
+def detach_option(command: F) -> F:
+    """``--detach``: start and do not wait."""
+    return click.option("--detach", is_flag=True, help="Do not wait: the workers carry the plan out.")(command)
+
+
 def operator_options(command: F) -> F:
     """``--operator`` and ``--reason``, which are put on record."""
     command = click.option("--reason", "why", metavar="TEXT", help="Why; put on record.")(command)

@@ -78,7 +78,7 @@ def confirm_count(question: str, count: int, *, yes: bool, given: int | None) ->
 
 
 @contextmanager
-def progress(label: str, total: int, *, quiet: bool) -> Iterator[Progress]:
+def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress]:
     """Show a bar on stderr while the block runs, on a terminal only; advance its first task."""
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())

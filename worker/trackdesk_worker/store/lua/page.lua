@@ -1,7 +1,8 @@
 -- Read one page of several sorted sets merged into one order, by score, then by the bytes of the id. Changes nothing.
 -- KEYS  1 prefix
--- ARGV  1 now | 2 'up' or 'down' | 3 least and 4 greatest score ('-inf', '+inf') | 5 score and 6 id to go on behind
---       ('' both: from the beginning) | 7 entries at most | 8… names of the sets, without the prefix
+-- ARGV  1 now | 2 'up' or 'down' | 3 least and 4 greatest score ('-inf', '+inf')
+--       5 score and 6 id to go on behind ('' both: from the beginning) | 7 entries at most
+--       8… names of the sets, without the prefix
 -- Reply flat: id, score, id, score…
 -- Cost O(sets · log n + entries · log sets), also where a million entries share one score: the place of an entry among
 -- its equals is found by halving, so that no page begins with what the pages before held.
