@@ -4,11 +4,11 @@ from trackdesk_producer import CancelStatus
 from trackdesk_producer.contract.checks import check_tenant
 from trackdesk_producer.contract.job import external_id_of, tenant_of
 from trackdesk_producer.errors import ConversionInvalid
-from trackdesk_worker.ops import dead_letter_service as service
 from trackdesk_worker.ops import tenants
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Refused
-from trackdesk_worker.ops.operations_log import Operator
+from trackdesk_worker.ops.desk import plans
+from trackdesk_worker.ops.operations_log import Act, Operator
 
 MAX_IDENTITY = 2048
 
@@ -35,8 +35,7 @@ def redrive(context: Context, identity: str, who: Operator) -> None:
     Raises:
         Refused: it is none any more.
     """
-    plan = service.plan_named(context.client, context.keys, [identity])
-    _moved(service.redrive(context.client, context.keys, plan, who))
+    _moved(plans.act_on_one(context.client, context.keys, identity, act=Act.REDRIVE, operator=who))
 
 
 def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -> None:
@@ -47,9 +46,12 @@ def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -
     """
     if confirmed != external_id_of(identity):
         raise Refused(400, "type the externalId of the sale to discard it; nothing was changed")
-    plan = service.plan_named(context.client, context.keys, [identity])
     window_s = context.settings.dedupe_window_s
-    _moved(service.discard(context.client, context.keys, plan, who, dedupe_window_s=window_s))
+    _moved(
+        plans.act_on_one(
+            context.client, context.keys, identity, act=Act.DISCARD, operator=who, dedupe_window_s=window_s
+        )
+    )
 
 
 def cancel(context: Context, identity: str, who: Operator) -> None:
@@ -63,7 +65,7 @@ def cancel(context: Context, identity: str, who: Operator) -> None:
         raise Refused(409, "only a sale that was never sent can be cancelled, and this one was, or it has ended")
 
 
-def _moved(verdicts: service.Verdicts) -> None:
-    if not verdicts.done:
-        state = next(iter(verdicts.counts), "unknown").rpartition(":")[2].replace("_", " ")
+def _moved(plan: plans.Plan) -> None:
+    if not plan.done:
+        state = next(iter(plan.verdicts), "unknown").rpartition(":")[2].replace("_", " ")
         raise Refused(409, f"nothing was changed: this sale is no dead letter any more, it is {state}")

@@ -260,6 +260,19 @@ def finish_listing(
         progress(read(client, keys, plan_id))
 
 
+def act_on_one(
+    client: redis.Redis, keys: Keys, job_id: str, *, act: Act, operator: Operator, dedupe_window_s: int = 0
+) -> Plan:
+    """Redrive or discard one job at once; its verdict is the plan's only one."""
+    made = create(
+        client, keys, [job_id], act=act, name=_one_named(job_id), operator=operator,
+        dedupe_window_s=dedupe_window_s,
+    )  # fmt: skip
+    plan = finish_listing(client, keys, made.id)
+    start(client, keys, plan.id, operator, confirm_count=plan.listed)
+    return follow(client, keys, plan.id, rate_limit=0)
+
+
 def start(
     client: redis.Redis, keys: Keys, plan_id: str, operator: Operator, *, confirm_count: int | None = None
 ) -> Plan:
@@ -452,6 +465,11 @@ def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
         by_reason=by("reason"),
         by_tenant=by("tenant"),
     )
+
+
+def _one_named(job_id: str) -> str:
+    name = "".join(letter for letter in external_id_of(job_id) if letter.isprintable())
+    return f"sale {name}"[:MAX_NAME]
 
 
 def _checked_name(name: str) -> str:
