@@ -241,10 +241,11 @@ async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the
 ):
     hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-somebody-made-up"]
     store.enqueue(*[Item(f"{tenant}/1", "1", f"Q{n:02}"[:3]) for n, tenant in enumerate(hostile)])
+    for n in range(40):
+        store.bury(f"acme/{n}", reason=f"reason_{n}")
     for n, tenant in enumerate(hostile):
         store.client.hset(keys.ledger(tenant), mapping={f"delivered_{n}": 1, f"made_up_{n}": 1, f"dead:Z{n:02}:1": 1})
         store.client.hset(keys.tenant(tenant), "hold", f"https://{n}.example/?customer=jane\n")
-        store.client.hset(keys.dead_groups, f"{tenant}:reason_{n}", 1)
     found = await exporter(server.port, keys).scrape()
 
     assert found["trackdesk_collector_success"][frozenset()] == 1
@@ -288,6 +289,16 @@ async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(exporter,
 
     assert await one.value("trackdesk_audit_residual_jobs") == 2
     assert await one.value("trackdesk_audit_residual_money", currency="EUR") == 6
+
+
+async def test_a_job_that_a_newer_release_wrote_stands_aside_and_is_no_loss(exporter, server, keys, store):
+    store.enqueue("acme/1", "acme/2")
+    store.client.zrem(keys.ready("acme", "live"), "acme/1")
+    store.client.zadd(keys.newer, {"acme/1": store.now_ms})
+    found = await exporter(server.port, keys).scrape()
+
+    assert found["trackdesk_newer_jobs"][frozenset()] == 1
+    assert set(found["trackdesk_index_residual_jobs"].values()) == {0}
 
 
 async def test_an_index_that_lost_a_job_shows(exporter, server, keys, store):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def tool(name: str, where: str) -> str:
+def tool(name: str, where: str = "Debian's package of that name") -> str:
     """Return the path of a program, of the tests' own environment first; `where` says what to install."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)

@@ -7,6 +7,7 @@ one to the next.
 import heapq
 import itertools
 import random
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ from trackdesk_worker.simulator import ManualClock, SimulatorConfig
 from trackdesk_worker.simulator.engine import Engine
 from trackdesk_worker.simulator.ledger import Ledger
 from trackdesk_worker.simulator.reply import Delivery
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Shares
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Shares, Verb
 from trackdesk_worker.store.ledger import Book, read_books, total
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -92,9 +93,12 @@ class World:
         latency_ms: int = 100,
         timeout_ms: int = 10_000,
         seed: int = 1,
+        start_ms: int = START_MS,
     ) -> None:
         self.store = Store(client, keys, proven=False)
-        self.clock = ManualClock(START_MS / 1000)
+        self.store.now_ms = start_ms
+        self.clock = ManualClock(start_ms / 1000)
+        self.metrics = WorkerMetrics()
         self.ledger = Ledger()
         self.engine = Engine(SimulatorConfig.model_validate(simulator or {}), ledger=self.ledger, clock=self.clock)
         self.seen = Seen()
@@ -105,7 +109,7 @@ class World:
         self.rng = random.Random(seed)
         self._concurrency = concurrency
         self._in_flight = [0] * processes
-        self._claim_at: list[int | None] = [START_MS] * processes
+        self._claim_at: list[int | None] = [start_ms] * processes
         self._alive = [True] * processes
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -116,17 +120,22 @@ class World:
         self._attempts = Attempts(
             sender=self._sender,
             settings_for=lambda _: settings,
-            metrics=WorkerMetrics(),
+            metrics=self.metrics,
             log=BufferedLog("test", print, enabled=False),
             rng=self.rng,
             now_ms=lambda: self.now_ms,
         )
-        self.at(START_MS, self._maintain)
+        self.at(start_ms, self._maintain)
 
     @property
     def now_ms(self) -> int:
         """The time."""
         return self.store.now_ms
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, of all processes."""
+        return sum(self._in_flight)
 
     def at(self, when_ms: int, what: Callable[[], None]) -> None:
         """Have something happen."""
@@ -218,7 +227,9 @@ class World:
     def _claim(self, process: int) -> None:
         room = self._concurrency - self._in_flight[process]
         self._claim_at[process] = None
+        began = time.perf_counter()
         claims = self.store.claim(room, limits=self.limits, lease_ms=self.lease_ms)
+        self.metrics.claimed(len(claims.jobs), time.perf_counter() - began)
         if claims.wait_ms is not None:
             self._claim_at[process] = self.now_ms + max(1, claims.wait_ms)
         for job in claims.jobs:
@@ -255,14 +266,23 @@ class World:
     def _settle(self) -> None:
         """Settle what ended in this ms in one trip, as a delivery loop does."""
         ended, self._ended = self._ended, []
-        self.store.settle(*(f.settlement for f in ended), effects=[f.effect for f in ended if f.effect])
+        began = time.perf_counter()
+        kept = self.store.settle(*(f.settlement for f in ended), effects=[f.effect for f in ended if f.effect])
+        self.metrics.settled(len(ended), kept.count(False), time.perf_counter() - began)
+        for finished, ok in zip(ended, kept, strict=True):
+            if ok and finished.settlement.verb is Verb.DELIVER:
+                self.metrics.delivered(
+                    how=finished.settlement.reason,
+                    end_to_end_s=(self.now_ms - finished.job.accepted_ms) / 1000,
+                    job_class=finished.job.job_class.value,
+                )
         for process in self._settled_by:
             if self._claim_at[process] is None:
                 self._claim_at[process] = self.now_ms
         self._settled_by.clear()
 
     def _maintain(self) -> None:
-        self.store.promote()
+        self.metrics.maintenance("promoted", self.store.promote())
         self.store.reclaim()
         if run(self.store.client, self.store.jobs.ring(now_ms=self.now_ms)):
             self._wake()

@@ -135,7 +135,10 @@ RESIDUAL_MONEY = Metric(
     "trackdesk_audit_residual_money", _G, "Money accepted that no column of the books holds; must be 0.", (CURRENCY,)
 )
 INDEX_RESIDUAL = Metric(
-    "trackdesk_index_residual_jobs", _G, "Difference between an index and the books; must be 0.", (STATE,)
+    "trackdesk_index_residual_jobs",
+    _G,
+    "Difference between an index and the books, without jobs that stand aside; must be 0.",
+    (STATE,),
 )
 OLDEST_READY = Metric("trackdesk_oldest_ready_age_seconds", _G, "Wait of the oldest ready job; 0 if none is ready.")
 OVERDUE_JOBS = Metric(
@@ -190,6 +193,9 @@ WORKERS = Metric("trackdesk_workers", _G, "Worker processes with a heartbeat in 
 WAKEUPS_WAITING = Metric(
     "trackdesk_wakeups_waiting", _G, "Wake-ups in the Celery queue; a few are enough for any load."
 )
+NEWER = Metric(
+    "trackdesk_newer_jobs", _G, "Jobs that stand aside because a newer release than any worker's wrote their records."
+)
 ADMISSION_CLOSED = Metric("trackdesk_admission_closed", _G, "1 while enqueue refuses because Redis is nearly full.")
 REDIS_AOF = Metric("trackdesk_redis_aof_enabled", _G, "1 if Redis writes an append-only file.")
 REDIS_AOF_OK = Metric("trackdesk_redis_aof_write_ok", _G, "1 if its last write to the append-only file succeeded.")
@@ -226,7 +232,7 @@ EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),
     *(VALUE_AT_RISK, RESIDUAL_JOBS, RESIDUAL_MONEY, INDEX_RESIDUAL, OLDEST_READY, OVERDUE_JOBS, OLDEST_OVERDUE),
     *(WAITING_LATE, TENANTS, TENANTS_STANDING, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, BUDGET_SPENT, WORKERS),
-    *(WAKEUPS_WAITING, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
+    *(WAKEUPS_WAITING, NEWER, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
     *(REDIS_NOEVICTION, REDIS_EVICTED, REDIS_MASTER, REDIS_REPLICAS, REDIS_REPLICA_LAG, REDIS_MEMORY_USED),
     *(REDIS_MEMORY_MAX, REDIS_UPTIME, DURABILITY_WAIT, DURABILITY_PROBES),
 )

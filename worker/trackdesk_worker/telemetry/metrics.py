@@ -8,6 +8,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
+from trackdesk_producer.contract.job import JobClass
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric
 from trackdesk_worker.telemetry.labels import HOW, JOB_CLASS, KIND, OUTCOME, REASON, status_class
@@ -29,6 +30,8 @@ class WorkerMetrics:
         self._durations = _Children(self._histogram(catalogue.ATTEMPT_DURATION).labels)
         self._deliveries = _Children(self._counter(catalogue.DELIVERIES).labels)
         self._end_to_end = _Children(self._histogram(catalogue.END_TO_END).labels)
+        for job_class in JobClass:  # all series from the start: an increase from nothing is none
+            self._end_to_end[(job_class.value,)]
         self._in_flight = self._gauge(catalogue.REQUESTS_IN_FLIGHT)
         self._claimed = self._counter(catalogue.CLAIMED)
         self._claim_duration = self._histogram(catalogue.CLAIM_DURATION)

@@ -81,6 +81,8 @@ class Reading:
     wakeups: int
     workers: int
     admission_closed: bool
+    newer: int
+    """Jobs that stand aside, in no index, because a newer release wrote their records."""
     facts: StoreFacts
 
     @property
@@ -114,7 +116,7 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
     now_ms = now_us // 1000
     replies, found = await _second_trip(client, keys, tenants, now_us)
     scheduled = _backlog(replies[:3], now_ms)
-    in_flight, dead, causes, cause_books, wakeups, workers, admission = replies[3:]
+    in_flight, dead, causes, cause_books, wakeups, workers, admission, newer = replies[3:]
     return Reading(
         books={survey.tenant: survey.book for survey in found},
         surveys={survey.tenant: survey for survey in found},
@@ -128,6 +130,7 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
         wakeups=wakeups,
         workers=workers,
         admission_closed=bool(admission),
+        newer=newer,
         facts=_facts(info),
     )
 
@@ -151,6 +154,7 @@ async def _second_trip(
         ("LLEN", keys.wakeups),
         ("ZCOUNT", keys.workers, now_ms - WORKER_SEEN_S * 1000, "+inf"),
         ("EXISTS", keys.admission),
+        ("ZCARD", keys.newer),
     ]
 
     async def send(commands: Sequence[Command]) -> list[Any]:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_worker.outlook import Outlook
-from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, total
+from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, Book, total
 from trackdesk_worker.store.survey import TenantSurvey
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Kind, Metric
@@ -105,10 +105,18 @@ def _money(reading: Reading) -> Iterator[Family]:
             missing[(CURRENCY.of(currency),)] += abs(amount)
     yield _family(catalogue.RESIDUAL_JOBS, {(): sum(abs(book.residual_jobs) for book in reading.books.values())})
     yield _family(catalogue.RESIDUAL_MONEY, {labels: float(amount) for labels, amount in missing.items()})
-    yield _family(
-        catalogue.INDEX_RESIDUAL,
-        {(state.value,): indexed - whole.jobs[state] for state, indexed in reading.indexed.items()},
-    )
+    yield _family(catalogue.INDEX_RESIDUAL, _index_residual(reading, whole))
+
+
+def _index_residual(reading: Reading, whole: Book) -> dict[tuple[str, ...], float]:
+    residual: dict[tuple[str, ...], float] = {}
+    aside = reading.newer  # in the books of the state they had, and in no index
+    for state, indexed in reading.indexed.items():
+        missing = whole.jobs[state] - indexed
+        explained = min(max(0, missing), aside)
+        aside -= explained
+        residual[(state.value,)] = explained - missing
+    return residual
 
 
 def _work(reading: Reading) -> Iterator[Family]:
@@ -134,6 +142,7 @@ def _work(reading: Reading) -> Iterator[Family]:
     yield _family(catalogue.WAITING_LATE, late)
     yield _family(catalogue.WORKERS, {(): reading.workers})
     yield _family(catalogue.WAKEUPS_WAITING, {(): reading.wakeups})
+    yield _family(catalogue.NEWER, {(): reading.newer})
     yield _family(catalogue.ADMISSION_CLOSED, {(): reading.admission_closed})
 
 

@@ -1,0 +1,155 @@
+"""Is every sale on its way, and in time? The first look at 3 a.m."""
+
+from deploy.grafana.generate.panels import Board, Kind, Panel, Query
+
+QUANTILE = 'histogram_quantile({q}, sum by (le) (rate(trackdesk_end_to_end_seconds_bucket{{class!="redrive"}}[5m])))'
+
+OVERVIEW = Board(
+    "trackdesk-overview",
+    "overview",
+    "Is every sale on its way, and in time?",
+    [
+        Panel(
+            1,
+            "Delivered within 5 minutes",
+            "Share of sales, by class: live at the first attempt, retry after more. Over the last hour.",
+            [Query("1 - trackdesk:sales_late:ratio1h", "{{class}}")],
+            Kind.NUMBER,
+            "percentunit",
+            width=6,
+            height=5,
+            decimals=2,
+            warn=0.99,
+            alarm=0.95,
+        ),
+        Panel(
+            2,
+            "Sales unaccounted for",
+            "Accepted sales that no column of the books or no index holds. Anything but 0: run trackdesk audit.",
+            [Query("trackdesk:sales_unaccounted", "sales")],
+            Kind.NUMBER,
+            width=4,
+            height=5,
+            alarm=1,
+        ),
+        Panel(
+            3,
+            "Workers",
+            "Processes with a heartbeat in the last 30 s.",
+            [Query("max(trackdesk_workers)", "workers")],
+            Kind.NUMBER,
+            width=3,
+            height=5,
+            warn=1,
+            alarm=0.5,
+        ),
+        Panel(
+            4,
+            "Oldest overdue sale",
+            "Of tenants that run below their budget: nothing but the workers holds it up.",
+            [Query('max(trackdesk_oldest_overdue_age_seconds{tenant_state="running"})', "overdue for")],
+            Kind.NUMBER,
+            "s",
+            width=4,
+            height=5,
+            warn=300,
+            alarm=900,
+        ),
+        Panel(
+            5,
+            "Dead letters",
+            "Sales that wait for a person's decision.",
+            [Query('sum(trackdesk_jobs{state="dead"})', "sales")],
+            Kind.NUMBER,
+            width=3,
+            height=5,
+            warn=1,
+        ),
+        Panel(
+            6,
+            "Value at risk",
+            "Money accepted and not yet delivered, dead letters included. XXX: amounts without a currency.",
+            [Query("sum by (currency) (trackdesk_value_at_risk)", "{{currency}}")],
+            Kind.NUMBER,
+            width=4,
+            height=5,
+            decimals=0,
+        ),
+        Panel(
+            7,
+            "Sales in and out",
+            "Per second, from the books. Conflicts: a known externalId with other content, refused.",
+            [
+                Query("sum(rate(trackdesk_accepted_total[5m]))", "accepted"),
+                Query("sum(rate(trackdesk_delivered_total[5m]))", "delivered"),
+                Query('sum(rate(trackdesk_ledger_events_total{event="duplicates"}[5m]))', "duplicates"),
+                Query('sum(rate(trackdesk_ledger_events_total{event="conflicts"}[5m]))', "conflicts"),
+            ],
+            unit="reqps",
+        ),
+        Panel(
+            8,
+            "Jobs by state",
+            "What waits, for whatever reason.",
+            [Query('sum by (state) (trackdesk_jobs{state=~"ready|scheduled|in_flight|dead"})', "{{state}}")],
+            stacked=True,
+        ),
+        Panel(
+            9,
+            "Burn rate",
+            "How many times faster than allowed sales get late. 14.4 over an hour or 6 over six wakes somebody.",
+            [
+                Query("trackdesk:sales_late:ratio5m / on (class) trackdesk:sales_late:allowed", "{{class}}, 5 min"),
+                Query("trackdesk:sales_late:ratio1h / on (class) trackdesk:sales_late:allowed", "{{class}}, 1 h"),
+                Query("trackdesk:sales_late:ratio6h / on (class) trackdesk:sales_late:allowed", "{{class}}, 6 h"),
+            ],
+            warn=6,
+            alarm=14.4,
+        ),
+        Panel(
+            10,
+            "Overdue sales",
+            "Due for more than a minute, by the state of their tenant. at_budget: they leave as fast as they may. "
+            "running: the workers do not keep up.",
+            [Query("sum by (tenant_state) (trackdesk_overdue_jobs)", "{{tenant_state}}")],
+            stacked=True,
+        ),
+        Panel(
+            11,
+            "From acceptance to delivery",
+            "Redriven sales left out.",
+            [Query(QUANTILE.format(q=q), name) for q, name in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))],
+            unit="s",
+            warn=300,
+        ),
+        Panel(
+            12,
+            "Requests by outcome",
+            "Per second. ambiguous: it may have landed, and is tried again.",
+            [Query("sum by (outcome) (rate(trackdesk_attempts_total[5m]))", "{{outcome}}")],
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            13,
+            "Tenants that stand still",
+            "Nothing leaves for these, and why.",
+            [Query("max by (tenant, why) (trackdesk_tenants_standing)")],
+            Kind.TABLE,
+            nothing="none",
+        ),
+        Panel(
+            14,
+            "Sales without a click",
+            "Share of delivered sales that Trackdesk could not pair: nobody gets a commission for them.",
+            [
+                Query(
+                    'sum by (tenant) (increase(trackdesk_delivered_total{how="unpaired"}[1h]))'
+                    " / (sum by (tenant) (increase(trackdesk_delivered_total[1h])) > 0)",
+                    "{{tenant}}",
+                )
+            ],
+            unit="percentunit",
+        ),
+    ],
+)
