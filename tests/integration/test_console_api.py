@@ -93,6 +93,34 @@ def test_a_job_is_masked_revealed_on_record_and_redriven_once(api: httpx.Client,
     assert len(lines) >= len(kinds)
 
 
+def test_a_plan_is_previewed_made_started_and_tells_its_verdicts(api: httpx.Client) -> None:
+    meant = {"tenant": "bert"}
+    seen = api.post("/api/v1/plans/preview", json=meant).json()
+    assert (seen["jobs"], seen["complete"]) == (1, True)
+    make = {"filter": meant, "name": "Clicks of bert", "reason": "the shop sent wrong clicks"}
+    assert "look at them again" in api.post("/api/v1/plans", json={**make, "expected": 7}).json()["message"]
+    plan = api.post("/api/v1/plans", json={**make, "expected": 1}).json()
+    assert (plan["state"], plan["listed"], plan["money_listed"]) == ("ready", 1, {"EUR": "12345678901234.56"})
+    path = f"/api/v1/plans/{plan['id']}"
+    assert api.post(f"{path}/start", json={}).json()["state"] == "running"
+    assert api.post(f"{path}/pause", json={}).json()["state"] == "paused"
+    assert api.get(f"{path}/items").json()["items"][0]["verdict"] == "pending"
+    ended = api.post(f"{path}/cancel", json={"reason": "a test"}).json()
+    assert (ended["state"], ended["verdicts"], ended["decided"]) == ("cancelled", {"cancelled": 1}, 1)
+    assert plan["id"] in [one["id"] for one in api.get("/api/v1/plans").json()["plans"]]
+
+
+def test_only_an_admin_plans_to_discard(api: httpx.Client, served: tuple[Console, Shop]) -> None:
+    make = {"filter": {"tenant": "bert"}, "name": "Away", "reason": "x", "act": "discard"}
+    with served[0].api("operator") as operator:
+        assert operator.post("/api/v1/plans", json=make).status_code == 403
+        plan = api.post("/api/v1/plans", json=make).json()
+        assert operator.post(f"/api/v1/plans/{plan['id']}/start", json={"confirm_count": 1}).status_code == 403
+    wrong = api.post(f"/api/v1/plans/{plan['id']}/start", json={"confirm_count": 2})
+    assert (wrong.status_code, "not 2" in wrong.json()["message"]) == (400, True)
+    api.post(f"/api/v1/plans/{plan['id']}/cancel", json={})
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [

@@ -19,14 +19,15 @@ from trackdesk_worker.ops.console.api.serving import api_routes
 from trackdesk_worker.ops.console.api.serving import problem as api_problem
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Gate, Refused, Rules, SignInNeeded
-from trackdesk_worker.ops.console.pages import Page, dead, job, log, overview, sign_in, tenants
+from trackdesk_worker.ops.console.pages import Page, dead, job, log, overview, plans, sign_in, tenants
 from trackdesk_worker.ops.console.shield import Shield
+from trackdesk_worker.ops.desk.plans import PlanUnknown
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import OperatorInvalid
 from trackdesk_worker.ops.tenants import TenantUnknown
 
-PAGES: Sequence[Page] = (*overview.PAGES, *dead.PAGES, *job.PAGES, *tenants.PAGES, *log.PAGES)
+PAGES: Sequence[Page] = (*overview.PAGES, *dead.PAGES, *job.PAGES, *plans.PAGES, *tenants.PAGES, *log.PAGES)
 """Every page with a rule."""
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,9 @@ def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float]
     async def absent(request: Request, _: Exception) -> Response:
         return _no(request, gate, 404, "there is no such page")
 
-    async def not_so(request: Request, error: Exception) -> Response:
-        headers = error.headers if isinstance(error, HTTPException) else None
+    async def not_so(request: Request, _: Exception) -> Response:
         made = _no(request, gate, 405, f"{request.method} is not what this page is for")
-        made.headers.update(headers or {})
+        made.headers["Allow"] = ", ".join(sorted(_methods(app.routes, request.url.path)))
         return made
 
     app = Starlette(
@@ -57,6 +57,12 @@ def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float]
     )
     app.router.redirect_slashes = False
     return [Mount("/", app=app)]
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> set[str]:
+    """Return what a path can be asked for; a path may have a route for each."""
+    matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return {method for route in matching for method in route.methods or ()}
 
 
 def _no(request: Request, gate: Gate, status: int, sentence: str) -> Response:
@@ -91,7 +97,7 @@ def explain(error: Exception) -> tuple[int, str, dict[str, str]]:
     match error:
         case Refused():
             return error.status, error.sentence, error.headers
-        case SaleUnknown() | TenantUnknown():
+        case SaleUnknown() | TenantUnknown() | PlanUnknown():
             return 404, str(error), {}
         case AccessInvalid():
             return 503, "the console's file of tokens cannot be used; its log says why", {}

@@ -225,6 +225,102 @@ class Clusters(Answer):
     clusters: list[Cluster]
 
 
+class PlansQuestion(Question):
+    """Which plans."""
+
+    limit: int = Field(50, ge=1, le=200)
+    after: str | None = Field(None, max_length=64, description="Older than this plan")
+
+
+class PlanMake(Question):
+    """A plan to make."""
+
+    filter: Filter
+    name: str = Field(min_length=1, max_length=120, pattern=NON_BLANK_PATTERN, description="After its incident")
+    act: Literal["redrive", "discard"] = "redrive"
+    reason: Reason
+    expected: int | None = Field(None, ge=0, le=10**9, description="As the preview said; refused if it is another now")
+
+
+class PlanWord(Question):
+    """A word to a plan."""
+
+    reason: Reason | None = Field(None, description="By default the plan's")
+
+
+class PlanStart(PlanWord):
+    """The word that lets it run."""
+
+    confirm_count: int | None = Field(None, ge=0, le=10**9, description="The number of its jobs; needed to discard")
+
+
+class PlanPreview(Answer):
+    """What a plan would mean now."""
+
+    jobs: int
+    money: Money
+    by_reason: dict[str, int]
+    by_tenant: dict[str, int]
+    complete: bool = Field(description="False: time ran out, at least so many")
+    seconds_at_budget: float = Field(description="If nothing else is sent; 0 is no limit")
+    seconds_at_share: float = Field(description="Beside live sales and retries that use their shares")
+
+
+class Plan(Answer):
+    """A plan as it stands."""
+
+    id: str
+    name: str
+    act: Literal["redrive", "discard"]
+    state: str = Field(description="listing, ready, running, paused, finished or cancelled")
+    operator: str
+    reason: str
+    filter: str
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
+    listed: int
+    decided: int
+    verdicts: dict[str, int]
+    money_listed: Money
+    money_done: Money
+    by_reason: dict[str, int]
+    by_tenant: dict[str, int]
+
+
+class Plans(Answer):
+    """Plans, the newest first."""
+
+    plans: list[Plan]
+    after: str | None
+
+
+class PlanItemsQuestion(Question):
+    """Which jobs of a plan."""
+
+    verdict: str | None = Field(None, max_length=32, description="redriven, discarded, skipped, refused or pending")
+    limit: int = Field(100, ge=1, le=1000)
+    after: str | None = Field(None, max_length=256)
+
+
+class PlanItem(Answer):
+    """One job of a plan."""
+
+    id: str
+    tenant: str
+    external_id: str
+    verdict: str
+    at: Moment
+    state_now: State | None
+
+
+class PlanItems(Answer):
+    """Jobs of a plan."""
+
+    items: list[PlanItem]
+    after: str | None
+
+
 class LogQuestion(Question):
     """Which entries of the operators' log."""
 
@@ -244,6 +340,3 @@ class Log(Answer):
 
     entries: list[LogEntry]
     before: int | None = Field(description="For the next page, of older ones; null if there are none")
-
-
-Verb = Literal["start", "pause", "resume", "cancel"]

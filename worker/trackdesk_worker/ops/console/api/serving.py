@@ -14,13 +14,13 @@ from starlette.routing import Route
 
 from trackdesk_producer.contract.checks import check_tenant
 from trackdesk_producer.errors import ConversionInvalid
-from trackdesk_worker.ops.console.api import ROOT, Call, Endpoint, jobs, state
+from trackdesk_worker.ops.console.api import ROOT, Call, Endpoint, jobs, plans, state
 from trackdesk_worker.ops.console.api.models import Answer, Problem
 from trackdesk_worker.ops.console.api.openapi import document
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import MAX_FIELDS, SAFE, Gate, Refused, Visit
 
-ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS)
+ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS, *plans.ENDPOINTS)
 
 WORDS = {
     400: "invalid", 401: "sign_in", 403: "forbidden", 404: "not_found", 405: "not_so", 408: "too_slow",

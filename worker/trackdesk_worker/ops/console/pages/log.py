@@ -14,7 +14,7 @@ from trackdesk_worker.ops.operations_log import Entry, now_ms, read_log_page, wa
 
 SIZE = 50
 JOBS_NAMED = 5
-TOLD = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "plan", "prev", "hash")
+TOLD = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "operation", "prev", "hash")
 """What the table shows in columns of its own, or not at all."""
 
 
@@ -53,7 +53,9 @@ class LogRow:
 def log_row(entry: Entry) -> LogRow:
     """Read one entry."""
     fields = entry.fields
-    at_ms, count, money, jobs = (fields.get(name) for name in ("at_ms", "count", "money", "jobs"))
+    at_ms, count, money, jobs, operation = (
+        fields.get(name) for name in ("at_ms", "count", "money", "jobs", "operation")
+    )
     named = [job for job in jobs if isinstance(job, Mapping)] if isinstance(jobs, list) else []
     return LogRow(
         number=entry.number,
@@ -66,7 +68,7 @@ def log_row(entry: Entry) -> LogRow:
         money=tuple(f"{value} {name}" for name, value in money.items()) if isinstance(money, Mapping) else (),
         jobs=tuple((str(job.get("tenant", "")), str(job.get("external_id", ""))) for job in named[:JOBS_NAMED]),
         more_jobs=max(0, len(named) - JOBS_NAMED),
-        plan=str(fields["plan"]) if "plan" in fields else None,
+        plan=operation if isinstance(operation, str) and operation.startswith("plan-") else None,
         more={name: _text(value) for name, value in fields.items() if name not in TOLD},
     )
 
