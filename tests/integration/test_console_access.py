@@ -63,7 +63,7 @@ RULES = {
     ("POST", "/api/v1/job/cancel"): "operator",
     ("POST", "/api/v1/job/discard"): "admin",
     ("GET", "/api/v1/plans"): "viewer",
-    ("POST", "/api/v1/plans/preview"): "viewer",
+    ("POST", "/api/v1/plan-preview"): "viewer",
     ("POST", "/api/v1/plans"): "operator",
     ("GET", "/api/v1/plans/{plan}"): "viewer",
     ("GET", "/api/v1/plans/{plan}/items"): "viewer",

@@ -95,7 +95,7 @@ def test_a_job_is_masked_revealed_on_record_and_redriven_once(api: httpx.Client,
 
 def test_a_plan_is_previewed_made_started_and_tells_its_verdicts(api: httpx.Client) -> None:
     meant = {"tenant": "bert"}
-    seen = api.post("/api/v1/plans/preview", json=meant).json()
+    seen = api.post("/api/v1/plan-preview", json=meant).json()
     assert (seen["jobs"], seen["complete"]) == (1, True)
     make = {"filter": meant, "name": "Clicks of bert", "reason": "the shop sent wrong clicks"}
     assert "look at them again" in api.post("/api/v1/plans", json={**make, "expected": 7}).json()["message"]

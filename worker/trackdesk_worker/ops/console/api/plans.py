@@ -114,7 +114,7 @@ def _plan(plan: plans.Plan) -> m.Plan:
 ENDPOINTS = (
     Endpoint("GET", "/plans", Role.VIEWER, "Plans, the newest first", _plans, m.Plans, query=m.PlansQuestion),
     Endpoint(
-        "POST", "/plans/preview", Role.VIEWER, "What a plan over a filter would mean now", _preview, m.PlanPreview,
+        "POST", "/plan-preview", Role.VIEWER, "What a plan over a filter would mean now", _preview, m.PlanPreview,
         body=m.Filter,
     ),
     Endpoint(
