@@ -9,7 +9,7 @@ SOURCES := producer worker tests deploy
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full test-deploy lint format bench chaos sbom licences lock clean
+.PHONY: help setup demo up test test-full test-deploy drill pictures lint format bench chaos sbom licences lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,13 @@ RUNS ?= 351
 
 chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=351: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
+
+drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus and Alertmanager (20 minutes)
+	$(BIN)/python -m tests.support.drill $(ARGS)
+
+pictures: $(READY) ## Draw the pictures of the dashboards anew, from eight hours lived through in virtual time (a minute)
+	$(BIN)/python -m deploy.grafana.generate
+	$(BIN)/python -m tests.support.dashboard_picture
 
 lint: $(READY) ## Check format, lint, types and the arrows between modules
 	$(BIN)/ruff format --check $(SOURCES)

@@ -12,7 +12,7 @@ from deploy.grafana.generate.boards import BOARDS, DIRECTORY
 from deploy.grafana.generate.panels import render
 from tests.support.made_history import Span, make_history
 from tests.support.prometheus import Prometheus, import_openmetrics, prometheus, recording_rules_only, rules_config
-from tests.support.promql import PROMETHEUS, strangers
+from tests.support.promql import PROMETHEUS, ROOT, strangers
 
 QUERIES = [
     pytest.param(panel["type"], target["expr"], id=f"{board.uid}-{panel['id']}{target['refId']}")
@@ -95,3 +95,12 @@ def test_a_real_prometheus_answers_every_query_with_data_the_product_made(histor
         if not answer:
             empty.append(f"{param.id}: {expr}")
     assert empty == []
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_the_picture_shows_every_panel_of_today_with_data(board):
+    picture = (ROOT / f"deploy/images/{board.uid}.svg").read_text("utf-8")
+    for panel in board.panels:
+        assert f">{panel.title}</text>" in picture, "draw it anew: make pictures"
+    assert "No data" not in picture
+    assert len(picture) < 200_000

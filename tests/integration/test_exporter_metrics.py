@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import resource
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -12,6 +13,7 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import server_binary
 from tests.support.store import Item, Store
 from tests.support.workers import wait_until
 from trackdesk_producer import Durability
@@ -344,6 +346,39 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
     assert await one.value("trackdesk_collector_success") == 1
     own_server.kill()
     assert await one.value("trackdesk_collector_success") == 0
+
+
+async def test_a_replica_and_a_disk_that_refuses_are_told_and_do_not_blind_the_exporter(exporter, keys, tmp_path):
+    starter = tmp_path / "server.sh"  # a full disk must be an error to the server, and not its death
+    starter.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {server_binary('valkey')} \"$@\"\n", "utf-8")
+    starter.chmod(0o755)
+    server = EmbeddedServer(tmp_path / "store", binary=starter)
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as client:
+            store = Store(client, keys)
+            store.enqueue("acme/1")
+            one = exporter(server.port, keys)
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            wait_until(lambda: store_refuses(store), "a disk that refuses")
+            found = await one.scrape()
+            assert found["trackdesk_redis_aof_write_ok"][frozenset()] == 0
+            assert found["trackdesk_jobs"][frozenset({("tenant", "acme"), ("state", "ready")})] == 1
+
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            wait_until(lambda: not store_refuses(store), "a disk that takes writes again")
+            client.replicaof("127.0.0.1", 1)
+            assert await one.value("trackdesk_redis_master") == 0
+    finally:
+        server.kill()
+
+
+def store_refuses(store: Store) -> bool:
+    try:
+        store.client.incrby(store.keys.sequence, 0)
+    except redis.ResponseError:
+        return True
+    return False
 
 
 async def test_books_that_cannot_be_read_fail_the_scrape_and_not_the_exporter(exporter, server, keys, store):

@@ -41,9 +41,8 @@ DEAD_LETTERS = Board(
             2,
             "Dead letters",
             "By tenant. A step up is one cause; the alert fires at 20 more within an hour.",
-            [Query('sum by (tenant) (trackdesk_jobs{state="dead"}) > 0', "{{tenant}}")],
+            [Query('sum by (tenant) (trackdesk_jobs{state="dead"})', "{{tenant}}")],
             stacked=True,
-            nothing="none",
         ),
         Panel(
             5,

@@ -30,15 +30,17 @@ class Script:
 
 
 @cache
-def load_script(package: str, name: str, *, allow_oom: bool) -> Script:
+def load_script(package: str, name: str, *, allow_oom: bool, writes: bool = True) -> Script:
     """Read ``lua/<name>.lua`` of `package` and put in front what it uses of the shared prelude.
 
     Args:
         allow_oom: whether the script may write on a full Redis: finishing work may, accepting work may not.
+        writes: whether it writes at all; one that does not runs on a replica too, and while the disk refuses writes.
     """
     shared = resources.files(__package__).joinpath("lua/shared.lua").read_text("utf-8")
     own = _code(resources.files(package).joinpath(f"lua/{name}.lua").read_text("utf-8"))
-    shebang = "#!lua flags=allow-oom" if allow_oom else "#!lua"
+    flags = [name for name, holds in (("allow-oom", allow_oom), ("no-writes", not writes)) if holds]
+    shebang = f"#!lua flags={','.join(flags)}" if flags else "#!lua"
     used = _used(_code(f"{lua_fields()}\n{shared}"), own)
     source = "\n".join([shebang, lua_names(_words(used + own)), used, own])
     # SHA-1 is how Redis names a script, not a safeguard.

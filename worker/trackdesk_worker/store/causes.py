@@ -15,7 +15,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, run
 from trackdesk_producer.contract.scripts import Operation, clock, text
-from trackdesk_worker.store.jobs import script
+from trackdesk_worker.store.jobs import reading_script, script
 from trackdesk_worker.store.ledger import LIMB_EXPONENTS, Money
 
 OTHER_TYPES = "*"
@@ -147,7 +147,7 @@ def page(
     def read(reply: list[Any]) -> list[Entry]:
         return [Entry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
 
-    return Operation(script("page"), keys.prefix, arguments, read)
+    return Operation(reading_script("page"), keys.prefix, arguments, read)
 
 
 def adopt(client: redis.Redis, keys: Keys, most: int = 200) -> int:

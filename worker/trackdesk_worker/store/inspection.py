@@ -7,7 +7,7 @@ from typing import Any
 from trackdesk_producer.contract.job import JobRecord, State
 from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
-from trackdesk_worker.store.jobs import script
+from trackdesk_worker.store.jobs import reading_script
 
 _NO_STRING = b"!"
 
@@ -39,7 +39,7 @@ def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[S
     def read(reply: list[list[Any]]) -> list[Sighting]:
         return [_sighting(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
 
-    return Operation(script("inspect"), keys.prefix, tuple(arguments), read)
+    return Operation(reading_script("inspect"), keys.prefix, tuple(arguments), read)
 
 
 def expected_indexes(record: JobRecord) -> dict[str, int]:

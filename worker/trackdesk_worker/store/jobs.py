@@ -22,6 +22,11 @@ def script(name: str) -> Script:
     return load_script(__package__, name, allow_oom=True)
 
 
+def reading_script(name: str) -> Script:
+    """Return one of the worker's scripts that change nothing: a look at a store in trouble must not fail of it."""
+    return load_script(__package__, name, allow_oom=True, writes=False)
+
+
 class ClaimedJob(NamedTuple):
     """A job this process holds until its lease ends. A named tuple: one is built per delivery."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import Operation, clock, text
-from trackdesk_worker.store.jobs import script
+from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import Book, parse_book
 
 BATCH = 100
@@ -66,7 +66,7 @@ def _survey(
         return [_read(tenant, one) for tenant, one in zip(tenants, reply, strict=True)]
 
     arguments = (clock(now_ms), *before_us, sample, *tenants)
-    return Operation(script("survey"), keys.prefix, arguments, read)
+    return Operation(reading_script("survey"), keys.prefix, arguments, read)
 
 
 def _read(tenant: str, reply: list[Any]) -> TenantSurvey:

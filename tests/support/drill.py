@@ -1,0 +1,372 @@
+"""``python -m tests.support.drill``: break each thing an alert is for, see it fire, mend it, see it resolve.
+
+Real processes of the product, a real Prometheus and Alertmanager with the committed rules in a hurry
+(`tests/support/quick_rules.py`), and a receiver of notifications. Prints a table; exits 1 if an alert did not fire, did
+not resolve, or was not told.
+"""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.support.drill_stack import TENANT, Stack, stack
+from tests.support.promql import rules
+from tests.support.simulator import sale
+from tests.support.workers import wait_until
+from trackdesk_producer import EnqueueItem
+from trackdesk_producer.errors import ProducerError
+
+FACTOR = 60.0
+PATIENCE_S = 180.0
+SLOW_TO_RESOLVE = {"TrackdeskSalesLateSlow", "TrackdeskDurabilityNotMet"}
+"""Their windows are days: waited for at the end of the drill."""
+Act = Callable[[Stack], None]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What to break, what must fire, and how to mend it."""
+
+    name: str
+    alerts: Sequence[str]
+    damage: Act
+    mend: Act
+    quiet: Sequence[str] = ()
+    """What must not fire meanwhile."""
+    about: Callable[[dict[str, str]], bool] = lambda _: True
+    """Whether an alert with these labels is about it."""
+
+
+def _configure(**settings: object) -> Act:
+    return lambda s: s.simulator.configure({"tenants": {TENANT: settings}}) and None
+
+
+def _stop_simulator(s: Stack) -> None:
+    s.simulator.kill()
+    # Until what waits is later than the objective, which is five seconds now.
+    wait_until(lambda: s.watch.firing("TrackdeskBreakerOpen"), "the breaker's alert", within_s=PATIENCE_S)
+    s.start_simulator()
+
+
+def _resume(s: Stack) -> None:
+    s.simulator.configure({"tenants": {TENANT: {"key_mode": "optional"}}})
+    s.trackdesk_command("resume", TENANT)
+
+
+def _fill(s: Stack) -> None:
+    used = int(s.client.info("memory")["used_memory"])
+    s.client.config_set("maxmemory", used + 8_000_000)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for batch in range(200):
+        items = [
+            EnqueueItem(sale(f"fill-{batch}-{n}", customerId="x" * 200), tenant="bulk", not_before=tomorrow)
+            for n in range(500)
+        ]
+        if not all(receipt.ok for receipt in s.running.producer.enqueue_many(items)):
+            return
+    raise AssertionError("the store would not fill")
+
+
+def _kill_worker(s: Stack) -> None:
+    s.end(s.worker)
+
+
+def _start_worker(s: Stack) -> None:
+    s.worker = s.start_worker(s.metrics_port)
+
+
+def _kill_console(s: Stack) -> None:
+    s.end(s.console)
+
+
+def _start_console(s: Stack) -> None:
+    s.console = s.start_console()
+
+
+def _store_config(name: str, value: str) -> Act:
+    return lambda s: s.client.config_set(name, value) and None
+
+
+def _disk_full(s: Stack) -> None:
+    pid = s.server.pid
+    assert pid is not None
+    largest = max(file.stat().st_size for file in (s.server.directory / "appendonlydir").iterdir())
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+
+def _disk_freed(s: Stack) -> None:
+    pid = s.server.pid
+    assert pid is not None
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _shift_books(by: int) -> Act:
+    return lambda s: s.client.hincrby(s.running.keys.ledger(TENANT), "ready", by) and None
+
+
+def _sell_as(**changes: object) -> Act:
+    def act(s: Stack) -> None:
+        s.seller.changes = changes
+
+    return act
+
+
+def _redrive(s: Stack) -> None:
+    s.simulator.configure({"tenants": {TENANT: {"types": {"sale": {"configured": True}}}}})
+    s.trackdesk_command("redrive", "--all", "--reason", "drill: the type was added", "--yes")
+
+
+def _conflicts(s: Stack) -> None:
+    for number in range(1, 31):
+        try:
+            s.running.producer.enqueue(sale(f"shop-{number}", amount={"value": "1"}))
+        except ProducerError:
+            continue
+
+
+def _pause(s: Stack) -> None:
+    s.trackdesk_command("pause", TENANT, "--reason", "drill")
+
+
+def _unpause(s: Stack) -> None:
+    s.trackdesk_command("resume", TENANT)
+
+
+def _unseen_worker(s: Stack) -> None:
+    s.extra = s.start_worker(0)
+
+
+def _end_unseen_worker(s: Stack) -> None:
+    s.extra.terminate()
+    s.extra.wait(60)
+
+
+def _backlog(s: Stack) -> None:
+    s.tenants_file.write_text("[slow]\nrate_limit = 5\nhorizon_s = 240\n", "utf-8")
+    items = [EnqueueItem(sale(f"import-{n}"), tenant="slow") for n in range(2_500)]
+    assert all(receipt.ok for receipt in s.running.producer.enqueue_many(items))
+
+
+def _faster(s: Stack) -> None:
+    s.tenants_file.write_text("[slow]\nrate_limit = 0\nhorizon_s = 240\n", "utf-8")
+
+
+def _newer(s: Stack) -> None:
+    s.client.set(s.running.keys.job(f"{TENANT}/newer"), "J99 of a release to come\n{}")
+    s.client.zadd(s.running.keys.newer, {f"{TENANT}/newer": 1})
+
+
+def _older(s: Stack) -> None:
+    s.client.delete(s.running.keys.job(f"{TENANT}/newer"))
+
+
+def _start_replica(s: Stack) -> None:
+    s.replica.start()
+
+
+def _label(name: str, value: str) -> Callable[[dict[str, str]], bool]:
+    return lambda labels: labels.get(name) == value
+
+
+SCENARIOS = (
+    Scenario(
+        "the simulator is stopped",
+        ["TrackdeskBreakerOpen", "TrackdeskSalesLateFast", "TrackdeskSalesLateSlow"],
+        _stop_simulator,
+        lambda _: None,
+        quiet=["TrackdeskWorkOverdue", "TrackdeskTenantHeld"],
+    ),
+    Scenario(
+        "the workers are killed",
+        ["TrackdeskNoWorkers", "TrackdeskWorkOverdue"],
+        _kill_worker,
+        _start_worker,
+        quiet=["TrackdeskStoreUnreadable"],
+    ),
+    Scenario("the key is refused (401)", ["TrackdeskTenantHeld"], _configure(key_mode="revoked"), _resume),
+    Scenario("a tenant stays paused", ["TrackdeskTenantPaused"], _pause, _unpause, quiet=["TrackdeskWorkOverdue"]),
+    Scenario("Redis hangs", ["TrackdeskStoreUnreadable"], lambda s: s.server.suspend(), lambda s: s.server.resume()),
+    Scenario(
+        "its disk is full",
+        ["TrackdeskRedisUnsafe"],
+        _disk_full,
+        _disk_freed,
+        about=_label("danger", "writes to its append-only file fail"),
+    ),
+    Scenario(
+        "its append-only file is switched off",
+        ["TrackdeskRedisUnsafe"],
+        _store_config("appendonly", "no"),
+        _store_config("appendonly", "yes"),
+        about=_label("danger", "its append-only file is off"),
+    ),
+    Scenario(
+        "it may evict",
+        ["TrackdeskRedisUnsafe"],
+        _store_config("maxmemory-policy", "allkeys-lru"),
+        _store_config("maxmemory-policy", "noeviction"),
+        about=_label("danger", "it may evict keys"),
+    ),
+    Scenario(
+        "Redis is filled",
+        ["TrackdeskAdmissionClosed", "TrackdeskRedisFilling"],
+        _fill,
+        _store_config("maxmemory", "0"),
+    ),
+    Scenario("the exporter is killed", ["TrackdeskMetricsAbsent"], _kill_console, _start_console),
+    Scenario("a column of the books is changed", ["TrackdeskBooksOutOfBalance"], _shift_books(1), _shift_books(-1)),
+    Scenario(
+        "dead letters grow",
+        ["TrackdeskDeadLettersGrowing"],
+        _configure(types={"sale": {"configured": False}}),
+        _redrive,
+    ),
+    Scenario(
+        "Trackdesk's limit is lower than ours",
+        ["TrackdeskRateLimited"],
+        _configure(rate_limit={"per_s": 1, "lockout_s": 1, "retry_after": True}),
+        _configure(rate_limit=None),
+    ),
+    Scenario("click ids are lost", ["TrackdeskUnpairedRising"], _sell_as(cid="unpaired-1"), _sell_as()),
+    Scenario("known ids with other amounts", ["TrackdeskConflictsRising"], _conflicts, lambda _: None),
+    Scenario("a worker nobody scrapes", ["TrackdeskWorkersUnseen"], _unseen_worker, _end_unseen_worker),
+    Scenario("a record of a newer release", ["TrackdeskNewerRecords"], _newer, _older),
+    Scenario(
+        "an import beyond the budget",
+        ["TrackdeskSalesWillBeLate", "TrackdeskBudgetTooSmall"],
+        _backlog,
+        _faster,
+        quiet=["TrackdeskWorkOverdue"],
+    ),
+    Scenario("the replica is lost", ["TrackdeskDurabilityNotMet"], lambda s: s.replica.kill(), _start_replica),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was seen of one alert in one scenario."""
+
+    scenario: str
+    alert: str
+    fired_s: float | None = None
+    resolved_s: float | None = None
+    told: str = ""
+    wrong: str = ""
+
+
+def drill(running: Stack, scenarios: Sequence[Scenario], tell: Callable[[str], None] = print) -> list[Row]:
+    """Run scenarios one after the other."""
+    rows: list[Row] = []
+    waiting: list[tuple[str, str, float, float]] = []
+    for scenario in scenarios:
+        tell(f"… {scenario.name}")
+        found, later = _one(running, scenario)
+        for row in found:
+            tell(_line(row))
+        rows += found
+        waiting += later
+    for name, alert, broken, mended in waiting:
+        tell(f"… {alert} resolves")
+        rows.append(_end(running, name, alert, broken, mended, within_s=900))
+    return rows
+
+
+def _one(running: Stack, scenario: Scenario) -> tuple[list[Row], list[tuple[str, str, float, float]]]:
+    watch = running.watch
+    broken = time.monotonic()
+    scenario.damage(running)
+    for alert in scenario.alerts:
+        deadline = time.monotonic() + PATIENCE_S
+        while watch.fired(alert, broken, scenario.about) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    mended = time.monotonic()
+    scenario.mend(running)
+    rows, later = [], []
+    for alert in scenario.alerts:
+        if watch.fired(alert, broken, scenario.about) is None:
+            rows.append(Row(scenario.name, alert, wrong="did not fire"))
+        elif alert in SLOW_TO_RESOLVE:
+            later.append((scenario.name, alert, broken, mended))
+        else:
+            rows.append(_end(running, scenario.name, alert, broken, mended, within_s=PATIENCE_S, about=scenario.about))
+    rows += [
+        Row(scenario.name, alert, wrong="fired, and should not")
+        for alert in scenario.quiet
+        if watch.fired(alert, broken) is not None
+    ]
+    return rows, later
+
+
+def _end(
+    running: Stack,
+    name: str,
+    alert: str,
+    broken: float,
+    mended: float,
+    *,
+    within_s: float,
+    about: Callable[[dict[str, str]], bool] = lambda _: True,
+) -> Row:
+    watch = running.watch
+    first = watch.fired(alert, broken, about)
+    assert first is not None
+    deadline = time.monotonic() + within_s
+    while watch.firing(alert, about) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if watch.firing(alert, about):
+        return Row(name, alert, first.fired_at - broken, wrong="did not resolve")
+    last = watch.last_end(alert, about)
+    # Notifications follow within their group's interval, unless another alert silences this one.
+    ending = time.monotonic() + 15
+    while watch.told(alert, "resolved") is None and time.monotonic() < ending:
+        time.sleep(0.1)
+    told = watch.told(alert, "firing")
+    return Row(name, alert, first.fired_at - broken, last - mended, told or "silenced by another alert")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a table."""
+    lines = ["| what was broken | alert | fired after | resolved after | told |", "|---|---|--:|--:|---|"]
+    return "\n".join([*lines, *map(_line, rows)])
+
+
+def _line(row: Row) -> str:
+    fired = "" if row.fired_s is None else f"{row.fired_s:.0f} s"
+    resolved = "" if row.resolved_s is None else f"{max(0.0, row.resolved_s):.0f} s"
+    return f"| {row.scenario} | {row.alert} | {fired} | {resolved} | {row.wrong or row.told} |"
+
+
+def main() -> int:
+    """Run the drill."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenario", nargs="*", help="part of a scenario's name; all by default")
+    parser.add_argument("--factor", type=float, default=FACTOR, help="what durations are divided by")
+    chosen = parser.parse_args()
+    scenarios = [s for s in SCENARIOS if not chosen.scenario or any(part in s.name for part in chosen.scenario)]
+    directory = Path(tempfile.mkdtemp(prefix="trackdesk-drill-"))
+    began = time.monotonic()
+    try:
+        with stack(directory, factor=chosen.factor) as (running, _):
+            _start_replica(running)
+            wait_until(lambda: running.client.info("replication")["connected_slaves"] == 1, "a replica")
+            rows = drill(running, scenarios)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print(table(rows))
+    missing = {rule["alert"] for rule in rules() if "alert" in rule} - {row.alert for row in rows}
+    if not chosen.scenario and missing:
+        print(f"without a scenario: {', '.join(sorted(missing))}")
+    wrong = [row for row in rows if row.wrong]
+    print(f"{len(rows) - len(wrong)} of {len(rows)} fired and resolved, {time.monotonic() - began:.0f} s")
+    return 1 if wrong or (missing and not chosen.scenario) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
