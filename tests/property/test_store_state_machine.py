@@ -190,6 +190,12 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert self.store.redrive(*chosen) == self.model.redrive(chosen)
 
+    @rule(pick=st.integers(0, 9), anyone=ids, to=items())
+    def edit(self, pick: int, anyone: str, to: tuple[Item, int]) -> None:
+        dead = self.model.in_order(State.DEAD)
+        item = replace(to[0], id=dead[pick % len(dead)] if dead else anyone)
+        assert self.store.edit(item) == self.model.edit(item)
+
     @rule(tenant=tenants, again=st.booleans())
     def pause_or_resume(self, tenant: str, again: bool) -> None:
         if again:

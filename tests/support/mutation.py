@@ -51,6 +51,7 @@ TESTS = {
     "plan_list": (DEAD, MACHINE),
     "plan_step": (f"{STORE}redrive.py", DEAD, MACHINE),
     "plan_turn": (DEAD,),
+    "edit": ("tests/integration/test_desk_edit.py", MACHINE),
     "tenant": (f"{STORE}claim.py", f"{STORE}breaker.py", MACHINE),
     "policy": ("tests/unit/domain", "tests/property/test_policy_properties.py"),
 }

@@ -53,6 +53,7 @@ def walk_store(client: redis.Redis, keys: Keys, *, wakeups_at_most: int = WAKEUP
     _indexes(walk, content, keys)
     _tombstones(walk, content)
     _causes(walk, content)
+    _edited(walk, content)
     _books(walk, content)
     _turns(walk, content)
     _wakeups(walk, content, wakeups_at_most)
@@ -158,6 +159,13 @@ def _tombstones(walk: Walk, content: dict[str, Any]) -> None:
         for identity in ended.keys() | filed.keys()
         if ended[identity] != filed[identity]
     ]
+
+
+def _edited(walk: Walk, content: dict[str, Any]) -> None:
+    for raw in content.get(NAMES["edited"], {}):
+        record = walk.records.get(raw.decode())
+        if record is None or record.state.terminal or not record.redrives:
+            walk.wrong.append(f"{raw.decode()} counts as corrected and is no live job that was redriven")
 
 
 def _causes(walk: Walk, content: dict[str, Any]) -> None:

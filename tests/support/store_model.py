@@ -442,6 +442,25 @@ class Model:
             replies.append("discarded")
         return replies
 
+    def edit(self, item: Item) -> str:
+        """Return the reply."""
+        job = self.jobs.get(item.id)
+        if job is None or job.state is not State.DEAD:
+            return "unknown" if job is None else f"refused:{job.state}"
+        sums = self.accepted_money[tenant_of(item.id)]
+        with localcontext(prec=60):
+            if job.amount:
+                sums[str(job.currency)] -= job.amount
+            job.amount = None if item.amount == "-" else Decimal(item.amount)
+            job.currency = None if job.amount is None else item.currency
+            if job.amount:
+                sums[item.currency] = sums.get(item.currency, Decimal()) + job.amount
+        for currency in [name for name, amount in sums.items() if not amount]:
+            del sums[currency]
+        job.body = item.body.encode()
+        self.count(item.id, "edited")
+        return "ok" if self.redrive([item.id]) == ["redriven"] else "never"
+
     def pause(self, tenant: str) -> bool:
         """Return whether that changed anything."""
         state = self.tenants[tenant]

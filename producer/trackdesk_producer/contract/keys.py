@@ -21,6 +21,7 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | cause:<number>:died | sorted set | dead letters of one cause, by the time they died (ms) |
 | cause:<number>:amount | sorted set | the same, by amount; -1 without one |
 | dead_references | sorted set | "<hash of cid or customerId><id>" of each dead letter, in the order of bytes |
+| edited | hash | job that an operator corrected → fingerprint of its body now; the record keeps the shop's |
 | ledger:<tenant> | hash | the books: jobs and money, by state (`ledger.py` of the worker) |
 | moves | integer | grows with every change of the books |
 | tombstones | sorted set | prune buckets, by the hour they fall due |
@@ -63,6 +64,7 @@ NAMES = {
     "cause_of": "cause_of",
     "cause": "cause:",
     "dead_references": "dead_references",
+    "edited": "edited",
     "ledger": "ledger:",
     "moves": "moves",
     "tombstones": "tombstones",
@@ -117,6 +119,7 @@ class Keys:
     cause_books = _Single()
     cause_of = _Single()
     dead_references = _Single()
+    edited = _Single()
     moves = _Single()
     tombstones = _Single()
     wakeups = _Single()

@@ -28,6 +28,8 @@ class Sighting:
     cause_name: str | None = None
     references: frozenset[str] = frozenset()
     """Those of its entries of `dead_references` that are there."""
+    edited: str | None = None
+    """Fingerprint of its body, if an operator corrected it."""
 
 
 def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[Sighting]]:
@@ -58,7 +60,7 @@ def expected_indexes(record: JobRecord) -> dict[str, int]:
 
 
 def _sighting(identity: bytes, found: list[Any]) -> Sighting:
-    raw, cause, cause_name, held, *pairs = found
+    raw, cause, cause_name, held, edited, *pairs = found
     indexes = {text(pairs[i]): float(pairs[i + 1]) for i in range(0, len(pairs), 2)}
     return Sighting(
         identity,
@@ -68,4 +70,5 @@ def _sighting(identity: bytes, found: list[Any]) -> Sighting:
         text(cause) or None,
         text(cause_name) or None,
         frozenset(text(reference) for reference in held),
+        text(edited) or None,
     )

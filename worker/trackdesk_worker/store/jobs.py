@@ -266,6 +266,32 @@ class Jobs:
         """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants."""
         return Operation(script("restored"), self.keys.prefix, (clock(now_ms), tenant or ""), int)
 
+    def edit(
+        self,
+        job_id: str,
+        *,
+        expect: str,
+        body: bytes,
+        amount: str | None,
+        currency: str,
+        fingerprint: str,
+        note: str,
+        entry: str,
+        now_ms: int | None = None,
+    ) -> Operation[str]:
+        """Correct a dead letter and give it a fresh attempt budget.
+
+        Replies ``ok``, ``unknown``, ``changed`` or ``refused:<state>``.
+
+        Args:
+            expect: SHA-1 of the record that was looked at.
+            note: the entry in the job's history, without its last brace; the script adds the time.
+            entry: for the operators' log.
+        """
+        money = ("-", "-") if amount is None else (amount, currency)
+        arguments = (clock(now_ms), self._envelope, job_id, expect, body, *money, fingerprint, note, entry)
+        return Operation(script("edit"), self.keys.prefix, arguments, text)
+
 
 _CLAIM_WIDTH = 13
 

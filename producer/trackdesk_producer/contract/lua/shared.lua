@@ -342,6 +342,9 @@ local function to_terminal(id, job, state, reason, window_ms)
     job.attempts_total, reason,
   }, ' '))
   redis.call('DEL', key('history', id))
+  if job.redrives ~= '0' then
+    redis.call('HDEL', key('edited'), id)
+  end
   local due = math.ceil((NOW_MS + window_ms) / BUCKET_MS) * BUCKET_MS
   redis.call('ZADD', key('tombstones'), integer(due), integer(due))
   redis.call('RPUSH', key('tombstone_bucket', integer(due)), id)

@@ -34,6 +34,7 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
     name = readable_id(seen.id)
     if record is None:
         names = [*seen.indexes, *(["cause_of"] if seen.cause is not None and not seen.indexes else [])]
+        names += ["edited"] if seen.edited is not None else []
         held = f"held by index {', '.join(names)}" if names else "in no index"
         if seen.typed and is_newer(seen.raw or b""):
             yield Discrepancy(Kind.RECORD_NEWER, "a newer release wrote its record; audit with that one", name)
@@ -45,7 +46,7 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
     yield from _indexes(seen, record, name)
     yield from _header(seen, record, name)
     if with_body and not record.state.terminal:
-        for problem in _body(record):
+        for problem in _body(record, seen.edited):
             yield Discrepancy(Kind.CONVERSION_ALTERED, problem, name)
 
 
@@ -91,6 +92,8 @@ def _filing(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepanc
 
 
 def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+    if seen.edited is not None and record.state.terminal:
+        yield Discrepancy(Kind.LEFT_BEHIND, "it has ended and still counts as corrected", name)
     tombstone = (seen.raw or b"").startswith(b"t")
     if tombstone != record.state.terminal:
         form = "a tombstone" if tombstone else "a live record"
@@ -99,7 +102,7 @@ def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepanc
         yield Discrepancy(Kind.RECORD_INCONSISTENT, f"it is {record.state} with fencing token {record.token}", name)
 
 
-def _body(record: JobRecord) -> Iterator[str]:
+def _body(record: JobRecord, edited: str | None) -> Iterator[str]:
     try:
         conversion = parse_conversion(json.loads(record.body))
     except ConversionInvalid as error:
@@ -116,5 +119,6 @@ def _body(record: JobRecord) -> Iterator[str]:
     currency = None if amount is None else conversion.currency or NO_CURRENCY
     if currency != record.currency:
         yield f"its body has the currency {currency}, its header {record.currency}"
-    if fingerprint(conversion) != record.fingerprint:
-        yield "its body is not the one that was accepted (the fingerprint differs)"
+    if fingerprint(conversion) != (edited or record.fingerprint):
+        written = "accepted" if edited is None else "corrected by an operator"
+        yield f"its body is not the one that was {written} (the fingerprint differs)"

@@ -152,13 +152,14 @@ def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings
 
 def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
     """Judge who is filed under a cause, and where a person leads to, from the side of these indexes."""
-    try:
-        filed: Iterator[Any] = client.hscan_iter(keys.cause_of, count=SCAN)
-        for batch in _batched((identity for identity, _ in filed), SEEN_AT_ONCE):
-            for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
-                _note(judge(seen, read_record(seen), with_body=False), findings)
-    except redis.ResponseError:
-        findings.add(Discrepancy(Kind.RECORD_UNREADABLE, "index cause_of is no hash"))
+    for name in ("cause_of", "edited"):
+        try:
+            filed: Iterator[Any] = client.hscan_iter(keys.prefix + NAMES[name], count=SCAN)
+            for batch in _batched((identity for identity, _ in filed), SEEN_AT_ONCE):
+                for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+                    _note(judge(seen, read_record(seen), with_body=False), findings)
+        except redis.ResponseError:
+            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"index {name} is no hash"))
     for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
         ids = [entry[REFERENCE_DIGITS:] for entry in batch]
         sightings = run(client, inspect(keys, [(identity, "") for identity in ids]))

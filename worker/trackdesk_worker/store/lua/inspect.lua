@@ -2,7 +2,8 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | then per job, 2 each: id | one more index to look in (without the prefix, '' for none)
 -- Reply per job { record (nil: none, '!': not a string), number of its cause or '', the cause or '', those of its
---       references that are there, then per index that holds it: its name, its score }
+--       references that are there, fingerprint of its body if an operator corrected it or '', then per index that
+--       holds it: its name, its score }
 
 local replies = {}
 for i = 2, #ARGV, 2 do
@@ -15,7 +16,8 @@ for i = 2, #ARGV, 2 do
   local named, cause = pcall(redis.call, 'HGET', key('causes'), number or '')
   cause = named and cause
   local held = {}
-  local found = { sound and raw or (not sound and '!'), number or '', cause or '', held }
+  local known_edit, edit = pcall(redis.call, 'HGET', key('edited'), id)
+  local found = { sound and raw or (not sound and '!'), number or '', cause or '', held, known_edit and edit or '' }
   local names = {
     NAMES.ready .. tenant .. ':live', NAMES.ready .. tenant .. ':retry', NAMES.ready .. tenant .. ':redrive',
     NAMES.scheduled, NAMES.in_flight, NAMES.dead, NAMES.newer,

@@ -1,0 +1,37 @@
+-- Correct a dead letter and give it a fresh attempt budget: same job, same identity, history kept.
+-- KEYS  1 prefix
+-- ARGV  1 now | 2 wake-up envelope | 3 id | 4 SHA-1 of the record the operator saw | 5 body | 6 amount or '-'
+--       7 currency or '-' | 8 fingerprint of the body | 9 entry in the job's history (JSON without its end)
+--       10 entry for the operators' log
+-- Reply 'ok' | 'unknown' | 'changed' (it is not what the operator saw) | 'refused:<state>'
+-- The record keeps the fingerprint of the shop's original, so that repeating the enqueue stays a duplicate; what the
+-- body is now is kept beside it, for the audit. Money moves with it: accepted is corrected too.
+
+local id, amount = ARGV[3], ARGV[6]
+local raw = redis.call('GET', key('job', id))
+local job = raw and read_job(id)
+if not job then
+  return 'unknown'
+elseif job.state ~= 'dead' then
+  return 'refused:' .. job.state
+elseif redis.sha1hex(raw) ~= ARGV[4] then
+  return 'changed'
+elseif not (amount == '-' or string.find(amount, '^%d+%.?%d*$')) then
+  return redis.error_reply('ERR edit: the amount is none')
+end
+local tenant = tenant_of(id)
+leave(id, job)
+book(tenant, 'accepted', job, -1)
+job.body, job.amount, job.currency = ARGV[5], amount, ARGV[7]
+book(tenant, 'accepted', job, 1)
+redis.call('HSET', key('edited'), id, ARGV[8])
+note(id, ARGV[9] .. ',"at_ms":' .. integer(NOW_MS) .. '}')
+job.attempts, job.strikes, job.epoch, job.job_class = '0', '0', integer(NOW_MS), 'redrive'
+job.redrives = integer(tonumber(job.redrives) + 1)
+to_ready(id, job, NOW_US)
+count(tenant, 'redriven', 1)
+count(tenant, 'edited', 1)
+redis.call('RPUSH', key('operations_waiting'), ARGV[10])
+queue_turns({ [tenant] = true }, ARGV[2])
+close_books()
+return 'ok'
