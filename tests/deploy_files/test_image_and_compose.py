@@ -54,6 +54,19 @@ def test_every_service_is_hardened_limited_watched_and_on_loopback_only() -> Non
             assert how["condition"] == "service_healthy", (name, what)
 
 
+def test_grafana_finds_its_dashboards_and_its_data_source_where_they_are_mounted() -> None:
+    # No Grafana can be run by these tests: what can be checked is that its files lie where they name each other.
+    services = composed("--profile", "observability")["services"]
+    mounted = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    assert mounted["/etc/grafana/provisioning"] == str(provisioning)
+    (provider,) = yaml.safe_load((provisioning / "dashboards/trackdesk.yml").read_text("utf-8"))["providers"]
+    assert mounted[provider["options"]["path"]] == str(ROOT / "deploy/grafana/dashboards")
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text("utf-8"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in services
+
+
 def test_two_workers_are_the_default_and_the_rest_has_profiles() -> None:
     services = composed()["services"]
     assert set(services) == {"redis", "worker", "exporter"}
