@@ -22,7 +22,7 @@ with Producer("redis://redis:6379/0", tenant="demo-shop", namespace=sys.argv[1])
         number += 1
         sale = Conversion(
             conversion_type_code="sale", cid=f"click-{number}", amount="10.50", currency="EUR",
-            external_id=f"order-{number}",
+            external_id=f"sold-{number}",
         )  # fmt: skip
         while True:
             try:
@@ -31,7 +31,7 @@ with Producer("redis://redis:6379/0", tenant="demo-shop", namespace=sys.argv[1])
                 repeated += 1
                 time.sleep(0.2)
             else:
-                accepted.append(f"order-{number}")
+                accepted.append(f"sold-{number}")
                 break
         time.sleep(PAUSE_S)
 print(json.dumps({"accepted": accepted, "repeated": repeated}))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,15 +34,15 @@ class Stack:
     def __init__(self, docker: Engine) -> None:
         self.docker = docker
         self.ports = {name: free_port() for name in ("EXPORTER", "CONSOLE", "SIMULATOR", "PROMETHEUS", "ALERTMANAGER")}
-        self._variables = {f"TRACKDESK_{name}_PORT": str(port) for name, port in self.ports.items()}
-        self._variables |= {"TRACKDESK_VERSION": "test"}
+        self.variables = {f"TRACKDESK_{name}_PORT": str(port) for name, port in self.ports.items()}
+        self.variables |= {"TRACKDESK_VERSION": "test"}
         self.token = ""
         """Of the console; made before it starts, as OPERATIONS.md says."""
 
     def compose(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """Run Compose with the demo's settings; return what it prints."""
         files = ("--env-file", "deploy/demo/compose.env", "--profile", "*")
-        done = self.docker.compose(*files, *arguments, variables=self._variables, check=check, stdin=stdin)
+        done = self.docker.compose(*files, *arguments, variables=self.variables, check=check, stdin=stdin)
         return done.stdout
 
     def up(self) -> None:
@@ -154,6 +155,15 @@ def test_doctor_finds_nothing_that_loses_money(stack: Stack) -> None:
     assert [check["name"] for check in checks if check["level"] == "fail"] == ["base url"]
 
 
+def test_the_lines_of_operations_sell_something_and_tell_what_became_of_it(stack: Stack) -> None:
+    text = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8")
+    begins = "docker compose --env-file deploy/demo/compose.env exec worker"
+    lines = [line.partition(begins)[2] for line in text.replace("\\\n", "").splitlines() if line.startswith(begins)]
+    enqueue, show = [shlex.split(line)[1:] for line in lines]
+    assert "accepted" in stack.trackdesk(*enqueue)
+    wait_until(lambda: "delivered" in stack.trackdesk(*show), "it is delivered", within_s=60, poll_s=1)
+
+
 def test_sales_survive_restarts_kills_and_an_absent_redis(stack: Stack) -> None:
     with stack.selling() as close:
         wait_until(lambda: (stack.metric("trackdesk_workers") or 0) == 2, "both workers are seen")
@@ -197,6 +207,15 @@ def test_a_worker_that_is_stopped_gives_back_what_it_holds_in_time(stack: Stack)
     assert took_s < 20
     assert {stack.inspect(one, ".State.ExitCode") for one in stack.compose("ps", "-aq", "worker").split()} == {"0"}
     stack.up()
+
+
+def test_more_workers_are_one_variable(stack: Stack) -> None:
+    stack.variables["TRACKDESK_WORKERS"] = "3"
+    stack.up()
+    wait_until(lambda: stack.metric("trackdesk_workers") == 3, "the third is seen", within_s=60)
+    del stack.variables["TRACKDESK_WORKERS"]
+    stack.up()
+    assert len(stack.containers("worker")) == 2
 
 
 def test_prometheus_sees_every_part_and_has_every_rule(stack: Stack) -> None:

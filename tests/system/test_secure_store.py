@@ -1,9 +1,11 @@
 """TLS and least privilege: worker, producers and commands do all their work with the users that deploy/redis names."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from redis.exceptions import NoPermissionError
 
@@ -15,6 +17,9 @@ from tests.support.workers import deployment, wait_until
 from trackdesk_producer import QueueUnavailable
 from trackdesk_producer.connections import open_client
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.ops.desk.edit import edit_and_redrive, propose
+from trackdesk_worker.ops.embedded import free_port
+from trackdesk_worker.ops.operations_log import Operator
 
 pytestmark = pytest.mark.system
 
@@ -53,6 +58,9 @@ def test_everything_works_over_tls_with_the_least_privilege(
         assert book.jobs["delivered"] == 8, run.log_text()
         wait_until(lambda: " ready." in run.log_text(), "Celery listens")
 
+        for number in range(4):
+            run.producer.enqueue(sale(f"dead-{number}", conversionTypeCode="no-such-type"))
+        run.wait_until_finished()
         cli = Cli(secure.url, keys, monkeypatch, capsys)
         cli.env(TENANT="acme")
         for arguments in (
@@ -60,6 +68,12 @@ def test_everything_works_over_tls_with_the_least_privilege(
             ["show", "asyncio-1"],
             ["dead", "list"],
             ["dead", "clusters"],
+            ["dead", "show", "dead-0"],
+            ["dead", "export", str(tmp_path / "dead.jsonl"), "--reason", "test"],
+            ["discard", "dead-2", "--reason", "test", "--yes", "--count", "1"],
+            ["redrive", "dead-1", "--reason", "test", "--yes"],
+            ["redrive", "--all", "--reason", "test", "--yes"],
+            ["restored", "--reason", "test", "--yes"],
             ["pause", "acme", "--reason", "test"],
             ["resume", "acme", "--reason", "test"],
             ["tenants"],
@@ -70,8 +84,29 @@ def test_everything_works_over_tls_with_the_least_privilege(
             assert result.code in (0, 1), result
             assert "cannot be used" not in result.err, result
             assert "NOPERM" not in result.err + result.out, result
+        run.wait_until_finished()
+        proposed = propose(run.client, keys, "acme/dead-3", {"conversionTypeCode": "sale"})
+        with open_client(secure.url, socket_timeout=5) as client:
+            edit_and_redrive(
+                client,
+                keys,
+                "acme/dead-3",
+                {"conversionTypeCode": "sale"},
+                Operator("ann", "test"),
+                expect=proposed.shown,
+            )
+        port = free_port()
+        run.start(["-m", "trackdesk_worker", "console", "--metrics-only", "--port", str(port)])
+        address = f"http://127.0.0.1:{port}/metrics"
+        wait_until(lambda: "trackdesk_collector_success 1.0" in _text(address), "the exporter reads the store")
         assert worker.poll() is None, run.log_text()
         assert secure.denied() == []
+
+
+def _text(url: str) -> str:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=5, trust_env=False).text
+    return ""
 
 
 def test_a_user_may_not_do_what_its_part_does_not_need(secure: SecureServer) -> None:
