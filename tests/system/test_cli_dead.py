@@ -1,5 +1,6 @@
 """`dead`, `redrive` and `discard` as operators and scripts use them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.support.cli import Cli
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.cli import output
+from trackdesk_worker.ops.desk import plans
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.ops.operations_log import read_operations
 
@@ -207,3 +209,129 @@ def test_on_a_terminal_discard_wants_the_number_typed(shop: Shop, cli: Cli, monk
     assert shop.state("o-1") == "dead"
     assert cli("discard", "--all", "--reason", "test", stdin="2\n").code == 0
     assert shop.state("o-1") == "discarded"
+
+
+def test_dead_list_takes_every_filter_and_sorts(shop: Shop, cli: Cli) -> None:
+    shop.bury("o-1", amount={"value": "5"}, cid="click-1")
+    shop.bury("o-2", amount={"value": "70"}, reason="server_error", **PERSONAL)
+    shop.bury("o-3", amount={"value": "20"}, currency={"code": "USD"})
+
+    def names(*options: str) -> list[str]:
+        return [letter["external_id"] for letter in cli("dead", "list", "--json", *options).json]
+
+    assert names("--sort", "largest") == ["o-2", "o-3", "o-1"]
+    assert names("--min-amount", "20", "--sort", "smallest") == ["o-3", "o-2"]
+    assert names("--max-amount", "5") == ["o-1"]
+    assert names("--cid", "click-1") == ["o-1"]
+    assert names("--customer-id", "jane@example.com") == ["o-2"]
+    assert names("--currency", "usd") == ["o-3"]
+    assert names("--status", "400", "--external-id", "o-2") == ["o-2"]
+    assert names("--status", "503") == []
+    assert cli("dead", "clusters", "--json", "--min-amount", "20").json[0]["jobs"] == 1
+    assert cli("redrive", "--all", "--customer-id", "jane@example.com", "--dry-run", "--json").json["jobs"] == 1
+    assert names("--state", "ready") == []
+    shop.sell("o-4")
+    ready = cli("dead", "list", "--state", "ready", "--json").json
+    assert [(sale["external_id"], sale["state"]) for sale in ready] == [("o-4", "ready")]
+    assert "o-4" in cli("dead", "list", "--state", "any").out
+    assert cli("dead", "list", "--min-amount", "1,5").code == 2
+    assert cli("dead", "list", "--state", "ready", "--sort", "largest").code == 2
+
+
+def test_exports_as_a_table_and_for_trackdesks_own_import(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    shop.bury("=cmd|' /C calc'!A0", amount={"value": "0.50"}, **PERSONAL)
+    shop.bury("-7", createdAt="2026-01-31T18:30:00Z")
+    table, own = tmp_path / "dead.csv", tmp_path / "own.csv"
+    assert cli("dead", "export", str(table), "--format", "csv").code == 0
+    assert cli("dead", "export", str(own), "--format", "trackdesk").code == 0
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert [row["externalId"] for row in rows] == ["'=cmd|' /C calc'!A0", "-7"]
+    assert (rows[0]["amount.value"], rows[0]["customParams.advS1"], rows[0]["tenant"]) == ("0.50", "Jane Doe", "acme")
+    columns, first, second = csv.reader(own.open(newline=""))
+    assert columns == ["externalId", "amount", "currency", "createdAt"]
+    assert first[:3] == ["'=cmd|' /C calc'!A0", "0.50", "EUR"]
+    assert second == ["-7", "100.50", "EUR", "2026-01-31T18:30:00Z"]
+    assert [entry.get("format") for entry in read_operations(shop.client, shop.keys)] == ["csv"] * 2 + ["trackdesk"] * 2
+    cli.env(NAMESPACE="table-" + shop.keys.namespace)
+    assert cli("import", str(table), "--json").json["accepted"] == 2
+
+
+def test_dead_edit_shows_the_difference_and_redrives(shop: Shop, cli: Cli) -> None:
+    shop.bury("o-1")
+    change = ("dead", "edit", "o-1", "--set", "conversionTypeCode=purchase", "--unset", "currency", "--unset", "amount")
+    assert cli(*change, "--yes").code == 2, "needs a reason"
+    asked = cli(*change, "--reason", "wrong code")
+    assert (asked.code, "--yes" in asked.err, shop.state("o-1")) == (2, True, "dead")
+    assert "purchase" in asked.out
+    done = cli(*change, "--reason", "wrong code", "--yes", "--json").json
+    assert {"field": "conversionTypeCode", "before": "sale", "after": "purchase"} in done["changes"]
+    assert shop.state("o-1") == "ready"
+    assert "edit by ann" in cli("show", "o-1").out
+    assert cli(*change, "--reason", "again", "--yes").code == 1
+    shop.bury("o-2")
+    refused = cli("dead", "edit", "o-2", "--set", "amount=1,5", "--reason", "x", "--yes")
+    assert (refused.code, "amount" in refused.err) == (2, True)
+    for wrong in (("--set", "amount"), ()):
+        assert cli("dead", "edit", "o-2", *wrong, "--reason", "x", "--yes").code == 2
+
+
+def test_a_plan_is_made_looked_at_started_paused_resumed_and_cancelled(shop: Shop, cli: Cli) -> None:
+    cli.env(RATE_LIMIT="1")
+    shop.bury(*[f"o-{n:02}" for n in range(60)])
+    made = cli("plan", "create", "redrive", "--cause", "type_not_found", "--name", "INC-7", "--reason", "x", "--json")
+    plan = made.json["plan"]
+    assert (made.json["state"], made.json["jobs"], made.json["name"]) == ("ready", 60, "INC-7")
+    assert cli("plan", "start", plan).code == 2, "nobody can be asked"
+    assert cli("plan", "start", plan, "--yes", "--json").json["state"] == "running"
+    assert cli("plan", "pause", plan).out == f"{plan} is paused: 0 done, 60 left\n"
+    followed = cli("plan", "show", plan, "--follow")
+    assert (followed.code, "the plan is paused" in followed.err) == (1, True)
+    assert cli("plan", "resume", plan, "--json").json["state"] == "running"
+    assert cli("plan", "cancel", plan, "--reason", "enough", "--json").json["verdicts"] == {"cancelled": 60}
+    assert cli("plan", "cancel", plan).code == 1
+    shown = cli("plan", "show", plan, "--jobs", "--limit", "2", "--json").json
+    assert [item["verdict"] for item in shown["items"]] == ["cancelled"] * 2
+    assert "INC-7" in cli("plan", "show", plan, "--jobs").out
+    assert "INC-7" in cli("plan", "list").out
+    assert cli("plan", "show", "plan-none").code == 1
+    words = [entry["phase"] for entry in cli("log", "--json").json]
+    assert words == ["cancelled", "resumed", "paused", "started", "created"]
+
+
+def test_redrive_detached_leaves_the_plan_to_the_workers(shop: Shop, cli: Cli) -> None:
+    shop.bury("o-1", "o-2")
+    left = cli("redrive", "--all", "--reason", "mended", "--name", "INC-8", "--yes", "--detach", "--json").json
+    assert (left["state"], left["jobs"], shop.state("o-1")) == ("running", 2, "dead")
+    assert cli("plan", "show", left["plan"], "--follow", "--json").json["redriven"] == 2
+
+
+def test_ctrl_c_stops_watching_and_not_the_plan(shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.bury("o-1")
+    monkeypatch.setattr(plans, "follow", raise_interrupt)
+    stopped = cli("redrive", "o-1", "--yes")
+    assert (stopped.code, "goes on without you" in stopped.err) == (1, True)
+    assert plans.recent(shop.client, shop.keys)[0].state == "running"
+
+
+def raise_interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_operators_log_is_listed_exported_and_verified(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    assert "nobody" in cli("log").out
+    shop.bury("o-1")
+    cli("redrive", "o-1", "--reason", "mended", "--yes")
+    assert "mended" in cli("log").out
+    newest = cli("log", "--limit", "1")
+    assert "finished" in newest.out
+    assert "started" in cli("log", "--limit", "1", "--before", newest.err.split()[-1]).out
+    file = tmp_path / "log.jsonl"
+    assert cli("log", "--export", str(file)).code == 0
+    assert len(file.read_text().splitlines()) == 3
+    head = cli("log", "--verify", "--json").json["head"]
+    assert json.loads(file.read_text().splitlines()[-1])["hash"] == head
+    assert cli("log", "--verify", "--head", head).code == 0
+    shop.client.lset(shop.keys.operations, 1, '{"kind":"redrive"}')
+    broken = cli("log", "--verify")
+    assert (broken.code, "entry 2" in broken.err) == (1, True)
+    assert cli("log", "--head", "x").code == 2

@@ -129,7 +129,7 @@ def drop(desk: Desk, plan: Plan, operator: Operator) -> None:
         plans.cancel(desk.client, desk.keys, plan.id, operator)
 
 
-def watch(desk: Desk, plan_id: str, *, to_json: bool) -> Plan:
+def follow_to_the_end(desk: Desk, plan_id: str, *, to_json: bool) -> Plan:
     """Follow a plan with a progress bar until it ends or is paused."""
     plan = plans.read(desk.client, desk.keys, plan_id)
     try:

@@ -1,13 +1,8 @@
-"""``trackdesk dead``: look at dead letters. Acting on them is `redrive` and `discard`."""
+"""``trackdesk dead``: look at dead letters, export them, correct one. Acting on many is `redrive` and `discard`."""
 
-import os
 import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import click
 
@@ -23,17 +18,20 @@ from trackdesk_worker.ops.cli.options import (
     search_of,
     tenant_option,
     type_option,
+    yes_option,
 )
-from trackdesk_worker.ops.cli.output import add_row, console, emit_json, table, warn
-from trackdesk_worker.ops.dead_export import export
+from trackdesk_worker.ops.cli.output import add_row, confirm, console, emit_json, open_target, table, warn
+from trackdesk_worker.ops.desk.edit import edit_and_redrive, propose
+from trackdesk_worker.ops.desk.export import Form, export
 from trackdesk_worker.ops.desk.search import MAX_LIMIT, Order, Row, SearchInvalid, clusters, search
+from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.moments import iso, readable_moment
 from trackdesk_worker.ops.money import plain_amount, plain_money, readable_money
 
 
 @click.group("dead", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Look at dead letters: sales that need a person. They never expire."""
+    """Look at dead letters, sales that need a person, and correct one. They never expire."""
 
 
 @command.command("list")
@@ -134,33 +132,84 @@ def clusters_command(as_json: bool, **chosen: Any) -> None:
 @command.command("export")
 @click.argument("file")
 @filter_options("--cause")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*map(str, Form)]),
+    default=Form.JSONL.value,
+    show_default=True,
+    help="jsonl: `trackdesk import` reads it; csv: every field; trackdesk: the columns of Trackdesk's own CSV import.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @operator_options
-def export_command(file: str, force: bool, operator: str | None, why: str | None, **chosen: Any) -> None:
-    """Write dead letters to FILE (- is stdout) as JSON lines that `trackdesk import` reads.
+def export_command(file: str, form: str, force: bool, operator: str | None, why: str | None, **chosen: Any) -> None:
+    """Write dead letters to FILE (- is stdout): to import elsewhere, to look at, or to import at Trackdesk by hand.
 
-    The lines hold personal data: the file is readable for you alone, and the export is put on record.
+    The file may hold personal data: it is readable for you alone, and the export is put on record. The dead letters
+    stay: after an import by hand, discard them.
     """
     who = operator_of(operator, why, default_reason="dead export")
     with open_desk() as desk:
         wanted = search_of(desk, **chosen)
-        with _target(file, force) as target:
-            count = export(desk.client, desk.keys, wanted, who, target)
+        with open_target(file, force) as target:
+            count = export(desk.client, desk.keys, wanted, who, target, form=Form(form))
     warn(f"{count:,} dead letters written")
 
 
-@contextmanager
-def _target(file: str, force: bool) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-    try:
-        with os.fdopen(os.open(Path(file), flags, 0o600), "wb") as target:
-            yield target
-    except FileExistsError as error:
-        raise click.UsageError(f"{file} exists: choose another name, or pass --force to replace it") from error
+@command.command("edit")
+@click.argument("external_id")
+@tenant_option
+@type_option
+@click.option("--set", "given", metavar="FIELD=VALUE", multiple=True, help="Give a field of the guide another value.")
+@click.option("--unset", "taken", metavar="FIELD", multiple=True, help="Take a field away.")
+@operator_options
+@yes_option
+@json_option
+def edit_command(
+    external_id: str,
+    tenant: str | None,
+    conversion_type: str | None,
+    given: tuple[str, ...],
+    taken: tuple[str, ...],
+    operator: str | None,
+    why: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Correct one dead letter and redrive it: same sale, same externalId, the difference on record. Needs --reason.
+
+    Fields have the names of Trackdesk's guide: --set conversionTypeCode=purchase --set amount.value=99.90.
+    """
+    changes: dict[str, str | None] = dict.fromkeys(taken)
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise click.UsageError("write --set FIELD=VALUE, or --unset FIELD to take a field away")
+        changes[name.strip()] = value
+    if not changes:
+        raise click.UsageError("say what to correct: --set FIELD=VALUE")
+    who = operator_of(operator, why)
+    with open_desk() as desk:
+        identity = find_job(
+            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=conversion_type
+        )
+        proposed = propose(desk.client, desk.keys, identity, changes)
+        if proposed.errors:
+            raise click.UsageError("; ".join(proposed.errors))
+        if not as_json:
+            rows = table("field", "before", "after")
+            for change in proposed.diff:
+                add_row(rows, change.field, change.before or "(none)", change.after or "(none)")
+            console().print(rows)
+        for warning in proposed.warnings:
+            warn(warning)
+        confirm("Correct it like this and redrive it?", yes=yes)
+        edited = edit_and_redrive(desk.client, desk.keys, identity, changes, who, expect=proposed.shown)
+    if as_json:
+        diff = [{"field": c.field, "before": c.before, "after": c.after} for c in edited.diff]
+        emit_json({"external_id": external_id, "job_id": edited.job_id, "redriven": 1, "changes": diff})
+    else:
+        click.echo(f"{external_id} is corrected and redriven")
 
 
 def _as_json(row: Row) -> dict[str, Any]:

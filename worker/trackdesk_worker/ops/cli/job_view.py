@@ -125,7 +125,9 @@ def _print(to: Console, detail: JobDetail) -> None:
 
 def _row(entry: Mapping[str, Any]) -> tuple[object, ...]:
     if entry.get("kind") != "attempt":
-        return (f"{entry.get('kind')} by {entry.get('operator')}", entry.get("reason"), None, None, None, None)
+        changes = [f"{c.get('field')}: {c.get('before')} → {c.get('after')}" for c in entry.get("changes", [])]
+        told = ", ".join(changes) or entry.get("operation")
+        return (f"{entry.get('kind')} by {entry.get('operator')}", entry.get("reason"), None, None, None, told)
     outcome = f"{entry.get('outcome')}: {entry.get('reason')}"
     if entry.get("ambiguous"):
         outcome += ", may have landed"

@@ -1,10 +1,12 @@
 """How the commands print and ask: tables, JSON, progress, confirmation. The only place that does."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
@@ -85,6 +87,21 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress
     with bar:
         bar.add_task(label, total=total)
         yield bar
+
+
+@contextmanager
+def open_target(file: str, force: bool) -> Iterator[BinaryIO]:
+    """Open a file for an export, readable for its owner alone; ``-`` is stdout."""
+    if file == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        with os.fdopen(os.open(Path(file), flags, 0o600), "wb") as target:
+            yield target
+    except FileExistsError as error:
+        raise click.UsageError(f"{file} exists: choose another name, or pass --force to replace it") from error
 
 
 def _needs_terminal(flags: str) -> None:

@@ -7,13 +7,13 @@ import click
 from trackdesk_worker.ops.cli.act_on_dead import (
     drop,
     dry_run,
+    follow_to_the_end,
     make_plan,
     meaning,
     nothing_to_do,
     show_list,
     tell,
     tell_detached,
-    watch,
 )
 from trackdesk_worker.ops.cli.options import (
     detach_option,
@@ -76,5 +76,7 @@ def command(
             plans.start(desk.client, desk.keys, plan.id, who)
         finally:
             drop(desk, plan, who)
-        ended = plans.read(desk.client, desk.keys, plan.id) if detach else watch(desk, plan.id, to_json=as_json)
+        ended = (
+            plans.read(desk.client, desk.keys, plan.id) if detach else follow_to_the_end(desk, plan.id, to_json=as_json)
+        )
         return tell(desk, ended, to_json=as_json) if not detach else tell_detached(ended, to_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trackdesk_producer import Conversion, EnqueueItem, parse_conversion, parse_query
 from trackdesk_producer.contract.names import QUERY_NAMES
-from trackdesk_worker.ops.dead_export import ABOUT
+from trackdesk_worker.ops.desk.export import ABOUT
 from trackdesk_worker.ops.importing.lines import MAX_LINE_BYTES, FileBroken, FileUnreadable, RawLine
 from trackdesk_worker.ops.moments import parse_moment
 
