@@ -1,5 +1,7 @@
 """Plans: previewed, made, started, watched, paused, resumed, cancelled."""
 
+from collections.abc import Mapping
+
 from starlette.responses import Response
 
 from trackdesk_worker.ops.console import plan_acts
@@ -14,6 +16,7 @@ from trackdesk_worker.ops.desk.plans import DONE
 from trackdesk_worker.ops.operations_log import Act, now_ms
 
 SIZE = 50
+CARRIED = "filter_"
 WATCHED = ("listing", "running")
 """States in which a plan's page refreshes itself."""
 
@@ -30,6 +33,11 @@ def count_of(text: str | None) -> int | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
         raise Refused(400, "type the number of jobs in digits; nothing was changed")
     return int(digits)
+
+
+def frozen(form: Mapping[str, str]) -> dict[str, str]:
+    """Return the filter that a form carries beside its own fields, of which one is a reason too."""
+    return {name.removeprefix(CARRIED): value for name, value in form.items() if name.startswith(CARRIED)}
 
 
 def _plans(context: Context, visit: Visit) -> Response:
@@ -52,7 +60,7 @@ def _new(context: Context, visit: Visit) -> Response:
 
 
 def _create(context: Context, visit: Visit) -> Response:
-    wanted = read_filter(visit.form, now_ms=now_ms(context.client))
+    wanted = read_filter(frozen(visit.form), now_ms=now_ms(context.client))
     act = visit.form.get("act", "redrive")
     if act not in (Act.REDRIVE, Act.DISCARD):
         raise Refused(400, "a plan redrives or discards")
