@@ -21,8 +21,8 @@ QUICK = {"TRACKDESK_TIMEOUT_S": "2", "TRACKDESK_LEASE_S": "5", "TRACKDESK_CONCUR
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Sentinels]:
-    with sentinels(tmp_path / "cluster") as running:
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sentinels]:
+    with sentinels(tmp_path / "cluster", tls=getattr(request, "param", "plain") == "tls") as running:
         yield running
 
 
@@ -57,6 +57,7 @@ class Till:
                 self.acknowledged.append(f"order-{number}")
 
 
+@pytest.mark.parametrize("cluster", ["plain", "tls"], indirect=True)
 def test_a_dead_master_costs_no_acknowledged_sale_and_work_goes_on_by_itself(
     cluster: Sentinels, keys: Keys, tmp_path: Path
 ) -> None:
