@@ -94,7 +94,22 @@ class BoundedConnection(redis.Connection):
     is_quiet = _is_quiet
 
 
-class BoundedTLSConnection(redis.SSLConnection):
+class _TakesTickets:
+    """Reads the session tickets that follow a TLS 1.3 handshake, with the answer to a PING.
+
+    Without a password nothing else is said at the beginning, and a socket that holds tickets looks as if an answer
+    nobody asked for had come: redis-py closes such a connection, and the next one, and gives up.
+    """
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Greet the server as redis-py does, then once more."""
+        super().on_connect_check_health(check_health)  # type: ignore[misc] # of the class beside this one
+        connection: Any = self
+        connection.send_command("PING", check_health=False)
+        connection.read_response()
+
+
+class BoundedTLSConnection(_TakesTickets, redis.SSLConnection):
     """TCP and TLS."""
 
     def _connect(self) -> Any:
@@ -121,7 +136,7 @@ class BoundedSentinelConnection(SentinelManagedConnection):
     is_quiet = _is_quiet
 
 
-class BoundedSentinelTLSConnection(SentinelManagedSSLConnection):
+class BoundedSentinelTLSConnection(_TakesTickets, SentinelManagedSSLConnection):
     """TCP and TLS to the master that the Sentinels name."""
 
     def _connect(self) -> Any:

@@ -99,6 +99,17 @@ class Sentinels:
         master.kill()
         return master
 
+    def relieve_master(self) -> EmbeddedServer:
+        """Have the Sentinels put another in its place, as OPERATIONS.md says it is done; return it."""
+        master = self.master()
+        assert master is not None
+        with redis.Redis(port=master.port) as client:
+            # Else it would acknowledge sales, on the word of the other replica, while its successor takes over.
+            client.execute_command("CLIENT PAUSE", 10_000, "WRITE")
+        with self._sentinel(self._ports[0]) as client:
+            client.execute_command("SENTINEL FAILOVER", MASTER)
+        return master
+
     def wait_for_failover(self, old: EmbeddedServer) -> EmbeddedServer:
         """Return the new master once it takes writes."""
 
@@ -126,14 +137,14 @@ class Sentinels:
 
     def _states(self) -> list[dict[str, object]]:
         states = []
-        secured = {"ssl": True, "ssl_ca_certs": self._tls["tls-ca-cert-file"]} if self._tls else {}
         for port in self._ports:
-            with (
-                contextlib.suppress(RedisError),
-                redis.Redis(host="127.0.0.1", port=port, socket_timeout=1, **secured) as client,
-            ):
+            with contextlib.suppress(RedisError), self._sentinel(port) as client:
                 states.append(client.sentinel_master(MASTER))
         return states
+
+    def _sentinel(self, port: int) -> redis.Redis:
+        secured = {"ssl": True, "ssl_ca_certs": self._tls["tls-ca-cert-file"]} if self._tls else {}
+        return redis.Redis(host="127.0.0.1", port=port, socket_timeout=1, **secured)
 
     def _settled(self) -> bool:
         states = self._states()
