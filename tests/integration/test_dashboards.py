@@ -57,7 +57,9 @@ def test_grafana_finds_the_dashboards_and_the_data_source_where_compose_puts_the
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text("utf-8"))["datasources"]
     assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
     (provider,) = yaml.safe_load((provisioning / "dashboards/trackdesk.yml").read_text("utf-8"))["providers"]
-    assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["grafana"]["volumes"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in compose
+    assert "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro" in compose
 
 
 @pytest.fixture(scope="module")
