@@ -12,8 +12,11 @@ from trackdesk_producer import Producer, QueueFull
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import result, run_raw
+from trackdesk_worker.maintenance import Maintenance
 from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.settings import load_settings
 from trackdesk_worker.store.jobs import Reclaimed, Verb
+from trackdesk_worker.tenants import Tenants
 
 
 @pytest.fixture
@@ -34,6 +37,20 @@ def full(own_store: Store) -> Iterator[Store]:
         client.set("one", "more")
     yield store
     client.config_set("maxmemory", 0)
+
+
+def test_on_a_full_server_every_duty_of_maintenance_is_done_and_admission_closes(full: Store) -> None:
+    tenants = Tenants(load_settings())
+    maintenance = Maintenance(full.client, full.jobs, tenants=tenants, worker_id="w", max_attempts=20)
+    maintenance.refresh_tenants()
+    tidied = maintenance.run_once()
+
+    assert tidied.promoted == 1
+    assert full.client.zcount(full.keys.workers, "-inf", "+inf") == 1
+    assert full.client.get(full.keys.admission) == b"closed"
+    full.client.config_set("maxmemory", 0)
+    Maintenance(full.client, full.jobs, tenants=tenants, worker_id="w", max_attempts=20).run_once()
+    assert not full.client.exists(full.keys.admission)
 
 
 def test_scripts_that_the_server_forgot_are_told_again(own_store: Store) -> None:

@@ -6,6 +6,7 @@ import redis
 from tests.support.store import START_MS, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.outcome import Health
 from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
 
@@ -113,8 +114,7 @@ def test_one_tenant_at_its_cap_leaves_the_others_alone(store: Store) -> None:
 
 
 def apply(store: Store, own: dict[str, Limits]) -> None:
-    for command in store.jobs.limit_commands(["a", "b"], own):
-        store.client.execute_command(*command)
+    run(store.client, store.jobs.limits(["a", "b"], own))
 
 
 def test_limits_of_a_tenants_own_go_before_the_defaults_until_they_are_taken_away(store: Store) -> None:

@@ -15,6 +15,7 @@ from tests.support.store_check import check_store, forget_store
 from tests.support.store_model import TURN_SLACK_US, Model
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.outcome import Health
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
@@ -103,8 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.breaker = Breaker(failures=2, first_probe_ms=1_000, last_probe_ms=3_000)
         self.model = Model(breaker=self.store.breaker)
         self.model.tenants[TENANTS[-1]].own = OWN
-        for command in self.store.jobs.limit_commands(TENANTS, {TENANTS[-1]: OWN}):
-            client.execute_command(*command)
+        run(client, self.store.jobs.limits(TENANTS, {TENANTS[-1]: OWN}))
         self.claims: list[ClaimedJob] = []
         self.sent_ms: list[int] = []
         """When the tenant with limits of its own sent."""

@@ -192,7 +192,7 @@ SCENARIOS = (
     ),
     Scenario("the key is refused (401)", ["TrackdeskTenantHeld"], _configure(key_mode="revoked"), _resume),
     Scenario("a tenant stays paused", ["TrackdeskTenantPaused"], _pause, _unpause, quiet=["TrackdeskWorkOverdue"]),
-    Scenario("Redis hangs", ["TrackdeskStoreUnreadable"], lambda s: s.server.suspend(), lambda s: s.server.resume()),
+    Scenario("Redis is killed", ["TrackdeskStoreUnreadable"], lambda s: s.server.kill(), lambda s: s.server.start()),
     Scenario(
         "its disk is full",
         ["TrackdeskRedisUnsafe"],

@@ -72,7 +72,7 @@ class Maintenance:
 
     def run_once(self) -> Tidied:
         """Do every duty once; each in batches, so that no script holds Redis for long."""
-        self._client.zadd(self._jobs.keys.workers, {self._worker_id: time.time_ns() // 1_000_000})
+        run(self._client, self._jobs.alive(self._worker_id))
         promoted = self._all(lambda: run(self._client, self._jobs.promote(BATCH)))
         reclaimed = buried = 0
         while True:
@@ -100,10 +100,9 @@ class Maintenance:
         if not self._limits_applied:
             own = {name: settings.limits for name, settings in self._tenants.own.items()}
             known = {text(name) for name in self._client.smembers(self._jobs.keys.tenants)}
-            with self._client.pipeline(transaction=False) as pipeline:
-                for command in self._jobs.limit_commands(sorted(known | own.keys()), own):
-                    pipeline.execute_command(*command)
-                pipeline.execute()
+            tenants = sorted(known | own.keys())
+            for start in range(0, len(tenants), BATCH):
+                run(self._client, self._jobs.limits(tenants[start : start + BATCH], own))
             self._limits_applied = True
         return changed
 
@@ -130,10 +129,8 @@ class Maintenance:
             self._beat()
         memory = self._client.info("memory")
         most = int(memory.get("maxmemory", 0))
-        if most and int(memory["used_memory"]) > most * FULL_SHARE:
-            self._client.set(self._jobs.keys.admission, "closed", ex=ADMISSION_TTL_S)
-        else:
-            self._client.delete(self._jobs.keys.admission)
+        full = most and int(memory["used_memory"]) > most * FULL_SHARE
+        run(self._client, self._jobs.admission(closed_for_s=ADMISSION_TTL_S if full else 0))
         forgotten = time.time_ns() // 1_000_000 - WORKER_FORGOTTEN_S * 1000
         self._client.zremrangebyscore(self._jobs.keys.workers, "-inf", forgotten)
 

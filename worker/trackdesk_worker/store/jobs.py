@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from trackdesk_producer.contract.job import JobClass, tenant_of
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import Command
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.outcome import Health
@@ -237,20 +236,21 @@ class Jobs:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
-    def limit_commands(self, tenants: Iterable[str], own: Mapping[str, Limits]) -> list[Command]:
-        """Return the commands that give each of `tenants` its own limits, or takes away old ones.
+    def alive(self, worker: str) -> Operation[int]:
+        """Note a worker's heartbeat."""
+        return Operation(script("alive"), self.keys.prefix, (clock(None), worker), int)
 
-        Plain writes that change no job: the claim script reads them, so that all processes keep one pace.
-        """
-        commands: list[Command] = []
+    def admission(self, *, closed_for_s: int) -> Operation[int]:
+        """Close the store to new sales for so long, or open it: 0."""
+        return Operation(script("admission"), self.keys.prefix, (clock(None), closed_for_s), int)
+
+    def limits(self, tenants: Iterable[str], own: Mapping[str, Limits]) -> Operation[int]:
+        """Give each of `tenants` its own limits, or take old ones away."""
+        arguments: list[Argument] = [clock(None)]
         for tenant in tenants:
-            key, limits = self.keys.tenant(tenant), own.get(tenant)
-            if limits is None:
-                commands.append(("HDEL", key, "rate_us", "burst", "cap"))
-            else:
-                fields = ("rate_us", limits.rate_us, "burst", limits.burst, "cap", limits.cap)
-                commands.append(("HSET", key, *fields))
-        return commands
+            limits = own.get(tenant)
+            arguments += [tenant, "-", 0, 0] if limits is None else [tenant, limits.rate_us, limits.burst, limits.cap]
+        return Operation(script("limits"), self.keys.prefix, tuple(arguments), int)
 
     def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> Operation[bool]:
         """Stop claims of the tenant's jobs until `resume`; return whether that changed anything."""
