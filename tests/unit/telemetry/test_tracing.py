@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
 from trackdesk_producer.contract.job import JobClass
@@ -93,6 +93,16 @@ def test_without_a_sound_trace_the_sampler_decides_and_the_span_is_a_root(trace:
     span = Recorder(ParentBased(ALWAYS_ON)).attempt(trace)
     assert span is not None
     assert (span.parent, span.links) == (None, ())
+
+
+def test_a_share_of_the_sales_without_a_trace_is_recorded_each_under_a_trace_of_its_own() -> None:
+    recorder = Recorder(ParentBased(TraceIdRatioBased(0.25)))
+    spans = [span for span in (recorder.attempt(NO_TRACE) for _ in range(2000)) if span is not None]
+    assert 400 <= len(spans) <= 600
+    assert len({span.context.trace_id for span in spans}) == len(spans)
+    linked = recorder.attempt(SAMPLED, job_class=JobClass.REDRIVE)
+    assert linked is not None
+    assert linked.context.trace_id not in {span.context.trace_id for span in spans}, "no drawn id is used twice"
 
 
 @pytest.mark.parametrize("how", ["kept", "lease_lost", "abandoned"])

@@ -26,6 +26,7 @@ from trackdesk_worker.store.jobs import ClaimedJob, Settlement
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Link, Span, SpanContext, Tracer
 
@@ -41,12 +42,10 @@ class AttemptSpan:
 
     __slots__ = ("_span", "ids")
 
-    def __init__(self, span: "Span | None", trace_id: int) -> None:
+    def __init__(self, span: "Span | None", ids: Mapping[str, str]) -> None:
         self._span = span
-        self.ids = {"trace_id": f"{trace_id:032x}"}
+        self.ids = ids
         """What the log line of the attempt names."""
-        if span is not None:
-            self.ids["span_id"] = f"{span.get_span_context().span_id:016x}"
 
     def answered(self, outcome: Outcome, settlement: Settlement, duration_s: float) -> None:
         """Add what came back and what was decided."""
@@ -88,18 +87,47 @@ class AttemptSpan:
             self._span.set_status(StatusCode.ERROR, what)
 
 
+_UNRECORDED = AttemptSpan(None, {})
+
+
+class _DrawnIds:
+    """Ids of traces, of which the next may be drawn ahead: to ask the sampler about it before there is a span."""
+
+    def __init__(self, source: "IdGenerator") -> None:
+        self._source = source
+        self._drawn: int | None = None
+        self.generate_span_id = source.generate_span_id
+        self.is_trace_id_random = source.is_trace_id_random
+
+    def draw(self) -> int:
+        """Return the id that the next trace will have."""
+        self._drawn = self._source.generate_trace_id()
+        return self._drawn
+
+    def generate_trace_id(self) -> int:
+        """Return the id drawn ahead, or a new one."""
+        drawn, self._drawn = self._drawn, None
+        return self._source.generate_trace_id() if drawn is None else drawn
+
+
 class Tracing:
     """Starts the spans of one process, and hands them to the exporter's thread."""
 
     def __init__(self, provider: "TracerProvider", *, namespace: str) -> None:
         from opentelemetry import trace
         from opentelemetry.context import Context
+        from opentelemetry.sdk.trace.sampling import Decision
 
+        self._drop = Decision.DROP
+        self._sampler = provider.sampler
+        self._ids = _DrawnIds(provider.id_generator)
         provider.sampler = _follow_links(provider.sampler)
+        provider.id_generator = self._ids  # type: ignore[assignment] # has what an IdGenerator has, and imports none
         self._trace = trace
         self._provider = provider
         self._tracer: Tracer = provider.get_tracer("trackdesk_worker")
         self._namespace = namespace
+        self._name = f"deliver {namespace}"
         self._nowhere = Context()
         """Not what may be current in the thread: an attempt has no other parent than the enqueue."""
 
@@ -109,12 +137,18 @@ class Tracing:
 
     def attempt(self, job: ClaimedJob, *, now_ms: int) -> AttemptSpan:
         """Start the span of one attempt."""
-        origin = None if job.trace == NO_TRACE else self._origin(job.trace)
-        if origin is not None and not origin.trace_flags.sampled:
-            return AttemptSpan(None, origin.trace_id)
+        # What is not recorded is found out before anything is made for it: with sampling that is nearly every attempt.
+        origin = None
+        if sound_trace(job.trace) == NO_TRACE:
+            if not self._root_is_sampled():
+                return _UNRECORDED
+        elif int(job.trace[53:], 16) & self._trace.TraceFlags.SAMPLED:
+            origin = self._origin(job.trace)
+        else:
+            return AttemptSpan(None, {"trace_id": job.trace[3:35]})
         span = self._start(job, origin, now_ms)
         context = span.get_span_context()
-        return AttemptSpan(span if span.is_recording() else None, context.trace_id)
+        return AttemptSpan(span, {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"})
 
     def stop(self) -> None:
         """Send what is left, for `SHUTDOWN_S` at most."""
@@ -144,16 +178,18 @@ class Tracing:
             else:
                 links = [self._trace.Link(origin)]
         return self._tracer.start_span(
-            f"deliver {self._namespace}",
+            self._name,
             context=context,
             kind=self._trace.SpanKind.CONSUMER,
             attributes=attributes,
             links=links,
         )
 
-    def _origin(self, trace: str) -> "SpanContext | None":
-        if sound_trace(trace) == NO_TRACE:
-            return None
+    def _root_is_sampled(self) -> bool:
+        asked = self._sampler.should_sample(self._nowhere, self._ids.draw(), self._name)
+        return asked.decision is not self._drop
+
+    def _origin(self, trace: str) -> "SpanContext":
         return self._trace.SpanContext(
             int(trace[3:35], 16),
             int(trace[36:52], 16),
