@@ -105,7 +105,6 @@ def client_builder(*, connect_timeout_s: float, timeout_s: float, concurrency: i
         .user_agent(f"trackdesk-worker/{version('trackdesk-worker')}")
         .default_headers({"accept": "application/json", "accept-encoding": "identity"})
         .connect_timeout(timedelta(seconds=connect_timeout_s))
-        .read_timeout(timedelta(seconds=timeout_s))
         .timeout(timedelta(seconds=timeout_s))
         .pool_timeout(timedelta(seconds=connect_timeout_s))
         .pool_idle_timeout(timedelta(seconds=IDLE_S))
