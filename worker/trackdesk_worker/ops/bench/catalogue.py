@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trackdesk_worker.ops.bench import bulk, deliver, enqueue, flatness, floor, idle, memory
+from trackdesk_worker.ops.bench import bulk, deliver, desk, enqueue, flatness, floor, idle, memory
 from trackdesk_worker.ops.bench.figures import FigureSpec, Runs, at_least, at_most
 from trackdesk_worker.ops.bench.rig import Rig
 
@@ -123,6 +123,20 @@ SCENARIOS: Mapping[str, Scenario] = {
         "a scrape of the exporter, a tenth of all jobs dead",
         bulk.measure_scrape,
         {"scrape": FigureSpec("ms", at_most(50)), "slowest scrape": FigureSpec("ms")},
+    ),
+    "desk": Scenario(
+        "the dead-letter desk on a million jobs, half of them dead",
+        desk.measure,
+        {
+            "search, …": FigureSpec("ms", at_most(100)),
+            "clusters": FigureSpec("ms", at_most(100)),
+            "preview": FigureSpec("ms", at_most(100)),
+            "slowest of all": FigureSpec("ms", at_most(100)),
+            "bury, first letters": MICROS,
+            "bury, full": MICROS,
+            "bury, full to first": FigureSpec("×", at_most(1.5)),
+            "redrive, full": MICROS,
+        },
     ),
     "soak": Scenario(
         "a worker's memory over many deliveries",
