@@ -24,14 +24,14 @@ def test_a_delivered_job_shrinks_to_a_tombstone_that_is_filed_for_pruning(store:
     job = store.claim_one()
     store.end(job, Verb.RETRY, "timeout", at_ms=START_MS, ambiguous=True)
     store.promote()
-    store.now_ms += 5
+    store.now_ms += 5_007
     assert store.end(store.claim_one(), Verb.DELIVER, "confirmed_duplicate")
     record = store.record("acme/1")
     assert (record.state, record.reason, record.body, record.at, record.attempts_total) == (
         State.DELIVERED,
         "confirmed_duplicate",
         b"",
-        START_MS + 5,
+        START_MS + 5_000,
         2,
     )
     assert store.history("acme/1") == []

@@ -25,18 +25,19 @@ def become(kind: str) -> None:
     assert kind == REARRANGED
     job.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)
     job.FORMATS["2"] = (job.LIVE_FIELDS, base)
-    job.FORMATS["t2"] = job.FORMATS[job.FORMAT_TOMBSTONE]
+    job.TOMBSTONE_FORMATS.add("t2")
     job.FORMAT_LIVE, job.FORMAT_TOMBSTONE = "2", "t2"
 
 
 def remember() -> Callable[[], None]:
     """Return what turns this process back into one of the release that it is now."""
-    formats = dict(job.FORMATS)
+    formats, tombstones = dict(job.FORMATS), set(job.TOMBSTONE_FORMATS)
     names = {name: getattr(job, name) for name in ("LIVE_FIELDS", "FORMAT_LIVE", "FORMAT_TOMBSTONE")}
 
     def back() -> None:
         job.FORMATS.clear()
         job.FORMATS.update(formats)
+        job.TOMBSTONE_FORMATS.intersection_update(tombstones)
         for name, value in names.items():
             setattr(job, name, value)
 

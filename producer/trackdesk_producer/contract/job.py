@@ -3,7 +3,7 @@
 A record is one Redis string: a header line of space-separated words, a line feed, and the body that
 goes to Trackdesk (the guide's POST body). Text, because it is compact, because Lua and Python read it
 with the same few lines, and because an engineer can read it with ``redis-cli GET``. When a job ends,
-the record shrinks to a tombstone: a shorter header and no body, so that personal data leaves with the
+the record shrinks to a tombstone (`tombstone.py`): one short line and no body, so that personal data leaves with the
 delivery while dedupe, the books and ``trackdesk show`` still know how it ended.
 """
 
@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Self
 
+from .tombstone import lua_tombstones, read_tombstone
 from .trace import NO_TRACE
 
 FORMAT_LIVE = "1"
@@ -46,31 +47,20 @@ is 1 once an attempt may have landed; ``trace`` is the W3C traceparent of the en
 fingerprint. ``-`` stands for no value.
 """
 
-TOMBSTONE_FIELDS = (
-    "format",
-    "state",
-    "fingerprint",
-    "amount",
-    "currency",
-    "accepted",
-    "at",
-    "attempts_total",
-    "reason",
-)
-"""Header words of a tombstone, in order. ``at`` (ms) is when the job ended, ``reason`` how."""
-
 LIVE_BASE = LIVE_FIELDS.index("trace")
 """Words that every live record has. Those behind were added later, each with ``-`` for its absence: a record of an
 older release has fewer, one of a newer release more. The scripts keep them as they are, in one piece (``job.more``)."""
 
 FORMATS: dict[str, tuple[tuple[str, ...], int]] = {
     FORMAT_LIVE: (LIVE_FIELDS, LIVE_BASE),
-    FORMAT_TOMBSTONE: (TOMBSTONE_FIELDS, len(TOMBSTONE_FIELDS)),
 }
-"""Every format this release reads: its header words, and how many of them a record has at least.
+"""Every format of live records this release reads: its header words, and how many of them a record has at least."""
 
-It writes `FORMAT_LIVE` and `FORMAT_TOMBSTONE`. A release that brings a new format reads both and still writes the old
-one; the release after it writes the new one: so two neighbouring releases always read each other
+TOMBSTONE_FORMATS = {FORMAT_TOMBSTONE}
+"""The same for tombstones (`tombstone.py`).
+
+This release writes `FORMAT_LIVE` and `FORMAT_TOMBSTONE`. A release that brings a new format reads both and still writes
+the old one; the release after it writes the new one: so two neighbouring releases always read each other
 (deploy/OPERATIONS.md, "Upgrade and rollback"). A format is a number, a tombstone's with a ``t`` before it.
 """
 
@@ -86,7 +76,7 @@ class RecordNewer(ValueError):
 def is_newer(raw: bytes) -> bool:
     """Return whether a record is of a format that this release does not know, and a newer one may."""
     found = _FORMAT.match(raw)
-    return found is not None and found[1].decode() not in FORMATS
+    return found is not None and found[1].decode() not in FORMATS.keys() | TOMBSTONE_FORMATS
 
 
 NO_CURRENCY = "XXX"
@@ -180,11 +170,15 @@ class JobRecord:
         if is_newer(raw):
             raise RecordNewer(f"the record of {identity!r} was written by a newer release of trackdesk: use that one")
         head, _, body = raw.partition(b"\n")
-        words = head.decode("ascii", "strict").split(" ")
+        text = head.decode("ascii", "strict")
+        words = text.split(" ")
         names, base = FORMATS.get(words[0], ((), 0))
-        if not names or len(words) < base:
+        if words[0] in TOMBSTONE_FORMATS:
+            field = read_tombstone(text)
+        elif names and len(words) >= base:
+            field = dict(zip(names, words, strict=False))
+        else:
             raise ValueError(f"job {identity!r} has a record of an unknown format")
-        field = dict(zip(names, words, strict=False))
 
         def optional(name: str) -> str | None:
             return None if field.get(name, "-") == "-" else field[name]
@@ -231,22 +225,27 @@ def lua_fields() -> str:
     reads one of the words behind. Written out, a pattern a format and one concatenation, because they run for every
     transition of every job.
     """
-    readers = "\n  else".join(_lua_reader(name, fields[1:base]) for name, (fields, base) in FORMATS.items())
+    readers = "\n  else".join(
+        [
+            *(_lua_reader(name, fields[1:base]) for name, (fields, base) in FORMATS.items()),
+            *(f"if format == '{name}' then\n    job = read_tombstone(raw, format)" for name in TOMBSTONE_FORMATS),
+        ]
+    )
     written = " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE])
     later = ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(LIVE_FIELDS[LIVE_BASE:]))
-    return f"""local FORMAT_LIVE, FORMAT_TOMBSTONE = '{FORMAT_LIVE}', '{FORMAT_TOMBSTONE}'
-local NEWER = '{NEWER}'
+    return f"""local NEWER = '{NEWER}'
 local LATER = {{ {later} }}
 local function later_word(job, name)
   return string.match(job.more, LATER[name]) or '-'
 end
+{lua_tombstones(FORMAT_TOMBSTONE)}
 local function parse_job(raw)
-  local format = string.match(raw, '^%S*')
+  local format, job = string.match(raw, '^%S*'), nil
   {readers}
   elseif string.find(format, '^t?%d+$') then
-    return {{ state = NEWER, format = format }}
+    job = {{ state = NEWER, format = format }}
   end
-  return {{ format = format, more = '', body = '' }}
+  return job or {{ format = format, more = '', body = '' }}
 end
 local function live_record(job)
   return '{FORMAT_LIVE} ' .. {written} .. job.more .. '\\n' .. job.body
@@ -260,5 +259,5 @@ def _lua_reader(name: str, words: tuple[str, ...]) -> str:
     return f"""if format == '{name}' then
     local {", ".join(words)}, more, body = string.match(raw, '^{name} {captures}([^\\n]*)\\n?()')
     if body then
-      return {{ format = format, {fields}, more = more, body = string.sub(raw, body) }}
+      job = {{ format = format, {fields}, more = more, body = string.sub(raw, body) }}
     end"""

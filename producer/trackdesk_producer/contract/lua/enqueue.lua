@@ -31,7 +31,7 @@ local job = {
   job_class = 'live', accepted = now, attempts = '0', attempts_total = '0', token = '0', ambiguous = '0',
   strikes = '0', redrives = '0', reason = '-', more = ' ' .. trace,
 }
-local replies, woken, ready, scheduled, known = {}, {}, {}, {}, {}
+local replies, known, woken = {}, {}, {}
 for base = FIRST, #ARGV, ITEM do
   local id, due_ms = ARGV[base], tonumber(ARGV[base + 4])
   local tenant = tenant_of(id)
@@ -50,18 +50,17 @@ for base = FIRST, #ARGV, ITEM do
     if first.state == NEWER then
       verdict, state = 'newer:', ''
     else
-      local same = first.fingerprint == job.fingerprint
+      local same = same_content(first, job.fingerprint)
       verdict, state = same and 'duplicate:' or 'conflict:', first.state or ''
       count(tenant, same and 'duplicates' or 'conflicts', 1)
     end
   else
-    local index = scheduled
     if state == 'ready' then
-      ready[tenant] = ready[tenant] or {}
-      index = ready[tenant]
+      add_later(key('ready', tenant .. ':live'), job.at, id)
       woken[tenant] = true
+    else
+      add_later(key('scheduled'), job.at, id)
     end
-    index[#index + 1], index[#index + 2] = job.at, id
     book(tenant, 'accepted', job, 1)
     known[tenant] = true
     book(tenant, state, job, 1)
@@ -69,10 +68,6 @@ for base = FIRST, #ARGV, ITEM do
   replies[#replies + 1] = verdict .. state
 end
 
-for tenant, jobs in pairs(ready) do
-  add_scores(key('ready', tenant .. ':live'), jobs)
-end
-add_scores(key('scheduled'), scheduled)
 for tenant in pairs(known) do
   redis.call('SADD', key('tenants'), tenant)
 end

@@ -1,6 +1,6 @@
 -- Shared by every script: clock, records, indexes, books, wake-ups. Put in front of each script by
--- contract/scripts.py, after the generated NAMES, FORMAT_LIVE, NEWER, parse_job, live_record and later_word; a script
--- gets only what it uses.
+-- contract/scripts.py, after the generated NAMES, NEWER, parse_job, live_record, tombstone and what else stands in
+-- contract/job.py and contract/tombstone.py; a script gets only what it uses.
 -- KEYS[1] is always the namespace's prefix: every other key starts with it and shares its hash slot.
 -- ARGV[1] is always an explicit now in ms for tests that live through hours, or '' for Redis' own clock.
 
@@ -18,17 +18,6 @@ end
 
 local function integer(number)
   return string.format('%d', number)
-end
-
--- Add pairs of score and member to a sorted set. Lua's stack bounds what one call may carry.
-local function add_scores(index, pairs_, ...)
-  for first = 1, #pairs_, 1000 do
-    local call = { 'ZADD', index, ... }
-    for i = first, math.min(first + 999, #pairs_) do
-      call[#call + 1] = pairs_[i]
-    end
-    redis.call(unpack(call))
-  end
 end
 
 -- Now in ms and in µs. The µs keep jobs of one ms in order.
@@ -65,6 +54,54 @@ end
 
 local function write_live(id, job)
   redis.call('SET', key('job', id), live_record(job))
+end
+
+-- Indexes ---------------------------------------------------------------------------------------------
+-- What leaves and enters them is collected in a script and written at its end, by `close_books`: in a script each
+-- command that writes costs several µs.
+
+local added, removed, ended = {}, {}, {}
+
+-- Call a command with many more arguments, in as many calls as Lua's stack makes necessary.
+local function call_in_parts(more, ...)
+  for first = 1, #more, 1000 do
+    local command = { ... }
+    for i = first, math.min(first + 999, #more) do
+      command[#command + 1] = more[i]
+    end
+    redis.call(unpack(command))
+  end
+end
+
+local function add_later(index, score, id)
+  local entries = added[index]
+  if not entries then
+    entries = {}
+    added[index] = entries
+  end
+  entries[#entries + 1], entries[#entries + 2] = score, id
+end
+
+local function remove_later(index, id)
+  local ids = removed[index]
+  if not ids then
+    ids = {}
+    removed[index] = ids
+  end
+  ids[#ids + 1] = id
+end
+
+local function move_in_indexes()
+  for index, ids in pairs(removed) do
+    call_in_parts(ids, 'ZREM', index)
+  end
+  for index, entries in pairs(added) do
+    call_in_parts(entries, 'ZADD', index)
+  end
+  for due, ids in pairs(ended) do
+    redis.call('ZADD', key('tombstones'), due, due)
+    call_in_parts(ids, 'RPUSH', key('tombstone_bucket', due))
+  end
 end
 
 -- Books -----------------------------------------------------------------------------------------------
@@ -254,6 +291,7 @@ local function unfile_dead(id, job)
 end
 
 local function close_books()
+  move_in_indexes()
   close_causes()
   local moved = false
   for name, book in pairs(books) do
@@ -301,7 +339,7 @@ local function queue_turns(tenants, envelope)
   if #turns == 0 then
     return
   end
-  add_scores(key('turn'), turns, 'NX')
+  call_in_parts(turns, 'ZADD', key('turn'), 'NX')
   local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
   if tonumber(head[2]) <= NOW_US then
     ring(envelope, #turns / 2)
@@ -314,14 +352,14 @@ local function to_ready(id, job, at_us)
   local tenant = tenant_of(id)
   job.state, job.at, job.token = 'ready', integer(at_us), '0'
   write_live(id, job)
-  redis.call('ZADD', key('ready', tenant .. ':' .. job.job_class), job.at, id)
+  add_later(key('ready', tenant .. ':' .. job.job_class), job.at, id)
   book(tenant, 'ready', job, 1)
 end
 
 local function to_scheduled(id, job, due_ms)
   job.state, job.at, job.token = 'scheduled', integer(due_ms), '0'
   write_live(id, job)
-  redis.call('ZADD', key('scheduled'), job.at, id)
+  add_later(key('scheduled'), job.at, id)
   book(tenant_of(id), 'scheduled', job, 1)
 end
 
@@ -336,30 +374,26 @@ end
 
 -- The end of a job: a tombstone for the dedupe window, filed by the hour in which it falls due.
 local function to_terminal(id, job, state, reason, window_ms)
-  local tenant = tenant_of(id)
-  redis.call('SET', key('job', id), table.concat({
-    FORMAT_TOMBSTONE, state, job.fingerprint, job.amount, job.currency, job.accepted, integer(NOW_MS),
-    job.attempts_total, reason,
-  }, ' '))
+  redis.call('SET', key('job', id), tombstone(job, state, reason, NOW_MS))
   redis.call('DEL', key('history', id))
   if job.redrives ~= '0' then
     redis.call('HDEL', key('edited'), id)
   end
-  local due = math.ceil((NOW_MS + window_ms) / BUCKET_MS) * BUCKET_MS
-  redis.call('ZADD', key('tombstones'), integer(due), integer(due))
-  redis.call('RPUSH', key('tombstone_bucket', integer(due)), id)
-  book(tenant, state, job, 1)
+  local due = integer(math.ceil((NOW_MS + window_ms) / BUCKET_MS) * BUCKET_MS)
+  ended[due] = ended[due] or {}
+  table.insert(ended[due], id)
+  book(tenant_of(id), state, job, 1)
 end
 
 -- Take a job out of the index of its state and out of the books of that state.
 local function leave(id, job)
   local tenant = tenant_of(id)
   if job.state == 'ready' then
-    redis.call('ZREM', key('ready', tenant .. ':' .. job.job_class), id)
+    remove_later(key('ready', tenant .. ':' .. job.job_class), id)
   elseif job.state == 'scheduled' then
-    redis.call('ZREM', key('scheduled'), id)
+    remove_later(key('scheduled'), id)
   elseif job.state == 'in_flight' then
-    redis.call('ZREM', key('in_flight'), id)
+    remove_later(key('in_flight'), id)
   elseif job.state == 'dead' then
     redis.call('ZREM', key('dead'), id)
     unfile_dead(id, job)

@@ -36,7 +36,8 @@ def measure(rig: Rig, runs: int) -> Runs:
 
 
 def _used(client: redis.Redis) -> int:
-    """Memory that is data: without the buffers of the append-only file and of connections."""
+    """Memory that is data: without the log of slow calls, the buffers of the append-only file and of connections."""
+    client.slowlog_reset()
     client.execute_command("MEMORY", "PURGE")
     told = client.info("memory")
     buffers = ("mem_aof_buffer", "mem_clients_normal", "mem_replication_backlog")

@@ -65,7 +65,7 @@ local function hand_out(tenant, id, token, probe, doubt_ms)
   job.attempts = integer(tonumber(job.attempts) + 1)
   job.attempts_total = integer(tonumber(job.attempts_total) + 1)
   write_live(id, job)
-  redis.call('ZADD', key('in_flight'), lease_end, id)
+  add_later(key('in_flight'), lease_end, id)
   book(tenant, 'in_flight', job, 1)
   for _, value in ipairs({
     id, token, job.attempts, job.strikes, job.reason, job.ambiguous, job.epoch, job.accepted, job.job_class,
