@@ -1,22 +1,32 @@
 """One engine and one set of images for the tier."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Engine, engine, why_not
+from tests.support.engine import ROOT, Engine, engine, why_not
 
 HERE = Path(__file__).parent
 IMAGE, DEMO = "trackdesk:test", "trackdesk-demo:test"
-BASES = {
-    "python:3.13-slim": "",
-    "redis:7.4-bookworm": "VOLUME /data",
-    "prom/prometheus:v3.5.0": 'USER nobody\nENTRYPOINT ["/bin/prometheus"]',
-    "prom/alertmanager:v0.28.1": (
+LINES = {
+    "python": "",
+    "redis": "VOLUME /data",
+    "prom/prometheus": 'USER nobody\nENTRYPOINT ["/bin/prometheus"]',
+    "prom/alertmanager": (
         'RUN ln -s prometheus-alertmanager /bin/alertmanager\nUSER nobody\nENTRYPOINT ["/bin/alertmanager"]'
     ),
 }
+"""What makes an image of Debian packages stand in for a published one. Nothing can stand in for Grafana's."""
+
+
+def bases() -> dict[str, str]:
+    """Return the images to make: by the names and releases that the Dockerfile and docker-compose.yml ask for."""
+    (python,) = re.findall(r"^ARG BASE_IMAGE=(.*)$", (ROOT / "deploy/Dockerfile").read_text("utf-8"), re.MULTILINE)
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    named = [python, *re.findall(r"image: \$\{TRACKDESK_[A-Z]+_IMAGE:-(.*)\}", compose)]
+    return {image: LINES[image.partition(":")[0]] for image in named if not image.startswith("grafana/")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +44,7 @@ def docker() -> Iterator[Engine]:
     if reason is not None:
         pytest.skip(reason)
     with engine() as running:
-        running.make_base_images(BASES)
+        running.make_base_images(bases())
         running.build(IMAGE)
         running.build(DEMO, "--target", "demo")
         yield running
