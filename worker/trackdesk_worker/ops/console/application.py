@@ -19,7 +19,7 @@ from trackdesk_worker.ops.console.api.serving import api_routes
 from trackdesk_worker.ops.console.api.serving import problem as api_problem
 from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Gate, Refused, Rules, SignInNeeded
-from trackdesk_worker.ops.console.pages import Page, dead, job, log, overview, plans, sign_in, tenants
+from trackdesk_worker.ops.console.pages import Page, dead, edit, job, log, overview, plans, sign_in, tenants
 from trackdesk_worker.ops.console.shield import Shield
 from trackdesk_worker.ops.desk.plans import PlanUnknown
 from trackdesk_worker.ops.errors import OpsError
@@ -27,7 +27,15 @@ from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import OperatorInvalid
 from trackdesk_worker.ops.tenants import TenantUnknown
 
-PAGES: Sequence[Page] = (*overview.PAGES, *dead.PAGES, *job.PAGES, *plans.PAGES, *tenants.PAGES, *log.PAGES)
+PAGES: Sequence[Page] = (
+    *overview.PAGES,
+    *dead.PAGES,
+    *job.PAGES,
+    *edit.PAGES,
+    *plans.PAGES,
+    *tenants.PAGES,
+    *log.PAGES,
+)
 """Every page with a rule."""
 
 logger = logging.getLogger(__name__)

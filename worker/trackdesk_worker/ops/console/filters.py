@@ -9,7 +9,7 @@ from typing import get_args
 
 from trackdesk_producer.contract.checks import AMOUNT_PATTERN
 from trackdesk_producer.contract.job import State
-from trackdesk_worker.ops.console.gate import Refused
+from trackdesk_worker.ops.console.gate import Refused, Visit
 from trackdesk_worker.ops.desk.search import Order, Search
 from trackdesk_worker.ops.moments import iso, parse_age_s, parse_moment
 
@@ -18,6 +18,7 @@ MAX_TEXT = 2048
 IN_ADDRESS = (
     "tenant", "state", "reason", "type", "status", "external_id", "currency", "min", "max", "since", "until", "order"
 )  # fmt: skip
+CARRIED = "filter_"
 PERSONAL = ("cid", "customer_id")
 _UTC = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
@@ -74,6 +75,16 @@ def read_filter(given: Mapping[str, str], *, now_ms: int, default_state: State |
         order=order,  # type: ignore[arg-type] # checked above
     )
     return Filter({name: value for name, value in told.items() if name in IN_ADDRESS}, search)
+
+
+def carried(visit: Visit) -> dict[str, str]:
+    """Return the filter that a form carries beside its own fields, of which one is a reason too."""
+    return {name.removeprefix(CARRIED): value for name, value in visit.form.items() if name.startswith(CARRIED)}
+
+
+def in_address(visit: Visit) -> dict[str, str]:
+    """Return what an address asks for; a click or customer counts in a form alone."""
+    return {name: value for name, value in visit.query.items() if name not in PERSONAL}
 
 
 def _status(text: str | None) -> int | None:

@@ -43,10 +43,10 @@ SAID: Mapping[str, str] = {
     "cancelled": "The job is cancelled: it will not be sent.",
     "discarded": "The job is given up for good.",
     "created": "The list is frozen. Nothing has been done yet: start the plan below.",
-    "started": "The plan runs.",
-    "plan-paused": "The plan is paused. What was moved already goes on.",
-    "plan-resumed": "The plan goes on.",
-    "plan-cancelled": "The plan is cancelled. What was moved already stays moved.",
+    "started": "The plan was started.",
+    "plan-paused": "The plan was paused. What was moved already goes on.",
+    "plan-resumed": "The plan was resumed.",
+    "plan-cancelled": "The plan was cancelled. What was moved already stays moved.",
     "signed-out": "You are signed out.",
 }
 """What a page says after an act, by the word in its address: never text from the address itself."""

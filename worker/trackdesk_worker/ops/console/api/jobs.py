@@ -2,14 +2,19 @@
 
 from typing import Any
 
+from starlette.responses import Response
+
 from trackdesk_producer.contract.job import NO_CURRENCY
 from trackdesk_worker.ops.console import acts
 from trackdesk_worker.ops.console.access import Role
 from trackdesk_worker.ops.console.api import Call, Endpoint
 from trackdesk_worker.ops.console.api import models as m
 from trackdesk_worker.ops.console.context import Context
+from trackdesk_worker.ops.console.exporting import exported
 from trackdesk_worker.ops.console.filters import read_filter
 from trackdesk_worker.ops.console.pages.job import moments
+from trackdesk_worker.ops.desk.edit import edit_and_redrive, propose
+from trackdesk_worker.ops.desk.export import Form
 from trackdesk_worker.ops.desk.search import Row, Search, clusters, search
 from trackdesk_worker.ops.moments import iso
 from trackdesk_worker.ops.money import plain_amount, plain_money
@@ -84,6 +89,11 @@ def _clusters(context: Context, call: Call) -> m.Clusters:
     )
 
 
+def _export(context: Context, call: Call) -> Response:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return exported(context, search_of(context, call.body.filter), who, Form(call.body.format))
+
+
 def _job(context: Context, call: Call) -> m.Job:
     return _life(read_job(context.client, context.keys, acts.identity_of(call.query.id)))
 
@@ -130,6 +140,23 @@ def _discard(context: Context, call: Call) -> m.Changed:
     return m.Changed(changed=True)
 
 
+def _propose(context: Context, call: Call) -> m.EditProposal:
+    found = propose(context.client, context.keys, acts.identity_of(call.body.id), call.body.changes)
+    return m.EditProposal(
+        shown=found.shown,
+        diff=[m.Change(field=one.field, before=one.before, after=one.after) for one in found.diff],
+        errors=list(found.errors),
+        warnings=list(found.warnings),
+    )
+
+
+def _edit(context: Context, call: Call) -> m.Changed:
+    asked, identity = call.body, acts.identity_of(call.body.id)
+    who = Operator(call.visit.who.name, asked.reason)
+    edit_and_redrive(context.client, context.keys, identity, asked.changes, who, expect=asked.expect)
+    return m.Changed(changed=True)
+
+
 ENDPOINTS = (
     Endpoint(
         "POST", "/jobs/search", Role.VIEWER, "Search jobs, by default dead letters; a page at a time",
@@ -139,6 +166,10 @@ ENDPOINTS = (
         "POST", "/clusters", Role.VIEWER, "Dead letters by cause, with what to do about each",
         _clusters, m.Clusters, body=m.Filter,
     ),
+    Endpoint(
+        "POST", "/dead/export", Role.ADMIN, "All dead letters of a filter with personal data; on record",
+        _export, None, body=m.ExportAsked,
+    ),
     Endpoint("GET", "/job", Role.VIEWER, "One job's whole life", _job, m.Job, query=m.JobQuestion, refusals=(404,)),
     Endpoint(
         "POST", "/job/reveal", Role.OPERATOR, "The same with personal data; on record",
@@ -147,6 +178,14 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/job/redrive", Role.OPERATOR, "Give a dead letter a fresh attempt budget",
         _redrive, m.Changed, body=m.JobAct, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/edit-preview", Role.OPERATOR, "What correcting a dead letter would change",
+        _propose, m.EditProposal, body=m.EditAsked, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/job/edit", Role.OPERATOR, "Correct a dead letter as previewed, and redrive it",
+        _edit, m.Changed, body=m.EditMade, refusals=(404,),
     ),
     Endpoint(
         "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that was never sent",

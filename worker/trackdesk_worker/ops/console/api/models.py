@@ -172,6 +172,14 @@ class JobsSearch(Filter):
     after: str | None = Field(None, max_length=4096, description="The `after` of the page before")
 
 
+class ExportAsked(Question):
+    """Dead letters to take out."""
+
+    filter: Filter
+    format: Literal["jsonl", "csv", "trackdesk"] = Field("jsonl", description="trackdesk: columns of its CSV import")
+    reason: Reason
+
+
 class Row(Answer):
     """One job in a list; no personal data."""
 
@@ -223,6 +231,39 @@ class Clusters(Answer):
     money: Money
     complete: bool
     clusters: list[Cluster]
+
+
+class EditAsked(Question):
+    """A correction of a dead letter."""
+
+    id: JobId
+    changes: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=4096)] | None] = Field(
+        max_length=100, description="Field → new text, by the guide's dotted names; null takes it away"
+    )
+
+
+class EditMade(EditAsked):
+    """A correction to make."""
+
+    reason: Reason
+    expect: str = Field(max_length=100, description="`shown` of the proposal")
+
+
+class Change(Answer):
+    """One field's difference."""
+
+    field: str
+    before: str | None = Field(description="Personal data masked")
+    after: str | None
+
+
+class EditProposal(Answer):
+    """What a correction would change."""
+
+    shown: str
+    diff: list[Change]
+    errors: list[str] = Field(description="What speaks against it; empty: it can be made")
+    warnings: list[str]
 
 
 class PlansQuestion(Question):

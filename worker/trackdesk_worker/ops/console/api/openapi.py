@@ -86,7 +86,8 @@ def _operation(endpoint: Endpoint, names: Any, schemas: dict[str, Any]) -> dict[
 
 def _success(endpoint: Endpoint, names: Any) -> dict[str, Any]:
     if endpoint.answer is None:
-        return {"description": "JSON lines", "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+        lines = {"schema": {"type": "string"}}
+        return {"description": "Lines", "content": {"application/x-ndjson": lines, "text/csv": lines}}
     schema = names[endpoint.answer, "serialization"]
     return {"description": "Done", "content": {"application/json": {"schema": schema}}}
 

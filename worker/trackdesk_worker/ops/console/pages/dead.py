@@ -7,13 +7,15 @@ from starlette.responses import Response
 from trackdesk_producer.contract.job import State
 from trackdesk_worker.ops.console.access import Role
 from trackdesk_worker.ops.console.context import Context
-from trackdesk_worker.ops.console.filters import PERSONAL, Filter, read_filter
-from trackdesk_worker.ops.console.gate import Visit
+from trackdesk_worker.ops.console.exporting import exported
+from trackdesk_worker.ops.console.filters import PERSONAL, Filter, carried, in_address, read_filter
+from trackdesk_worker.ops.console.gate import Refused, Visit
 from trackdesk_worker.ops.console.pages import Page
 from trackdesk_worker.ops.console.rendering import address, page
+from trackdesk_worker.ops.desk.export import Form
 from trackdesk_worker.ops.desk.search import Cluster, clusters, search
 from trackdesk_worker.ops.lookup import tenants_of
-from trackdesk_worker.ops.operations_log import now_ms
+from trackdesk_worker.ops.operations_log import Operator, now_ms
 
 SIZE = 50
 TENANTS_OFFERED = 500
@@ -22,7 +24,7 @@ SEVERAL = "*"
 
 
 def _dead(context: Context, visit: Visit) -> Response:
-    return _list(context, visit, visit.query)
+    return _list(context, visit, in_address(visit))
 
 
 def _person(context: Context, visit: Visit) -> Response:
@@ -48,13 +50,14 @@ def _list(
         tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
         states=list(State),
         narrows=narrows(wanted),
+        may_export=visit.who.role.covers(Role.ADMIN),
         now_ms=now,
     )
 
 
 def _clusters(context: Context, visit: Visit) -> Response:
     now = now_ms(context.client)
-    wanted = read_filter(visit.query, now_ms=now)
+    wanted = read_filter(in_address(visit), now_ms=now)
     found = clusters(context.client, context.keys, wanted.search)
     return page(
         visit,
@@ -65,6 +68,15 @@ def _clusters(context: Context, visit: Visit) -> Response:
         tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
         now_ms=now,
     )
+
+
+def _export(context: Context, visit: Visit) -> Response:
+    form = visit.form.get("format", "")
+    if form not in set(Form):
+        raise Refused(400, f"the format is one of {', '.join(Form)}")
+    wanted = read_filter(carried(visit), now_ms=now_ms(context.client))
+    who = Operator(visit.who.name, visit.form.get("reason", ""))
+    return exported(context, wanted.search, who, Form(form))
 
 
 def meant_by(row: Cluster, wanted: Filter) -> dict[str, str]:
@@ -85,5 +97,6 @@ def narrows(wanted: Filter) -> bool:
 PAGES = (
     Page("GET", "/dead", Role.VIEWER, _dead),
     Page("POST", "/dead/person", Role.OPERATOR, _person),
+    Page("POST", "/dead/export", Role.ADMIN, _export),
     Page("GET", "/clusters", Role.VIEWER, _clusters),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from starlette.responses import Response, StreamingResponse
 
@@ -10,6 +11,7 @@ from trackdesk_worker.ops.console.context import Context
 from trackdesk_worker.ops.console.gate import Refused, Visit
 from trackdesk_worker.ops.console.pages import Page
 from trackdesk_worker.ops.console.rendering import page
+from trackdesk_worker.ops.money import readable_money
 from trackdesk_worker.ops.operations_log import Entry, now_ms, read_log_page, walk_log
 
 SIZE = 50
@@ -65,7 +67,7 @@ def log_row(entry: Entry) -> LogRow:
         phase=str(fields.get("phase", "")),
         reason=str(fields.get("reason", "–")),
         count=f"{count:,}" if isinstance(count, int) else "",
-        money=tuple(f"{value} {name}" for name, value in money.items()) if isinstance(money, Mapping) else (),
+        money=tuple(_sum(name, value) for name, value in money.items()) if isinstance(money, Mapping) else (),
         jobs=tuple((str(job.get("tenant", "")), str(job.get("external_id", ""))) for job in named[:JOBS_NAMED]),
         more_jobs=max(0, len(named) - JOBS_NAMED),
         plan=operation if isinstance(operation, str) and operation.startswith("plan-") else None,
@@ -79,7 +81,16 @@ def _log(context: Context, visit: Visit) -> Response:
     return page(visit, "log.html", rows=rows, before=found.before, now_ms=now_ms(context.client))
 
 
+def _sum(currency: str, value: object) -> str:
+    try:
+        return readable_money({currency: Decimal(str(value))})
+    except ArithmeticError:
+        return f"{value} {currency}"
+
+
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(_text(part) for part in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {inner}" for key, inner in value.items())
     return str(value)

@@ -1,13 +1,11 @@
 """Plans: previewed, made, started, watched, paused, resumed, cancelled."""
 
-from collections.abc import Mapping
-
 from starlette.responses import Response
 
 from trackdesk_worker.ops.console import plan_acts
 from trackdesk_worker.ops.console.access import Role
 from trackdesk_worker.ops.console.context import Context
-from trackdesk_worker.ops.console.filters import read_filter
+from trackdesk_worker.ops.console.filters import carried, in_address, read_filter
 from trackdesk_worker.ops.console.gate import Refused, Visit
 from trackdesk_worker.ops.console.pages import Page
 from trackdesk_worker.ops.console.rendering import go_to, page
@@ -16,7 +14,6 @@ from trackdesk_worker.ops.desk.plans import DONE
 from trackdesk_worker.ops.operations_log import Act, now_ms
 
 SIZE = 50
-CARRIED = "filter_"
 WATCHED = ("listing", "running")
 """States in which a plan's page refreshes itself."""
 
@@ -35,11 +32,6 @@ def count_of(text: str | None) -> int | None:
     return int(digits)
 
 
-def frozen(form: Mapping[str, str]) -> dict[str, str]:
-    """Return the filter that a form carries beside its own fields, of which one is a reason too."""
-    return {name.removeprefix(CARRIED): value for name, value in form.items() if name.startswith(CARRIED)}
-
-
 def _plans(context: Context, visit: Visit) -> Response:
     found = plans.recent(context.client, context.keys, limit=SIZE + 1, after=visit.query.get("after"))
     shown = found[:SIZE]
@@ -48,7 +40,7 @@ def _plans(context: Context, visit: Visit) -> Response:
 
 
 def _new(context: Context, visit: Visit) -> Response:
-    wanted = read_filter(visit.query, now_ms=now_ms(context.client))
+    wanted = read_filter(in_address(visit), now_ms=now_ms(context.client))
     return page(
         visit,
         "plan_new.html",
@@ -60,7 +52,7 @@ def _new(context: Context, visit: Visit) -> Response:
 
 
 def _create(context: Context, visit: Visit) -> Response:
-    wanted = read_filter(frozen(visit.form), now_ms=now_ms(context.client))
+    wanted = read_filter(carried(visit), now_ms=now_ms(context.client))
     act = visit.form.get("act", "redrive")
     if act not in (Act.REDRIVE, Act.DISCARD):
         raise Refused(400, "a plan redrives or discards")
