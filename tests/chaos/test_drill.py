@@ -27,7 +27,7 @@ def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when
         [alert for scenario in several for alert in scenario.alerts],
         all_of([scenario.damage for scenario in several]),
         all_of([scenario.mend for scenario in several]),
-        quiet=["TrackdeskNoWorkers", "TrackdeskMetricsAbsent", "TrackdeskStoreUnreadable"],
+        quiet=["TrackdeskNoWorkers", "TrackdeskAdmissionClosed"],
     )
     with stack(tmp_path, factor=300) as (running, _):
         rows = drill(running, [at_once, named("the exporter is killed")], lambda _: None)

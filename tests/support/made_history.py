@@ -117,7 +117,7 @@ def _trouble(world: World, span: Span) -> None:
     at(0.48, redrive)
     at(0.55, tenant("nova", key_mode="revoked"))
     at(0.60, tenant("nova", key_mode="optional"))
-    at(0.66, lambda: world.enqueue(*(f"import-{number}" for number in range(1_200)), tenant="acme"))
+    at(0.66, lambda: world.enqueue(*(f"import-{number}" for number in range(round(150 * span.hours))), tenant="acme"))
     at(0.84, tenant("acme", rate_limit={"per_s": 0.05, "lockout_s": 20}))
     at(0.87, tenant("acme", rate_limit=None))
     at(0.92, tenant("zeta", types={"sale": {"configured": False}}))
