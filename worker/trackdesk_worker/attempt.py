@@ -123,16 +123,16 @@ class Attempts:
         self, job: ClaimedJob, outcome: Outcome, settlement: Settlement, duration_s: float, trace: Mapping[str, str]
     ) -> None:
         name = _outcome_name(outcome)
-        self._metrics.attempt(outcome=name, status=outcome.status, reason=outcome.reason.value, duration_s=duration_s)
+        self._metrics.attempt(outcome=name, status=outcome.status, reason=outcome.reason, duration_s=duration_s)
         self._log.info(
             "delivery.attempt",
             tenant=job.tenant,
             external_id=external_id_of(job.id),
-            job_class=job.job_class.value,
+            job_class=job.job_class,
             attempt=job.attempts_total,
             outcome=name,
-            reason=outcome.reason.value,
-            decision=settlement.verb.value,
+            reason=outcome.reason,
+            decision=settlement.verb,
             retry_at_ms=settlement.at_ms or None,
             status=outcome.status,
             code=outcome.code,
@@ -178,7 +178,7 @@ def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_
         job.id,
         job.token,
         verb,
-        decision.reason.value,
+        decision.reason,
         at_ms,
         strikes,
         ambiguous,
@@ -193,7 +193,7 @@ def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_
 def _outcome_name(outcome: Outcome) -> str:
     if outcome.kind is OutcomeKind.RETRYABLE and outcome.may_have_landed:
         return "ambiguous"
-    return outcome.kind.value
+    return outcome.kind
 
 
 def _entry(job: ClaimedJob, outcome: Outcome, duration_s: float, now_ms: int) -> str:

@@ -208,8 +208,8 @@ class Jobs:
         arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
         arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms, len(settlements))
         for s in settlements:
-            arguments += (s.id, s.token, s.verb.value, s.at_ms, s.reason, s.strikes)
-            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry, s.health.value, int(s.probe))
+            arguments += (s.id, s.token, s.verb, s.at_ms, s.reason, s.strikes)
+            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry, s.health, int(s.probe))
         for e in effects:
             arguments += (e.tenant, e.kind.value, e.until_ms, e.reason)
         return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
@@ -294,6 +294,7 @@ class Jobs:
 
 
 _CLAIM_WIDTH = 13
+_CLASSES = {job_class.encode(): job_class for job_class in JobClass}
 
 
 def _read_claims(reply: list[Any]) -> Claims:
@@ -307,7 +308,7 @@ def _read_claims(reply: list[Any]) -> Claims:
             ambiguous=reply[i + 5] == b"1",
             epoch_ms=int(reply[i + 6]),
             accepted_ms=int(reply[i + 7]),
-            job_class=JobClass(text(reply[i + 8])),
+            job_class=_CLASSES[reply[i + 8]],
             probe=reply[i + 9] == b"1",
             attempts_total=int(reply[i + 10]),
             trace=text(reply[i + 11]),
