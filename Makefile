@@ -9,7 +9,7 @@ SOURCES := producer worker tests deploy
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full test-deploy drill pictures lint format bench chaos sbom licences lock clean
+.PHONY: help setup demo up test test-full test-deploy drill pictures lint format bench screenshots chaos sbom licences lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ lint: $(READY) ## Check format, lint, types and the arrows between modules
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+screenshots: $(READY) ## Walk through the console in a browser and take the pictures of deploy/DESK.md
+	TRACKDESK_TEST_SCREENSHOTS=1 $(BIN)/python -m pytest tests/system/test_console_walk.py
 
 bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS="--runs 1 --quick" for a look)
 	$(BIN)/python -m tests.benchmarks.compare $(ARGS)

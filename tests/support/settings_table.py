@@ -18,7 +18,7 @@ def rows() -> list[str]:
         default = field.default
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
-        shown = "" if default is None or default is PydanticUndefined else f"`{default}`"
+        shown = "" if default in (None, "") or default is PydanticUndefined else f"`{default}`"
         found.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return found
 

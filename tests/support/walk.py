@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page
 IMAGES = Path(__file__).parents[2] / "deploy/images"
 SCREENSHOTS = bool(os.environ.get("TRACKDESK_TEST_SCREENSHOTS"))
 """Set, the walk writes the pictures of deploy/DESK.md anew (`make screenshots`)."""
-MOST_SHOWN = 1100
-"""A page longer than that is shown as far as a window reaches."""
+MOST_SHOWN = 600
+"""Of a page, so much is in its picture: enough to know it by."""
 WIDE, PHONE = (1280, 800), (390, 844)
 
 LACKS = """() => {
@@ -111,8 +111,10 @@ class Visitor:
         """Write a picture of the page for the documentation, if pictures are wanted."""
         if SCREENSHOTS:
             IMAGES.mkdir(exist_ok=True)
-            height = self.page.evaluate("document.documentElement.scrollHeight")
-            self.page.screenshot(path=IMAGES / f"{name}.png", full_page=height < MOST_SHOWN)
+            size = self.page.viewport_size or {"width": WIDE[0], "height": WIDE[1]}
+            height = min(self.page.evaluate("document.documentElement.scrollHeight"), MOST_SHOWN)
+            clip: Any = {"x": 0, "y": 0, "width": size["width"], "height": height}
+            self.page.screenshot(path=IMAGES / f"{name}.png", full_page=True, clip=clip)
 
 
 @contextmanager
