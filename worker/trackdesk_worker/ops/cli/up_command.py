@@ -60,7 +60,8 @@ def _say_where(stack: LocalStack) -> None:
     click.echo("  trackdesk status")
     if settings.metrics_port:
         click.echo(f"metrics of the workers from http://{settings.metrics_host}:{settings.metrics_port}/metrics on,")
-    click.echo(f"metrics of the store at http://127.0.0.1:{settings.console_port}/metrics; logs in {stack.logs}")
+    click.echo(f"console at http://127.0.0.1:{settings.console_port}/, metrics of the store at its /metrics")
+    click.echo(f"logs in {stack.logs}")
 
 
 @contextmanager
