@@ -104,15 +104,18 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
     ):
         delivered = lambda: run.book().jobs["delivered"]  # noqa: E731 - read where it is used
         run.producer.enqueue_many(sale(external_id) for external_id in ids)
-        run.start_worker({**LEASE, "TRACKDESK_RATE_LIMIT": "400", "TRACKDESK_BURST": "50"})
-        wait_until(lambda: delivered() >= 500, "half of them delivered")
+        run.start_worker({**LEASE, "TRACKDESK_RATE_LIMIT": "300", "TRACKDESK_BURST": "50"})
+        wait_until(lambda: delivered() >= 300, "a part of them delivered")
         shell(lines_of_the_manual()[BACK_UP], own_server, backup)
         run.producer.enqueue_many(sale(external_id) for external_id in since)
-        wait_until(lambda: delivered() >= 800, "and more, which the backup knows nothing of")
+        at_backup = delivered()
+        wait_until(lambda: delivered() >= min(at_backup + 200, len(ids)), "and more, which the backup knows nothing of")
+        reached = delivered()
 
         destroy_and_restore(run, own_server, backup)
 
-        assert 500 <= delivered() < 800, "it is the store of the backup"
+        forgotten = reached - delivered()
+        assert 0 < forgotten <= reached - 300, "it is the store of the backup"
         assert cli("audit").code == 0
         file = tmp_path / "sales-since-the-backup.jsonl"
         file.write_text("\n".join(json.dumps(sale(external_id)) for external_id in since))
@@ -122,7 +125,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
             run.start_worker(LEASE)
             assert cli("import", str(file)).code == 0
             run.wait_until_finished()
-            assert run.book().jobs["dead"] >= 200, "without a word every forgotten delivery ends with a person"
+            assert run.book().jobs["dead"] > 0, "without a word every forgotten delivery ends with a person"
             assert cli(*said_so).code == 0
             redrive = ("redrive", "--all", "--cause", "unverified_duplicate", "--reason", "restored", "--yes")
             assert cli(*redrive).code == 0
@@ -133,7 +136,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
         book = run.wait_until_finished()
 
         assert (book.jobs[State.DEAD], book.jobs[State.DELIVERED]) == (0, len(ids) + len(since))
-        assert book.jobs["delivered_confirmed_duplicate"] >= 200
+        assert book.jobs["delivered_confirmed_duplicate"] >= forgotten
         once = trackdesk.exactly_once(ids + since, tenant="acme")
         assert once.ok, once
         assert cli("audit").code == 0
