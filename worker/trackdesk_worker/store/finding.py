@@ -70,7 +70,8 @@ def find(
         reader = _reader(client, keys, wanted, state)
         most = max(limit + 1, LEAST_BATCH)
         while True:
-            entries = reader(place, min(BATCH, most))
+            asked = min(BATCH, most)
+            entries = reader(place, asked)
             most *= 2  # what matches is rare
             for sale in _read(client, keys, entries):
                 if not _as_indexed(sale, state, wanted) or not matches(sale, wanted):
@@ -79,7 +80,7 @@ def find(
                     return Hits(tuple(sales), _cursor(sales[-1].record.state, sales[-1].entry), examined, True)
                 sales.append(sale)
             examined += len(entries)
-            if not entries:
+            if not entries or (len(entries) < asked and state not in ENDED):  # ended ones come list by list
                 place = None
                 break
             place = (entries[-1].exact, entries[-1].id)

@@ -12,6 +12,7 @@ from trackdesk_worker.ops.cli.options import Desk, search_of
 from trackdesk_worker.ops.cli.output import console, emit_json, facts, progress, warn
 from trackdesk_worker.ops.desk import plans
 from trackdesk_worker.ops.desk.plans import DONE, Plan
+from trackdesk_worker.ops.desk.preview import add_up, figures_of
 from trackdesk_worker.ops.desk.search import Search
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.moments import readable_age
@@ -59,10 +60,10 @@ def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_jso
         )
         figures = (found.jobs, found.money, found.by_reason, found.by_tenant)
         if limit is not None and limit < found.jobs:
-            figures = plans.figures_of(desk.client, desk.keys, wanted, limit)
+            figures = figures_of(desk.client, desk.keys, wanted, limit)
     else:
         sales = [s for s in read_sales(desk.client, desk.keys, wanted) if s.record.state is State.DEAD]
-        figures = plans.add_up(sales)
+        figures = add_up(sales)
     jobs, money, by_reason, by_tenant = figures
     seconds = plans.seconds_at_budget(desk.client, desk.keys, by_tenant, rate_limit=desk.settings.rate_limit)
     if to_json:
