@@ -65,7 +65,7 @@ format: $(READY) ## Format the code and mend what ruff can
 screenshots: $(READY) ## Walk through the console in a browser and take the pictures of deploy/DESK.md
 	TRACKDESK_TEST_SCREENSHOTS=1 $(BIN)/python -m pytest tests/system/test_console_walk.py
 
-bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS="--runs 1 --quick" for a look)
+bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS=--short: 12 minutes, ARGS=--quick: a look)
 	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
 
 sbom: $(READY) ## Write the bill of materials (CycloneDX) of what is locked to build/sbom.cdx.json

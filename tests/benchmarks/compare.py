@@ -1,6 +1,6 @@
 """``make bench``: our own scenarios, then each peer against our worker in alternating runs; writes RESULTS.md.
 
-    python -m tests.benchmarks.compare [--quick] [--runs N] [--only PEER] [--peers-only]
+    python -m tests.benchmarks.compare [--quick] [--short] [--runs N] [--only PEER] [--peers-only] [--prepare]
 
 A pair is our worker and one peer, one right after the other, on the same stub and on servers of the same build and
 settings; ratios are taken within pairs. Each delivers a queue that was filled before its worker started, and the
@@ -32,7 +32,8 @@ from trackdesk_worker.ops.bench.sales import sale
 from trackdesk_worker.ops.bench.session import machine, measure
 
 SCRATCH = Path(__file__).parents[2] / ".trackdesk" / "bench"
-OUR_JOBS, OUR_QUICK_JOBS = 20_000, 3_000
+OUR_JOBS, OUR_SHORT_JOBS, OUR_QUICK_JOBS = 20_000, 10_000, 3_000
+SHORT_PAIRS = 2
 PATH = "/tracking/conversion/v1"
 
 
@@ -117,16 +118,17 @@ def _worker(rig: Rig, commands: Commands, environment: dict[str, str]) -> Iterat
         process.wait()
 
 
-def compare(peers: Sequence[Peer], *, runs: int, quick: bool) -> list[Pairs]:
+def compare(peers: Sequence[Peer], *, runs: int, scale: Scale) -> list[Pairs]:
     """Measure our worker and each peer in turn."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="trackdesk-bench-", ignore_cleanup_errors=True) as directory:
-        rig = Rig(Path(directory), Scale(quick, 0), _tell)
+        rig = Rig(Path(directory), scale, _tell)
+        pairs = min(runs, SHORT_PAIRS) if scale.short else runs
         with rig.stub() as stub:
-            return [_compare_one(rig, stub, peer, runs=runs, quick=quick) for peer in peers]
+            return [_compare_one(rig, stub, peer, runs=pairs) for peer in peers]
 
 
-def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int, quick: bool) -> Pairs:
+def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int) -> Pairs:
     pairs = Pairs(peer)
     _tell(f"{peer.name}: {peer.about}")
     try:
@@ -135,10 +137,13 @@ def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int, quick: b
         pairs.skipped = str(reason)
         _tell(f"  skipped: {reason}")
         return pairs
+    scale = rig.scale
+    our_jobs = scale.of(OUR_SHORT_JOBS if scale.short else OUR_JOBS, OUR_QUICK_JOBS)
+    divisor = scale.of(2 if scale.short else 1, 4)
     for _ in range(runs):
-        ours = deliver.deliver(rig, stub, jobs=OUR_QUICK_JOBS if quick else OUR_JOBS, processes=1)
+        ours = deliver.deliver(rig, stub, jobs=our_jobs, processes=1)
         try:
-            theirs, remark = measure_peer(rig, stub, commands, peer.jobs // (4 if quick else 1))
+            theirs, remark = measure_peer(rig, stub, commands, peer.jobs // divisor)
         except (BenchFailed, subprocess.SubprocessError) as error:
             pairs.skipped = f"it did not run to its end: {error}"
             _tell(f"  {pairs.skipped}")
@@ -154,6 +159,17 @@ def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int, quick: b
     return pairs
 
 
+def prepare() -> None:
+    """Set every peer up, or say why it cannot be."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    for peer in PEERS:
+        try:
+            peer.prepare(SCRATCH)
+            _tell(f"{peer.name}: ready")
+        except Missing as reason:
+            _tell(f"{peer.name}: {reason}")
+
+
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -164,21 +180,26 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="pairs per peer and runs per scenario (5; quick: 1)")
     parser.add_argument("--only", action="append", choices=[peer.name for peer in PEERS], help="this peer; repeatable")
     parser.add_argument("--peers-only", action="store_true", help="without our own scenarios")
+    parser.add_argument("--short", action="store_true", help="full sizes, fewer runs of what takes long: 12 minutes")
+    parser.add_argument("--prepare", action="store_true", help="only set the peers up, so that a run does not have to")
     parser.add_argument("--soak", type=int, default=200_000, help="deliveries of the scenario soak")
     options = parser.parse_args()
-    runs = options.runs or (1 if options.quick else 5)
+    if options.prepare:
+        prepare()
+        return
+    runs = options.runs or (1 if options.quick else 3 if options.short else 5)
     document: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "runs": runs,
         "bench": None,
     }
+    scale = Scale(options.quick, options.soak, options.short)
     if not options.peers_only:
-        scale = Scale(options.quick, options.soak)
         session = measure(list(SCENARIOS), runs=runs, scale=scale, tell=_tell, found=lambda _: None)
         document["bench"] = session.document()
     peers = [peer for peer in PEERS if not options.only or peer.name in options.only]
-    document["peers"] = [pairs.document() for pairs in compare(peers, runs=runs, quick=options.quick)]
+    document["peers"] = [pairs.document() for pairs in compare(peers, runs=runs, scale=scale)]
     SCRATCH.mkdir(parents=True, exist_ok=True)
     target = SCRATCH / "results.json"
     target.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -68,9 +68,11 @@ for base = FIRST, #ARGV, ITEM do
   replies[#replies + 1] = verdict .. state
 end
 
+local tenants = {}
 for tenant in pairs(known) do
-  redis.call('SADD', key('tenants'), tenant)
+  tenants[#tenants + 1] = tenant
 end
+call_in_parts(tenants, 'SADD', key('tenants'))
 queue_turns(woken, ARGV[2])
 close_books()
 return replies

@@ -35,7 +35,7 @@ def measure_import(rig: Rig, runs: int) -> Runs:
                 seconds = time.perf_counter() - began
             if process.returncode != 0:
                 raise BenchFailed(f"the import ended with exit code {process.returncode}")
-            deployment.check()
+            deployment.check(large=True)
         return {"lines": lines / seconds, "a million lines": seconds / lines * 1e6, "peak memory": peak / MB}
 
     try:
@@ -61,7 +61,7 @@ def measure_scrape(rig: Rig, runs: int) -> Runs:
                 return {"scrape": taken[len(taken) // 2] * 1000, "slowest scrape": taken[-1] * 1000}
 
             measured = collect(runs, once)
-        deployment.check()
+        deployment.check(large=True)
     return measured
 
 

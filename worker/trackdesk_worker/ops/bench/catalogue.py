@@ -16,6 +16,12 @@ class Scenario:
     measure: Callable[[Rig, int], Runs]
     figures: Mapping[str, FigureSpec]
     """By name; a name that ends in … stands for all figures that begin so."""
+    short_runs: int = 3
+    """Runs at most, in short; 0 leaves it out."""
+
+    def runs(self, wanted: int, *, short: bool) -> int:
+        """Return how often it is run."""
+        return min(wanted, self.short_runs) if short else wanted
 
     def spec(self, name: str) -> FigureSpec:
         """Return what a figure of this scenario is held to."""
@@ -29,6 +35,7 @@ PER_S, MICROS, RATIO = FigureSpec("/s"), FigureSpec("µs"), FigureSpec("×")
 FLAT = FigureSpec("×", at_most(1.1))
 COSTS = {
     **{f"{operation}, highest to first": FLAT for operation in flatness.OPERATIONS},
+    **{f"{operation}, {flatness.SAME_SPREAD}": FLAT for operation in flatness.OPERATIONS},
     **{f"{operation}, …": MICROS for operation in flatness.OPERATIONS},
 }
 
@@ -65,6 +72,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "worker CPU of two": MICROS,
             "Redis CPU of two": MICROS,
         },
+        2,
     ),
     "enqueue": Scenario(
         "enqueue_many, and one enqueue against a bare Redis round trip",
@@ -88,6 +96,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "fsync to memory (everysec)": RATIO,
             "fsync to memory (always)": FigureSpec("×", at_least(0.6)),
         },
+        2,
     ),
     "memory": Scenario(
         "Redis memory of a job",
@@ -97,9 +106,10 @@ SCENARIOS: Mapping[str, Scenario] = {
             "ready job above payload": FigureSpec("bytes", at_most(350)),
             "tombstone": FigureSpec("bytes", at_most(130)),
         },
+        1,
     ),
-    "flat-jobs": Scenario("server time per job as the store fills", flatness.measure_jobs, COSTS),
-    "flat-tenants": Scenario("server time per job as tenants are added", flatness.measure_tenants, COSTS),
+    "flat-jobs": Scenario("server time per job as the store fills", flatness.measure_jobs, COSTS, 1),
+    "flat-tenants": Scenario("server time per job as tenants are added", flatness.measure_tenants, COSTS, 1),
     "idle": Scenario(
         "a worker at rest",
         idle.measure,
@@ -109,6 +119,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "idle worker": FigureSpec("% of a core", at_most(1)),
             "idle Redis": FigureSpec("% of a core"),
         },
+        1,
     ),
     "import": Scenario(
         "import of JSON lines",
@@ -118,11 +129,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             "a million lines": FigureSpec("s", at_most(60)),
             "peak memory": FigureSpec("MB", at_most(150)),
         },
+        1,
     ),
     "scrape": Scenario(
         "a scrape of the exporter, a tenth of all jobs dead",
         bulk.measure_scrape,
         {"scrape": FigureSpec("ms", at_most(50)), "slowest scrape": FigureSpec("ms")},
+        1,
     ),
     "desk": Scenario(
         "the dead-letter desk on a million jobs, half of them dead",
@@ -137,6 +150,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "bury, full to first": FigureSpec("×", at_most(1.5)),
             "redrive, full": MICROS,
         },
+        0,
     ),
     "soak": Scenario(
         "a worker's memory over many deliveries",

@@ -16,6 +16,9 @@ from trackdesk_worker.ops.bench.sales import Store, tenants
 from trackdesk_worker.store.jobs import ClaimedJob
 
 OPERATIONS = ("enqueue", "claim", "settle")
+SAME_SPREAD = "1,000 tenants to 100"
+"""The same batch over as many tenants, ten times as many beside it: what the number of tenants itself costs. From one
+tenant to many, a batch of 100 jobs for 100 tenants is 100 books, queues and turns instead of one."""
 BATCH = 100
 
 
@@ -53,7 +56,7 @@ def _measure(rig: Rig, runs: int, levels: Mapping[str, tuple[int, int]]) -> Runs
 
         measured = collect(runs, once)
         for deployment, _ in stores.values():
-            deployment.check()
+            deployment.check(large=True)
     return measured
 
 
@@ -64,6 +67,8 @@ def _compare(costs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         for level, cost in costs.items():
             told[f"{operation}, {level}"] = cost[operation]
         told[f"{operation}, highest to first"] = max(cost[operation] for cost in costs.values()) / base[operation]
+        if {"100 tenants", "1,000 tenants"} <= costs.keys():
+            told[f"{operation}, {SAME_SPREAD}"] = costs["1,000 tenants"][operation] / costs["100 tenants"][operation]
     return told
 
 

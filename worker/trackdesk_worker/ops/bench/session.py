@@ -54,8 +54,11 @@ def measure(
         rig = Rig(Path(directory), scale, tell)
         for name in names:
             scenario = SCENARIOS[name]
+            times = scenario.runs(runs, short=scale.short)
+            if not times:
+                continue
             tell(f"{name}: {scenario.about}")
-            for figure, values in scenario.measure(rig, runs).items():
+            for figure, values in scenario.measure(rig, times).items():
                 figures.append(Figure(name, figure, scenario.spec(figure), tuple(values)))
                 found(figures[-1])
     return Session(machine(), scale.quick, began, tuple(figures), rig.audited)

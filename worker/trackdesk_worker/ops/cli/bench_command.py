@@ -26,8 +26,9 @@ SOAK_JOBS = 200_000
     metavar="JOBS",
     help="Deliveries of the scenario soak.",
 )
+@click.option("--short", is_flag=True, help="Full sizes, fewer runs of what takes long: minutes instead of an hour.")
 @json_option
-def command(quick: bool, only: tuple[str, ...], runs: int | None, soak: int, as_json: bool) -> None:
+def command(quick: bool, only: tuple[str, ...], runs: int | None, soak: int, short: bool, as_json: bool) -> None:
     """Measure throughput and cost on this machine, against the targets.
 
     Uses servers, workers and a stub of its own and touches no other deployment. A figure counts only if the audit
@@ -36,7 +37,7 @@ def command(quick: bool, only: tuple[str, ...], runs: int | None, soak: int, as_
     session = measure(
         [name for name in SCENARIOS if not only or name in only],
         runs=runs or (1 if quick else 5),
-        scale=Scale(quick, soak),
+        scale=Scale(quick, soak, short),
         tell=lambda line: click.echo(line, err=True),
         found=lambda figure: click.echo(f"  {figure.name}: {plain(figure.median)} {figure.spec.unit}", err=True),
     )
