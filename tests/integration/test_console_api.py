@@ -43,7 +43,7 @@ def api(served: tuple[Console, Shop]) -> Iterator[httpx.Client]:
 
 
 @schema.parametrize()
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_the_api_is_what_its_document_says_whatever_is_sent(
     case: schemathesis.Case, served: tuple[Console, Shop]
 ) -> None:
