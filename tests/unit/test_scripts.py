@@ -24,3 +24,10 @@ def test_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", ["record", "ring"])
 def test_the_small_ones_stay_small(name: str) -> None:
     assert len(script(name).source) < 1_600
+
+
+def test_no_script_builds_a_table_of_the_keys_names() -> None:
+    for name in ("claim", "settle", "prune", "reclaim"):
+        source = script(name).source
+        assert "NAMES" not in source
+        assert "key('job:', id)" in source

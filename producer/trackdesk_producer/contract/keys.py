@@ -42,7 +42,6 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | admission | string | present while enqueue must refuse (Redis is nearly full) |
 """
 
-from collections.abc import Container
 from dataclasses import dataclass
 
 from .checks import check_namespace
@@ -86,9 +85,9 @@ NAMES = {
 }
 
 
-def lua_names(used: Container[str] = NAMES) -> str:
-    """Return the Lua statement that gives the scripts the same names, as far as they are used."""
-    fields = ", ".join(f"{name} = '{suffix}'" for name, suffix in NAMES.items() if name in used)
+def lua_names() -> str:
+    """Return the Lua statement that gives the scripts the same names."""
+    fields = ", ".join(f"{name} = '{suffix}'" for name, suffix in NAMES.items())
     return f"local NAMES = {{ {fields} }}"
 
 

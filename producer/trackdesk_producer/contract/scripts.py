@@ -13,9 +13,12 @@ from importlib import resources
 from typing import Any, Generic, TypeVar
 
 from .job import lua_fields
-from .keys import lua_names
+from .keys import NAMES, lua_names
 
 T = TypeVar("T")
+
+_KEY = re.compile(r"\bkey\('(\w+)'")
+"""A key by its name; Redis gets what the name stands for, so that no script builds a table of names."""
 
 Argument = str | bytes | int
 
@@ -41,8 +44,8 @@ def load_script(package: str, name: str, *, allow_oom: bool, writes: bool = True
     own = _code(resources.files(package).joinpath(f"lua/{name}.lua").read_text("utf-8"))
     flags = [name for name, holds in (("allow-oom", allow_oom), ("no-writes", not writes)) if holds]
     shebang = f"#!lua flags={','.join(flags)}" if flags else "#!lua"
-    used = _used(_code(f"{lua_fields()}\n{shared}"), own)
-    source = "\n".join([shebang, lua_names(_words(used + own)), used, own])
+    used = _used(_code(f"{lua_names()}\n{lua_fields()}\n{shared}"), own)
+    source = _KEY.sub(lambda found: f"key('{NAMES[found[1]]}'", "\n".join([shebang, used, own]))
     # SHA-1 is how Redis names a script, not a safeguard.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 

@@ -66,7 +66,6 @@ def lua_tombstones(format_word: str) -> str:
         for letter, (state, reason) in ENDS.items()
     )
     return f"""local LETTERS = {{ {letters} }}
-local ENDS = {{ {ends} }}
 local function tombstone(job, state, reason, now_ms)
   local letter, rest = LETTERS[state .. ':' .. reason], ''
   if not letter then
@@ -84,18 +83,18 @@ end
 local function read_tombstone(raw, format)
   local letter, fingerprint, amount, currency, accepted, later, rest =
     string.match(raw, '^%S+ (%a)(%S*) ([%d.]*)([%u-]+)(%x%x%x%x%x%x%x%x)(%x+)(.*)$')
-  local e = ENDS[letter]
+  local e = ({{ {ends} }})[letter] -- made here, because few calls read a tombstone
   if e then
     local attempts, reason = string.match(rest, '^ (%d+) ?(%S*)')
     accepted = tonumber(accepted, 16)
-    return {{ format = format, state = e[1], reason = e[2] or reason or '-', fingerprint = fingerprint,
+    return {{ format = format, ended = true, state = e[1], reason = e[2] or reason or '-', fingerprint = fingerprint,
       amount = amount == '' and '-' or amount, currency = currency, accepted = string.format('%d', accepted * 1000),
       at = string.format('%d', (accepted + tonumber(later, 16)) * 1000), attempts_total = attempts or '1',
       more = '', body = '' }}
   end
 end
 local function same_content(first, fingerprint)
-  if ENDS[LETTERS[first.state]] then
+  if first.ended then
     fingerprint = string.sub(fingerprint, 1, {FINGERPRINT_KEPT})
   end
   return first.fingerprint == fingerprint

@@ -12,8 +12,9 @@ local BUCKET_MS = 3600000
 local CLIMB_MS = 300000 -- after a 429 the pace climbs from nothing to its full rate in this time
 local FIRST_WINDOW = 5 -- requests in flight of a tenant that has not yet shown that it answers
 
+-- Called with a name of contract/keys.py, in place of which `load_script` puts what it stands for.
 local function key(name, rest)
-  return PREFIX .. NAMES[name] .. (rest or '')
+  return PREFIX .. name .. (rest or '')
 end
 
 local function integer(number)
