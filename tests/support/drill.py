@@ -159,7 +159,7 @@ def _faster(s: Stack) -> None:
 
 
 def _newer(s: Stack) -> None:
-    s.client.set(s.running.keys.job(f"{TENANT}/newer"), "J99 of a release to come\n{}")
+    s.client.set(s.running.keys.job(f"{TENANT}/newer"), "99 of a release to come\n{}")
     s.client.zadd(s.running.keys.newer, {f"{TENANT}/newer": 1})
 
 
