@@ -1,13 +1,18 @@
 """Settings of single tenants: over the environment's, from a TOML file that is checked as a whole and read again."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from trackdesk_producer.contract.job import JobClass
+from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import PREFIX, SettingsInvalid, load_settings
-from trackdesk_worker.store.jobs import Limits
+from trackdesk_worker.store.jobs import Limits, Shares
+from trackdesk_worker.store.ledger import Book
+from trackdesk_worker.store.survey import Queue, TenantSurvey
 from trackdesk_worker.tenants import MAX_FILE_BYTES, Tenants
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
@@ -278,3 +283,18 @@ def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, 
     other.replace(file)
     assert tenants.refresh()
     assert tenants.get("acme").limits.burst == 4
+
+
+def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
+    file = tmp_path / "tenants.toml"
+    file.write_text("[acme]\nhorizon_s = 7200\n", "utf-8")
+    lookout = Lookout(Tenants(load_settings(config=file)), Shares())
+    hour_ago_ms = 10_000_000 - 3_600_000
+    queue = Queue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
+    survey = TenantSurvey("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
+    assert lookout(survey, 10_000_000).late == 0
+
+    file.write_text("[acme]\nhorizon_s = 600\n", "utf-8")
+    assert lookout(survey, 10_000_000).late == 100
+    file.write_text("[acme]\nhorizon_s = soon\n", "utf-8")
+    assert lookout(survey, 10_000_000).late == 100, "a wrong file leaves what was in force"

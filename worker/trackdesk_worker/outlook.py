@@ -1,10 +1,12 @@
 """What is ahead of a tenant: its pace, its drain time, and what will be too late. For status, commands and metrics."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_worker.domain.forecast import CLIMB_S, Line, Pace, late_jobs, seconds_to_send
+from trackdesk_worker.settings import SettingsInvalid
 from trackdesk_worker.store.jobs import Limits, Shares
 from trackdesk_worker.store.survey import TenantSurvey
 from trackdesk_worker.tenants import Tenants, TenantSettings
@@ -62,5 +64,7 @@ class Lookout:
         self._shares = shares
 
     def __call__(self, survey: TenantSurvey, now_ms: int) -> Outlook:
-        """Return what is ahead of the surveyed tenant."""
+        """Return what is ahead of the surveyed tenant, by the settings as they are now."""
+        with contextlib.suppress(SettingsInvalid):  # those before stay in force; the workers say what is wrong
+            self._tenants.refresh()
         return outlook_of(survey, self._tenants.get(survey.tenant), self._shares, now_ms=now_ms)
