@@ -13,6 +13,8 @@ from trackdesk_worker.ops.lookup import SaleUnknown
 from trackdesk_worker.ops.operations_log import Act, Operator, record
 
 MASK = "•••"
+PERSONAL = ("cid", "customerId")
+"""Fields that lead to a person, besides every custom parameter: whose click it was, and who bought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,7 @@ def read_job(client: redis.Redis, keys: Keys, identity: str, *, reveal_to: Opera
 
 def masked(conversion: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body with every value hidden that may be personal data."""
-    shown = dict(conversion)
-    if "customerId" in shown:
-        shown["customerId"] = MASK
+    shown = {name: MASK if name in PERSONAL else value for name, value in conversion.items()}
     if "customParams" in shown:
         shown["customParams"] = dict.fromkeys(shown["customParams"], MASK)
     return shown

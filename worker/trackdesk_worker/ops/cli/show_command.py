@@ -18,7 +18,7 @@ from trackdesk_worker.ops.cli.options import json_option, operator_of, operator_
 def command(external_id: str, operator: str | None, why: str | None, reveal: bool, **chosen: Any) -> None:
     """Show everything about one sale: state, times, money, attempts and answers.
 
-    Personal data (customerId, custom parameters) is masked unless --reveal is passed.
+    Personal data (cid, customerId, custom parameters) is masked unless --reveal is passed.
     """
     who = operator_of(operator, why, default_reason="show --reveal") if reveal else None
     print_job(external_id, reveal_to=who, **chosen)

@@ -21,11 +21,9 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.wire import fingerprint, post_body
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.operations_log import Act, Operator, entry_of
-from trackdesk_worker.ops.show import MASK
+from trackdesk_worker.ops.show import MASK, PERSONAL
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.store.plans import record_acts
-
-_PERSONAL = ("cid", "customerId", "customParams.")
 
 
 class EditInvalid(OpsError):
@@ -198,7 +196,7 @@ def _currency(conversion: Conversion) -> str:
 
 
 def _personal(field: str) -> bool:
-    return field.startswith(_PERSONAL)
+    return field in PERSONAL or field.startswith("customParams.")
 
 
 def _shown(field: str, value: str | list[str] | None, *, hide: bool) -> str | None:

@@ -48,7 +48,7 @@ def concerns(status: StoreStatus) -> list[Concern]:
             Concern("bad", "Enqueue is refused: the store is nearly full.", "Raise maxmemory of the store.", None)
         )
     if not any(age_s <= WORKER_SEEN_S for age_s in status.workers.values()):
-        found.append(Concern("bad", "No worker runs.", "Start `trackdesk worker`.", None))
+        found.append(Concern("bad", "No worker runs.", "Start one: trackdesk worker", None))
     if status.oldest_overdue_s is not None and status.oldest_overdue_s > OVERDUE_AFTER_S:
         late = readable_age(status.oldest_overdue_s)
         found.append(Concern("bad", f"Work is overdue by {late}.", "Look at the workers and their logs.", None))
