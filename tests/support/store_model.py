@@ -55,10 +55,13 @@ class ModelJob:
         names = ["fingerprint", "amount", "currency", "accepted_ms", "state", "at", "attempts_total", "reason"]
         if not self.state.terminal:
             names += ["job_class", "attempts", "token", "ambiguous", "strikes", "epoch_ms", "redrives", "body"]
+        wanted = {name: getattr(self, name) for name in names}
+        if self.state.terminal:  # a tombstone keeps whole seconds
+            wanted |= {name: wanted[name] // 1000 * 1000 for name in ("accepted_ms", "at")}
         return [
-            f"{name}: store {getattr(record, name)!r}, model {getattr(self, name)!r}"
-            for name in names
-            if getattr(record, name) != getattr(self, name)
+            f"{name}: store {getattr(record, name)!r}, model {value!r}"
+            for name, value in wanted.items()
+            if getattr(record, name) != value
         ]
 
 
