@@ -62,7 +62,7 @@ def _plan(point: str, passage: int, fault: StoreFault) -> Plan:
     [
         (BOOKS_OUTSIDE, Producer, _plan("settle.after", 2, StoreFault.NONE), "audit: "),
         (CLEAN_DUPLICATE, Producer, _plan("request.answered", 25, StoreFault.NONE), "clean first attempt"),
-        ("", HastyProducer, _plan("claim.after", 2, StoreFault.KILL), "was accepted and is lost"),
+        ("", HastyProducer, _plan("claim.after", 1, StoreFault.KILL), "was accepted and is lost"),
     ],
     ids=["books written outside the script", "a clean duplicate taken for success", "an answer before the record"],
 )
