@@ -29,7 +29,7 @@ demo: $(READY) ## Run everything on this machine against a simulated Trackdesk w
 up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl-C
 	$(BIN)/trackdesk up
 
-test: $(READY) ## Run all tests (about four minutes on two cores)
+test: $(READY) ## Run all tests (between five and six minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
 
 test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes of real-time budget, slow tests (half an hour)

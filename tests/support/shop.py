@@ -1,6 +1,7 @@
 """A shop and its worker in one hand: real sales in the real store, ended as a test needs them."""
 
 import json
+import time
 from typing import Any
 
 import redis
@@ -70,9 +71,10 @@ class Shop:
         assert all(settled)
 
     def bury(self, *external_ids: str, reason: str = "type_not_found", **more: Any) -> None:
-        """Enqueue sales and make dead letters of them."""
+        """Enqueue sales and make dead letters of them; those of the next call die in a later ms."""
         self.sell(*external_ids, **more)
         self.settle(self.claim(), Verb.BURY, reason)
+        time.sleep(0.001)
 
     def deliver(self, *external_ids: str, **more: Any) -> None:
         """Enqueue sales and deliver them."""

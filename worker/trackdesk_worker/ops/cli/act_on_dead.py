@@ -1,7 +1,7 @@
 """What `redrive` and `discard` share: from words to a plan, and from its verdicts to words."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ from trackdesk_worker.ops.cli import CommandFailed
 from trackdesk_worker.ops.cli.options import Desk, search_of
 from trackdesk_worker.ops.cli.output import console, emit_json, facts, progress, warn
 from trackdesk_worker.ops.desk import plans
-from trackdesk_worker.ops.desk.plans import DONE, Plan
+from trackdesk_worker.ops.desk.plans import DONE, Plan, PlanEmpty
 from trackdesk_worker.ops.desk.preview import add_up, figures_of
 from trackdesk_worker.ops.desk.search import Search
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
@@ -83,7 +83,43 @@ def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_jso
         warn(f"{len(wanted) - jobs:,} of the {len(wanted):,} named are no dead letters")
 
 
-def make_plan(
+def carry_out(
+    desk: Desk,
+    wanted: Search | list[str],
+    limit: int | None,
+    *,
+    act: Act,
+    name: str | None,
+    operator: Operator,
+    ask: Callable[[Plan], None],
+    detach: bool,
+    to_json: bool,
+) -> int:
+    """Make a plan, show its list, ask, start it, and follow it unless detached; return the exit code.
+
+    A plan that `ask` does not agree to is cancelled.
+    """
+    try:
+        plan = _make_plan(desk, wanted, limit, act=act, name=name, operator=operator, to_json=to_json)
+    except PlanEmpty:
+        return _nothing_to_do(to_json=to_json, word=DONE[act])
+    try:
+        show_list(desk, plan, to_json=to_json)
+        ask(plan)
+        plans.start(desk.client, desk.keys, plan.id, operator, confirm_count=confirmed_of(plan))
+    finally:
+        _drop(desk, plan, operator)
+    if detach:
+        return _tell_detached(plans.read(desk.client, desk.keys, plan.id), to_json=to_json)
+    return tell(desk, follow_to_the_end(desk, plan.id, to_json=to_json), to_json=to_json)
+
+
+def confirmed_of(plan: Plan) -> int | None:
+    """Return the number that starting a plan, once agreed to, confirms: giving sales up needs one."""
+    return plan.listed if plan.act is Act.DISCARD else None
+
+
+def _make_plan(
     desk: Desk,
     wanted: Search | list[str],
     limit: int | None,
@@ -124,7 +160,7 @@ def show_list(desk: Desk, plan: Plan, *, to_json: bool) -> None:
         warn(f"{plan.decided:,} of the {plan.listed:,} named are no dead letters")
 
 
-def drop(desk: Desk, plan: Plan, operator: Operator) -> None:
+def _drop(desk: Desk, plan: Plan, operator: Operator) -> None:
     """Cancel a plan, if nobody started it."""
     if plans.read(desk.client, desk.keys, plan.id).state == "ready":
         plans.cancel(desk.client, desk.keys, plan.id, operator)
@@ -178,7 +214,7 @@ def tell(desk: Desk, plan: Plan, *, to_json: bool) -> int:
     return 0 if plan.done == plan.listed else 1
 
 
-def tell_detached(plan: Plan, *, to_json: bool) -> int:
+def _tell_detached(plan: Plan, *, to_json: bool) -> int:
     """Print where a plan that goes on by itself can be watched."""
     if to_json:
         emit_json({"operation": plan.id, "plan": plan.id, "state": plan.state, "dry_run": False, "jobs": plan.listed})
@@ -187,7 +223,7 @@ def tell_detached(plan: Plan, *, to_json: bool) -> int:
     return 0
 
 
-def nothing_to_do(*, to_json: bool, word: str) -> int:
+def _nothing_to_do(*, to_json: bool, word: str) -> int:
     """Tell that nothing matched."""
     if to_json:
         emit_json({"dry_run": False, "jobs": 0, word: 0, "verdicts": {}, "money": {}})

@@ -4,17 +4,7 @@ from typing import Any
 
 import click
 
-from trackdesk_worker.ops.cli.act_on_dead import (
-    drop,
-    dry_run,
-    follow_to_the_end,
-    make_plan,
-    meaning,
-    nothing_to_do,
-    show_list,
-    tell,
-    tell_detached,
-)
+from trackdesk_worker.ops.cli.act_on_dead import carry_out, dry_run, meaning
 from trackdesk_worker.ops.cli.options import (
     detach_option,
     filter_options,
@@ -26,8 +16,7 @@ from trackdesk_worker.ops.cli.options import (
     yes_option,
 )
 from trackdesk_worker.ops.cli.output import confirm_count
-from trackdesk_worker.ops.desk import plans
-from trackdesk_worker.ops.desk.plans import PlanEmpty
+from trackdesk_worker.ops.desk.plans import Plan
 from trackdesk_worker.ops.operations_log import Act
 
 
@@ -62,23 +51,16 @@ def command(
     The sales stay known for the dedupe window, so that enqueueing them again changes nothing.
     """
     who = None if only_count else operator_of(operator, why)
+
+    def ask(plan: Plan) -> None:
+        question = f"Type the number of dead letters to give up ({plan.left})"
+        confirm_count(question, plan.left, yes=yes, given=count)
+
     with open_desk() as desk:
         wanted = meaning(desk, external_ids, every, limit, chosen)
         if who is None:
             dry_run(desk, wanted, limit, to_json=as_json, sends=False)
             return 0
-        try:
-            plan = make_plan(desk, wanted, limit, act=Act.DISCARD, name=name, operator=who, to_json=as_json)
-        except PlanEmpty:
-            return nothing_to_do(to_json=as_json, word="discarded")
-        try:
-            show_list(desk, plan, to_json=as_json)
-            question = f"Type the number of dead letters to give up ({plan.left})"
-            confirm_count(question, plan.left, yes=yes, given=count)
-            plans.start(desk.client, desk.keys, plan.id, who, confirm_count=plan.listed)
-        finally:
-            drop(desk, plan, who)
-        ended = (
-            plans.read(desk.client, desk.keys, plan.id) if detach else follow_to_the_end(desk, plan.id, to_json=as_json)
+        return carry_out(
+            desk, wanted, limit, act=Act.DISCARD, name=name, operator=who, ask=ask, detach=detach, to_json=as_json
         )
-        return tell(desk, ended, to_json=as_json) if not detach else tell_detached(ended, to_json=as_json)

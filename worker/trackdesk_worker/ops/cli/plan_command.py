@@ -1,10 +1,11 @@
 """``trackdesk plan``: acts on many dead letters, made, watched and steered."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from trackdesk_worker.ops.cli.act_on_dead import follow_to_the_end, show_list, tell
+from trackdesk_worker.ops.cli.act_on_dead import confirmed_of, follow_to_the_end, show_list, tell
 from trackdesk_worker.ops.cli.options import (
     Desk,
     filter_options,
@@ -154,47 +155,27 @@ def start_command(
                 confirm_count(f"Type the number of jobs to give up ({plan.listed})", plan.listed, yes=yes, given=count)
             else:
                 confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
-        confirmed = plan.listed if plan.act is Act.DISCARD else None
-        plans.start(desk.client, desk.keys, plan_id, who, confirm_count=confirmed)
+        plans.start(desk.client, desk.keys, plan_id, who, confirm_count=confirmed_of(plan))
         if follow:
             return tell(desk, follow_to_the_end(desk, plan_id, to_json=as_json), to_json=as_json)
         return _told(desk, plan_id, as_json)
 
 
-@command.command("pause")
-@click.argument("plan_id", metavar="PLAN")
-@operator_options
-@json_option
-def pause_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
-    """Let a running plan rest. What it moved already goes its way."""
-    who = operator_of(operator, why, default_reason="plan pause")
-    with open_desk() as desk:
-        plans.pause(desk.client, desk.keys, plan_id, who)
-        return _told(desk, plan_id, as_json)
+def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
+    @command.command(word, help=meaning)
+    @click.argument("plan_id", metavar="PLAN")
+    @operator_options
+    @json_option
+    def steering_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
+        who = operator_of(operator, why, default_reason=f"plan {word}")
+        with open_desk() as desk:
+            steer(desk.client, desk.keys, plan_id, who)
+            return _told(desk, plan_id, as_json)
 
 
-@command.command("resume")
-@click.argument("plan_id", metavar="PLAN")
-@operator_options
-@json_option
-def resume_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
-    """Let a paused plan go on."""
-    who = operator_of(operator, why, default_reason="plan resume")
-    with open_desk() as desk:
-        plans.resume(desk.client, desk.keys, plan_id, who)
-        return _told(desk, plan_id, as_json)
-
-
-@command.command("cancel")
-@click.argument("plan_id", metavar="PLAN")
-@operator_options
-@json_option
-def cancel_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
-    """End a plan for good. Jobs without a verdict stay dead letters."""
-    who = operator_of(operator, why, default_reason="plan cancel")
-    with open_desk() as desk:
-        plans.cancel(desk.client, desk.keys, plan_id, who)
-        return _told(desk, plan_id, as_json)
+_steering("pause", plans.pause, "Let a running plan rest. What it moved already goes its way.")
+_steering("resume", plans.resume, "Let a paused plan go on.")
+_steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict stay dead letters.")
 
 
 def _told(desk: Desk, plan_id: str, as_json: bool) -> int:

@@ -4,17 +4,7 @@ from typing import Any
 
 import click
 
-from trackdesk_worker.ops.cli.act_on_dead import (
-    drop,
-    dry_run,
-    follow_to_the_end,
-    make_plan,
-    meaning,
-    nothing_to_do,
-    show_list,
-    tell,
-    tell_detached,
-)
+from trackdesk_worker.ops.cli.act_on_dead import carry_out, dry_run, meaning
 from trackdesk_worker.ops.cli.options import (
     detach_option,
     filter_options,
@@ -26,8 +16,7 @@ from trackdesk_worker.ops.cli.options import (
     yes_option,
 )
 from trackdesk_worker.ops.cli.output import confirm
-from trackdesk_worker.ops.desk import plans
-from trackdesk_worker.ops.desk.plans import PlanEmpty
+from trackdesk_worker.ops.desk.plans import Plan
 from trackdesk_worker.ops.operations_log import Act
 
 
@@ -61,22 +50,15 @@ def command(
     meanwhile are left alone. The plan goes on if you stop watching. --all needs --reason.
     """
     who = None if only_count else operator_of(operator, why, default_reason="" if every else "redriven by name")
+
+    def ask(plan: Plan) -> None:
+        confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
+
     with open_desk() as desk:
         wanted = meaning(desk, external_ids, every, limit, chosen)
         if who is None:
             dry_run(desk, wanted, limit, to_json=as_json, sends=True)
             return 0
-        try:
-            plan = make_plan(desk, wanted, limit, act=Act.REDRIVE, name=name, operator=who, to_json=as_json)
-        except PlanEmpty:
-            return nothing_to_do(to_json=as_json, word="redriven")
-        try:
-            show_list(desk, plan, to_json=as_json)
-            confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
-            plans.start(desk.client, desk.keys, plan.id, who)
-        finally:
-            drop(desk, plan, who)
-        ended = (
-            plans.read(desk.client, desk.keys, plan.id) if detach else follow_to_the_end(desk, plan.id, to_json=as_json)
+        return carry_out(
+            desk, wanted, limit, act=Act.REDRIVE, name=name, operator=who, ask=ask, detach=detach, to_json=as_json
         )
-        return tell(desk, ended, to_json=as_json) if not detach else tell_detached(ended, to_json=as_json)
