@@ -39,6 +39,7 @@ def test_the_ledger_is_read_by_page_by_tenant_and_as_ids(client: httpx.Client, t
     ledger = trackdesk.ledger(tenant="acme", offset="1", limit="1")
     assert ledger["count"] == 3
     assert [row["external_id"] for row in ledger["rows"]] == ["o-1"]
+    assert [row["revenue_origin_id"] for row in ledger["rows"]] == [""]
     assert ledger["totals"] == {"EUR": "0.30"}
     assert ledger["duplicates_refused"] == 1
     assert trackdesk.ledger(external_id="o-0")["count"] == 2

@@ -14,6 +14,7 @@ def row(external_id: str, **changes: Any) -> Row:
         "tenant": "acme",
         "type_code": "sale",
         "external_id": external_id,
+        "revenue_origin_id": "",
         "source": "c-1",
         "amount": Decimal("0.10"),
         "currency": "EUR",
@@ -56,6 +57,10 @@ def test_rows_are_found_by_tenant_and_external_id() -> None:
     assert ledger.rows_for("acme", "o-2") == []
     assert ledger.has("acme", "lead", "o-1")
     assert not ledger.has("other", "lead", "o-1")
+    ledger.append(row("o-1", revenue_origin_id="r-1"))
+    assert ledger.has("acme", "sale", "o-1", "r-1")
+    assert not ledger.has("acme", "lead", "o-1", "r-1")
+    assert ledger.has("acme", "lead", "o-1", "")
 
 
 def test_a_full_ledger_records_nothing_more() -> None:

@@ -17,12 +17,13 @@ EXTERNAL = {"cid": None, "revenueOriginId": "r"}
 
 
 class Books:
-    def __init__(self, *recorded: tuple[str, str, str]) -> None:
+    def __init__(self, *recorded: tuple[str, str, str], origin: str = "") -> None:
         self._ids = {(kind, external_id) for kind, external_id, _ in recorded}
+        self._origin = origin
         self._clicks = Counter((kind, source) for kind, _, source in recorded)
 
-    def has(self, type_code: str, external_id: str) -> bool:
-        return (type_code, external_id) in self._ids
+    def has(self, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
+        return (type_code, external_id) in self._ids and revenue_origin_id in (None, self._origin)
 
     def for_click(self, type_code: str, source: str) -> int:
         return self._clicks[type_code, source]

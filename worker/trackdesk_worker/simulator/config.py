@@ -177,6 +177,8 @@ class TenantConfig(Model):
     currencies: frozenset[str] | None = Field(default=None, description="None accepts every currency")
     attribution_window_s: float | None = Field(default=None, ge=0)
     expiry_by_created_at: bool = Field(default=False, description="the window ends by createdAt")
+    network: bool = Field(default=False, description="the revenue origin is part of the dedupe key")
+    strict: bool = Field(default=False, description="refuse what a gateway drops or accepts loosely (strict.py)")
     dedupe: bool = Field(default=True, description="False lets repeats through, to see what a sender doubles")
     problems: dict[Problem, ProblemAnswer] = Field(default_factory=dict)
     faults: Faults = Faults()

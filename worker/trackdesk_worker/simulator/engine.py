@@ -27,6 +27,7 @@ from trackdesk_worker.simulator.reply import (
 )
 from trackdesk_worker.simulator.rules import Refusal, judge
 from trackdesk_worker.simulator.stats import Arrival, Stats
+from trackdesk_worker.simulator.strict import check_strictly, fields_of_body, fields_of_query
 from trackdesk_worker.simulator.tenant import Tenant
 
 
@@ -127,6 +128,8 @@ class Engine:
             return Refusal(Problem.METHOD_NOT_ALLOWED)
         try:
             conversion = parse_body(body) if method == "POST" else parse_query(query)
+            if tenant.config.strict:
+                check_strictly(fields_of_body(body) if method == "POST" else fields_of_query(query))
         except UnreadableError as error:
             return Refusal(Problem.INVALID_ARGUMENT, str(error))
         verdict = judge(conversion, tenant.config, tenant, now=now, opened_at=self.opened_at)
@@ -147,6 +150,7 @@ def _row(tenant: str, conversion: ParsedConversion, source: str, method: str, no
         tenant=tenant,
         type_code=conversion.type_code,
         external_id=conversion.external_id,
+        revenue_origin_id=conversion.revenue_origin_id,
         source=source,
         amount=conversion.amount,
         currency=conversion.currency,

@@ -23,11 +23,14 @@ class LedgerFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One recorded conversion. `received_at` is in seconds since the Unix epoch; absent texts are ""."""
+    """One recorded conversion: its dedupe key and content. `received_at` is in seconds since the Unix epoch; absent
+    texts are "".
+    """
 
     tenant: str
     type_code: str
     external_id: str
+    revenue_origin_id: str
     source: str
     amount: Decimal | None
     currency: str
@@ -42,6 +45,7 @@ class Row:
             "tenant": self.tenant,
             "type": self.type_code,
             "external_id": self.external_id,
+            "revenue_origin_id": self.revenue_origin_id,
             "cid": self.source,
             "amount": None if self.amount is None else str(self.amount),
             "currency": self.currency,
@@ -59,6 +63,7 @@ class Row:
             tenant=data["tenant"],
             type_code=data["type"],
             external_id=data["external_id"],
+            revenue_origin_id=data.get("revenue_origin_id", ""),  # files of older releases have none
             source=data["cid"],
             amount=None if amount is None else Decimal(amount),
             currency=data["currency"],
@@ -101,7 +106,7 @@ class Ledger:
     def __init__(self, *, max_rows: int = 2_000_000, path: Path | None = None) -> None:
         self.rows: list[Row] = []
         self.duplicates: Counter[tuple[str, str, str]] = Counter()
-        """Refused repeats by (tenant, type, external id)."""
+        """Refused repeats by (tenant, type, external id), whatever their revenue origin."""
         self._max_rows = max_rows
         self._by_id: dict[tuple[str, str], list[Row]] = {}
         self._clicks: Counter[tuple[str, str, str]] = Counter()
@@ -117,10 +122,10 @@ class Ledger:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
-    def has(self, tenant: str, type_code: str, external_id: str) -> bool:
-        """Tell whether this externalId was recorded for this tenant and type."""
+    def has(self, tenant: str, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
+        """Tell whether this externalId was recorded for this tenant and type, under this origin or any."""
         rows = self._by_id.get((tenant, external_id), ())
-        return any(row.type_code == type_code for row in rows)
+        return any(row.type_code == type_code and revenue_origin_id in (None, row.revenue_origin_id) for row in rows)
 
     def for_click(self, tenant: str, type_code: str, source: str) -> int:
         """Count what was recorded for this tenant, type and click."""

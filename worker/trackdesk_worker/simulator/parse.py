@@ -96,7 +96,7 @@ def parse_query(query: str) -> ParsedConversion:
     for name, value in pairs:
         if name == "couponCodes":
             codes.append(value)
-        elif name in fields and name in _GET_NAMES:
+        elif name in fields and name in _SINGLE:
             raise UnreadableError(f'too many values for field "{name}"')
         else:
             fields[name] = value
@@ -115,7 +115,7 @@ def parse_query(query: str) -> ParsedConversion:
     )
 
 
-_GET_NAMES: Final = frozenset(
+_SINGLE: Final = frozenset(
     {
         "conversionTypeCode",
         "cid",
@@ -132,6 +132,8 @@ _GET_NAMES: Final = frozenset(
         *(f"customParams.advS{i}" for i in range(1, 6)),
     }
 )
+FIELDS: Final = _SINGLE | {"couponCodes"}
+"""Every field of a conversion, by the guide's dotted name."""
 
 
 def _build(

@@ -11,8 +11,8 @@ from trackdesk_worker.simulator.problems import Problem
 class Recorded(Protocol):
     """What the tenant's ledger already holds."""
 
-    def has(self, type_code: str, external_id: str) -> bool:
-        """Tell whether this externalId was recorded for this type."""
+    def has(self, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
+        """Tell whether this externalId was recorded for this type, under this revenue origin or under any."""
         ...  # pragma: no cover
 
     def for_click(self, type_code: str, source: str) -> int:
@@ -64,7 +64,8 @@ def judge(
     elif conversion.currency and config.currencies is not None and conversion.currency not in config.currencies:
         return Refusal(Problem.CURRENCY_NOT_CONFIGURED)
     type_code = conversion.type_code
-    if config.dedupe and conversion.external_id and recorded.has(type_code, conversion.external_id):
+    origin = conversion.revenue_origin_id if config.network else None
+    if config.dedupe and conversion.external_id and recorded.has(type_code, conversion.external_id, origin):
         return Refusal(Problem.ALREADY_EXISTS)
     if not kind.recurrent and recorded.for_click(type_code, source) > 0:
         return Refusal(Problem.NOT_RECURRENT)
