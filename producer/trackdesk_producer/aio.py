@@ -76,7 +76,7 @@ class AsyncProducer:
     async def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> Cancellation:
-        """Cancel a conversion that was never sent; see `Producer.cancel`."""
+        """Cancel a conversion that waits and cannot have reached Trackdesk; see `Producer.cancel`."""
         return await self._drive(self._core.cancel(external_id, tenant, conversion_type))
 
     async def get(

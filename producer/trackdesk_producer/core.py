@@ -155,7 +155,7 @@ class ProducerCore:
         return receipts
 
     def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[Cancellation]:
-        """Cancel a job that was never sent."""
+        """Cancel a job that waits and cannot have reached Trackdesk."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
         operation = Operation(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
         replies = yield Request([operation])

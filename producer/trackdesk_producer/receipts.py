@@ -65,7 +65,7 @@ class CancelStatus(StrEnum):
     UNKNOWN = "unknown"
     """No such job, or its dedupe window is over."""
     REFUSED = "refused"
-    """It is being sent, was sent before, or has ended; ``state`` tells."""
+    """It is in flight, has ended, or an attempt may have reached Trackdesk; ``state`` says where it is."""
 
 
 @dataclass(frozen=True, slots=True)

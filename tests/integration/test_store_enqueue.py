@@ -137,12 +137,21 @@ def test_a_ready_or_scheduled_job_that_was_never_sent_is_cancelled(store: Store)
     assert store.promote() == 0
 
 
-def test_a_job_that_was_sent_or_ended_is_not_cancelled(store: Store) -> None:
+def test_a_job_that_was_only_refused_is_cancelled_while_it_waits(store: Store) -> None:
+    store.enqueue("acme/1", "acme/2")
+    held, later = store.claim(2).jobs
+    store.end(held, Verb.RELEASE, "forbidden", spends_attempt=False)
+    store.end(later, Verb.RETRY, "connect_error", at_ms=START_MS + 1000)
+    assert store.cancel("acme/1", "acme/2") == ["cancelled", "cancelled"]
+    check_store(store.client, store.keys)
+
+
+def test_a_job_that_may_have_landed_or_ended_is_not_cancelled(store: Store) -> None:
     store.enqueue("acme/1", "acme/2", "acme/3")
     jobs = store.claim(3).jobs
     assert store.cancel("acme/1") == ["refused:in_flight"]
     store.end(jobs[0], Verb.DELIVER)
-    store.end(jobs[1], Verb.RETRY, "server_error", at_ms=START_MS + 1000)
+    store.end(jobs[1], Verb.RETRY, "server_error", at_ms=START_MS + 1000, ambiguous=True)
     store.end(jobs[2], Verb.BURY, "source_not_found")
     assert store.cancel("acme/1", "acme/2", "acme/3") == ["refused:delivered", "refused:scheduled", "refused:dead"]
     check_store(store.client, store.keys)

@@ -412,7 +412,7 @@ class Model:
         job = self.jobs.get(identity)
         if job is None:
             return "unknown"
-        sent = job.attempts_total or job.accepted_ms <= self.tenants[tenant_of(identity)].doubt_ms
+        sent = job.ambiguous or job.accepted_ms <= self.tenants[tenant_of(identity)].doubt_ms
         if job.state in (State.READY, State.SCHEDULED) and not sent:
             self._end(identity, State.CANCELLED, "by_caller")
         return "cancelled" if job.state is State.CANCELLED else f"refused:{job.state}"

@@ -107,6 +107,9 @@ REJECTED, RETRYABLE, DELIVERED = OutcomeKind.REJECTED, OutcomeKind.RETRYABLE, Ou
 CASES = [
     Case(9, "conversion limit reached", 4, REJECTED, Reason.RECURRENCE_LIMIT),
     Case(8, "conversion count limit reached", 4, REJECTED, Reason.RECURRENCE_LIMIT),
+    Case(8, "limit of conversions reached", 4, REJECTED, Reason.RECURRENCE_LIMIT),
+    Case(8, "Limit reached", 4, REJECTED, Reason.RECURRENCE_LIMIT),
+    Case(8, "limit per click reached", 4, REJECTED, Reason.RECURRENCE_LIMIT),
     Case(
         6, "Conversion count limit reached, already exists", 4, REJECTED, Reason.RECURRENCE_LIMIT, ambiguous_before=True
     ),
@@ -234,6 +237,13 @@ def test_waiting_for_the_tenant_spends_no_attempt() -> None:
 def test_a_firewall_that_blocks_us_holds_the_tenant_and_buries_nothing() -> None:
     outcome = read(403, {"message": "source ip blocked"})
     assert (outcome.row, outcome.effect) == (9, Effect.HOLD)
+
+
+def test_a_bare_limit_with_a_time_to_come_back_at_is_about_pace() -> None:
+    outcome = read_answer(answer(429, error(8, "limit reached"), retry_after="30"), context())
+    assert (outcome.row, outcome.effect) == (10, Effect.FREEZE)
+    limit = read_answer(answer(429, error(8, "conversion limit reached"), retry_after="30"), context())
+    assert (limit.row, limit.reason) == (4, Reason.RECURRENCE_LIMIT)
 
 
 @pytest.mark.parametrize(

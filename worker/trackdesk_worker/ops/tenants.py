@@ -1,4 +1,4 @@
-"""Operators' acts on a tenant or on one sale that was never sent."""
+"""Operators' acts on a tenant or on one sale that waits."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def restored(client: redis.Redis, keys: Keys, tenant: str | None, operator: Oper
 
 
 def cancel(client: redis.Redis, keys: Keys, producer: Producer, identity: str, operator: Operator) -> Cancellation:
-    """Cancel a sale that was never sent."""
+    """Cancel a sale that waits and cannot have reached Trackdesk."""
     money = _money(client, keys, identity)
     tenant, external_id = tenant_of(identity), external_id_of(identity)
     result = producer.cancel(external_id, tenant=tenant, conversion_type=type_of(identity))

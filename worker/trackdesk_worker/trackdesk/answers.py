@@ -126,12 +126,7 @@ TABLE: tuple[Row, ...] = (
     ),
     # below 200 or beyond 599 whatever answered speaks no HTTP, so its body is not believed either
     Row(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
-    Row(
-        4,
-        "limit reached",
-        lambda r, _: r.meaning is Meaning.CONVERSION_LIMIT or (r.meaning is Meaning.SOME_LIMIT and not r.is_throttle),
-        _refused(Reason.RECURRENCE_LIMIT),
-    ),
+    Row(4, "limit reached", lambda r, _: r.is_conversion_limit, _refused(Reason.RECURRENCE_LIMIT)),
     Row(
         5,
         "already exists, after an ambiguous attempt",

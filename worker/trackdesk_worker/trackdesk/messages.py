@@ -15,7 +15,8 @@ class Meaning(StrEnum):
     """The meanings the answer table knows."""
 
     CONVERSION_LIMIT = "conversion_limit"
-    SOME_LIMIT = "some_limit"  # a limit, but not said to be of conversions: not one if the status speaks of pace
+    LIMIT_REACHED = "limit_reached"  # of what is not said: of pace if the answer says when to come back
+    LIMIT_EXCEEDED = "limit_exceeded"  # of what is not said: of pace if the status or code is that of a throttle
     ALREADY_EXISTS = "already_exists"
     SOURCE_NOT_FOUND = "source_not_found"
     TYPE_NOT_FOUND = "type_not_found"
@@ -40,11 +41,14 @@ def _pattern(meaning: Meaning, telling: str, *, unless: str | None = None) -> _P
     return _Pattern(meaning, re.compile(telling), re.compile(unless) if unless else None)
 
 
-_PACE_OR_PLAN = r"\b(?:rate|requests?|quota|calls?|api|plan|subscription|account|throttl\w*|too many|per \w+)\b"
+_PACE = r"\b(?:rate|requests?|calls?|throttl\w*|too many|per (?:second|sec|minute|min|hour))\b"
+_PACE_OR_PLAN = rf"{_PACE}|\b(?:quota|api|plan|subscription|account|per (?:day|month))\b"
+_OF_CONVERSIONS = r"\bconversions?(?: count)? limit\b|\blimit (?:of|for|on) (?:\w+ )?conversions?\b"
 
 _PATTERNS: tuple[_Pattern, ...] = (
-    _pattern(Meaning.CONVERSION_LIMIT, r"\bconversions?(?: count)? limit\b.*\b(?:reached|exceeded)\b"),
-    _pattern(Meaning.SOME_LIMIT, r"\blimit\b.*\b(?:reached|exceeded)\b", unless=_PACE_OR_PLAN),
+    _pattern(Meaning.CONVERSION_LIMIT, rf"^(?=.*(?:{_OF_CONVERSIONS})).*\b(?:reached|exceeded)\b", unless=_PACE),
+    _pattern(Meaning.LIMIT_REACHED, r"\blimit\b.*\breached\b|\breached\b.*\blimit\b", unless=_PACE_OR_PLAN),
+    _pattern(Meaning.LIMIT_EXCEEDED, r"\blimit\b.*\bexceeded\b|\bexceeded\b.*\blimit\b", unless=_PACE_OR_PLAN),
     _pattern(Meaning.ALREADY_EXISTS, r"\balready exist(?:s|ed)?\b"),
     _pattern(
         Meaning.SOURCE_NOT_FOUND,

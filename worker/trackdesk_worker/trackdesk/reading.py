@@ -24,7 +24,8 @@ class Reading(NamedTuple):
 
     `is_page` says that the body does not even begin like a JSON object: a web server's own page or text.
     `cid` is a non-blank click id, else empty; `odd_cid` says that one was there but was not text.
-    `code` is a gRPC error code, 1 to 16. `meaning` is set for answers outside 2xx only.
+    `code` is a gRPC error code, 1 to 16. `meaning` is set for answers outside 2xx only. `asks_to_wait` says that
+    there is a Retry-After.
     """
 
     status: int
@@ -36,6 +37,7 @@ class Reading(NamedTuple):
     code: int | None
     has_message: bool
     meaning: Meaning | None
+    asks_to_wait: bool
 
     @property
     def says_nothing(self) -> bool:
@@ -46,6 +48,22 @@ class Reading(NamedTuple):
     def is_throttle(self) -> bool:
         """The answer is about pace."""
         return self.status == 429 or self.code == 8
+
+    @property
+    def is_conversion_limit(self) -> bool:
+        """The sale was refused because a limit of conversions is reached, whatever the status or code says.
+
+        A text that does not say what is limited speaks of pace if it comes with a throttle's own signs.
+        """
+        match self.meaning:
+            case Meaning.CONVERSION_LIMIT:
+                return True
+            case Meaning.LIMIT_REACHED:
+                return not (self.is_throttle and self.asks_to_wait)
+            case Meaning.LIMIT_EXCEEDED:
+                return not self.is_throttle
+            case _:
+                return False
 
     @property
     def is_unrouted(self) -> bool:
@@ -70,6 +88,7 @@ def take_apart(answer: Answer) -> Reading:
         code=code if type(code) is int and code in _GRPC_CODES else None,
         has_message=bool(message),
         meaning=None if 200 <= answer.status < 300 else meaning_of(message),
+        asks_to_wait=bool(answer.retry_after),
     )
 
 

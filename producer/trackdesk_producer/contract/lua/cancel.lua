@@ -1,7 +1,7 @@
--- Cancel jobs for their caller, as long as none was ever sent.
+-- Cancel jobs for their caller, as long as none can be at Trackdesk: never sent, or cleanly refused each time.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 dedupe window (ms) | 3… ids
--- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or perhaps sent before)
+-- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or an attempt may have landed)
 
 local window_ms = tonumber(ARGV[2])
 local replies = {}
@@ -12,7 +12,7 @@ for i = 3, #ARGV do
     replies[#replies + 1] = 'unknown'
   elseif job.state == 'cancelled' then
     replies[#replies + 1] = 'cancelled'
-  elseif (job.state == 'ready' or job.state == 'scheduled') and job.attempts_total == '0'
+  elseif (job.state == 'ready' or job.state == 'scheduled') and job.ambiguous == '0'
       and not in_doubt(job, redis.call('HGET', key('tenant', tenant_of(id)), 'doubt')) then
     leave(id, job)
     to_terminal(id, job, 'cancelled', 'by_caller', window_ms)

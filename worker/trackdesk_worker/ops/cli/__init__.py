@@ -24,7 +24,7 @@ COMMANDS = {
     "status": "Jobs and money by state, oldest work, tenants that stand still",
     "tenants": "Each tenant: what waits, its pace, when it is drained, why it stands still",
     "show": "Everything about one sale: state, attempts, answers",
-    "cancel": "Cancel a sale that was never sent",
+    "cancel": "Cancel a sale that waits",
     "dead": "Look at dead letters: list, show, clusters, export; edit one",
     "redrive": "Give dead letters a fresh attempt budget",
     "discard": "Give dead letters up for good",

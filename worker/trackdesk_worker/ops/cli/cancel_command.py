@@ -27,7 +27,7 @@ def command(
     why: str | None,
     as_json: bool,
 ) -> int:
-    """Cancel a sale that was never sent. What was sent, even once, is refused."""
+    """Cancel a sale that waits, unless an attempt may have reached Trackdesk."""
     who = operator_of(operator, why, default_reason="cancelled by name")
     with open_desk() as desk, bootstrap.open_producer(desk.settings) as producer:
         identity = find_job(
@@ -39,7 +39,9 @@ def command(
         emit_json({"external_id": external_id, "status": result.status.value, "state": state})
         return 0 if result.status is CancelStatus.CANCELLED else 1
     if result.status is not CancelStatus.CANCELLED:
-        where = "is unknown" if state is None else f"is {state.replace('_', ' ')}, or was sent before"
-        raise CommandFailed(f"{external_id!r} {where}: only what was never sent can be cancelled")
+        where = (
+            "is unknown" if state is None else f"is {state.replace('_', ' ')}, or an attempt may have reached Trackdesk"
+        )
+        raise CommandFailed(f"{external_id!r} {where}: only a waiting sale that cannot be there can be cancelled")
     click.echo(f"{external_id} is cancelled")
     return 0

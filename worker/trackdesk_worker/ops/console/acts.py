@@ -55,14 +55,14 @@ def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -
 
 
 def cancel(context: Context, identity: str, who: Operator) -> None:
-    """Cancel a job that was never sent.
+    """Cancel a job that waits and cannot have reached Trackdesk.
 
     Raises:
         Refused: it was, or it has ended.
     """
     result = tenants.cancel(context.client, context.keys, context.producer, identity, who)
     if result.status is not CancelStatus.CANCELLED:
-        raise Refused(409, "only a sale that was never sent can be cancelled, and this one was, or it has ended")
+        raise Refused(409, "this sale is in flight, has ended, or may have reached Trackdesk: it cannot be cancelled")
 
 
 def _moved(plan: plans.Plan) -> None:

@@ -188,7 +188,7 @@ ENDPOINTS = (
         _edit, m.Changed, body=m.EditMade, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that was never sent",
+        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that waits and cannot have reached Trackdesk",
         _cancel, m.Changed, body=m.JobAct, refusals=(404, 409),
     ),
     Endpoint(

@@ -125,7 +125,7 @@ def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool =
         revealed=revealed,
         may_act=visit.who.role.covers(Role.OPERATOR),
         may_discard=visit.who.role.covers(Role.ADMIN),
-        may_cancel=record.state in (State.READY, State.SCHEDULED) and record.attempts_total == 0,
+        may_cancel=record.state in (State.READY, State.SCHEDULED) and not record.ambiguous,
         now_ms=now_ms(context.client),
     )
 
