@@ -101,7 +101,7 @@ class Producer:
     def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> Cancellation:
-        """Cancel a conversion that waits and cannot have reached Trackdesk; raises `QueueUnavailable` like `enqueue`."""
+        """Cancel what waits and cannot have reached Trackdesk; raises `QueueUnavailable` like `enqueue`."""
         return self._drive(self._core.cancel(external_id, tenant, conversion_type))
 
     def get(
