@@ -28,11 +28,10 @@ DEAD = int(os.environ.get("TRACKDESK_TEST_DEAD", "800"))
 """`make test-full` has 50,000 of them."""
 SETTINGS = {"TRACKDESK_TIMEOUT_S": "2", "TRACKDESK_LEASE_S": "5", "TRACKDESK_CONCURRENCY": "50"}
 SLOWED = f"""
-import functools
-from trackdesk_worker import maintenance
+from trackdesk_worker.maintenance.plans import DrivePlans
 from trackdesk_worker.store import plans
 plans.DECIDED_AT_ONCE = {max(25, DEAD // 12)}
-maintenance.drive = functools.partial(plans.drive, within_s=0.01)
+DrivePlans.share_s = 0.01
 """
 """So that a plan has a middle to die in."""
 ENTRY = '{"kind":"attempt","at_ms":1,"attempt":1,"status":400,"reason":"type_not_found"}'

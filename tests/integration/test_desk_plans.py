@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.support.acting import act_now
-from tests.support.shop import WINDOW_S, Shop
+from tests.support.shop import WINDOW_S, Shop, sale
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
@@ -18,6 +18,7 @@ from trackdesk_worker.ops.desk.plans import Plan, PlanEmpty, PlanInvalid, PlanUn
 from trackdesk_worker.ops.desk.search import Search, SearchInvalid
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.ops.operations_log import Act, Operator, read_operations
+from trackdesk_worker.store import finding
 from trackdesk_worker.store import plans as store
 from trackdesk_worker.store.jobs import Shares, Verb
 from trackdesk_worker.store.ledger import read_books, total
@@ -295,7 +296,8 @@ def test_the_end_of_a_plan_is_recorded_once_whoever_dies_in_between(shop: Shop) 
     store.step(shop.client, shop.keys, plan.id, rate_us=0)  # and its driver dies
     assert plans.read(shop.client, shop.keys, plan.id).state == "finished"
     assert phases(shop) == ["created", "started"]
-    assert store.drive(shop.client, shop.keys, rate_us=0) == 0
+    assert store.drive(shop.client, shop.keys, rate_us=0).moved == 0
+    assert store.record_acts(shop.client, shop.keys) == 1
     assert phases(shop) == ["created", "started", "finished"]
     assert store.record_acts(shop.client, shop.keys) == 0
 
@@ -307,3 +309,123 @@ def test_personal_data_of_a_filter_is_not_on_record(shop: Shop) -> None:
     kept = repr(shop.client.hgetall(shop.keys.plan(plan.id))) + repr(read_operations(shop.client, shop.keys))
     assert "jane" not in kept
     assert "click-77" not in kept
+
+
+def poison(shop: Shop, plan: Plan, **fields: str) -> None:
+    """Put a plan back into its listing, with fields that cannot be read."""
+    shop.client.hset(shop.keys.plan(plan.id), mapping={"state": "listing", **fields})
+
+
+def test_a_plan_that_cannot_be_listed_fails_with_its_reason_and_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LISTED_AT_ONCE", 1)
+    shop.bury("o-1", "o-2")
+    broken = plans.create(shop.client, shop.keys, ALL, act=Act.REDRIVE, name="broken", operator=ANN)
+    sound = plans.create(shop.client, shop.keys, ALL, act=Act.REDRIVE, name="sound", operator=ANN)
+    poison(shop, broken, search='{"min_amount":"many"}')
+    driven = store.drive(shop.client, shop.keys, rate_us=0)
+    assert list(driven.problems) == [broken.id]
+    store.record_acts(shop.client, shop.keys)
+    failed = plans.read(shop.client, shop.keys, broken.id)
+    assert (failed.state, failed.ended, failed.left) == ("failed", True, 0)
+    assert "InvalidOperation" in (failed.problem or "")
+    (entry,) = (e for e in read_operations(shop.client, shop.keys) if e["phase"] == "failed")
+    assert (entry["operation"], entry["problem"]) == (broken.id, failed.problem)
+    assert plans.read(shop.client, shop.keys, sound.id).state == "ready"
+    assert store.drive(shop.client, shop.keys, rate_us=0).problems == {}, "a failed plan is not tried again"
+    with pytest.raises(PlanInvalid, match="is failed"):
+        plans.start(shop.client, shop.keys, broken.id, ANN)
+    assert [shop.state(name) for name in ("o-1", "o-2")] == ["dead", "dead"]
+    assert finish(shop, sound).verdicts == {"redriven": 2}
+
+
+def test_the_command_that_makes_such_a_plan_reports_why_in_one_sentence(shop: Shop) -> None:
+    shop.bury("o-1")
+    plan = make(shop)
+    poison(shop, plan, search="{", cursor="x")
+    with pytest.raises(PlanInvalid, match=r"could not be made .*no sale was moved"):
+        plans.finish_listing(shop.client, shop.keys, plan.id)
+
+
+def test_a_running_plan_that_cannot_go_on_is_paused_with_its_reason_until_it_is_resumed(shop: Shop) -> None:
+    shop.bury("o-1")
+    plan = make(shop)
+    plans.start(shop.client, shop.keys, plan.id, ANN)
+    pending = shop.keys.plan_items(plan.id, "pending:acme")
+    item = shop.client.lrange(pending, 0, 0)[0]
+    shop.client.delete(pending)
+    shop.client.set(pending, "no list")
+    assert "WRONGTYPE" in store.drive(shop.client, shop.keys, rate_us=0).problems[plan.id]
+    paused = plans.read(shop.client, shop.keys, plan.id)
+    assert (paused.state, "WRONGTYPE" in (paused.problem or "")) == ("paused", True)
+    shop.client.delete(pending)
+    shop.client.rpush(pending, item)
+    plans.resume(shop.client, shop.keys, plan.id, ANN)
+    ended = plans.follow(shop.client, shop.keys, plan.id, rate_limit=0)
+    assert (ended.verdicts, ended.problem) == ({"redriven": 1}, None)
+
+
+def test_a_plan_with_a_field_of_a_newer_release_waits_for_a_worker_that_knows_it(shop: Shop) -> None:
+    shop.bury("o-1")
+    newer, known = make(shop), make(shop)
+    poison(shop, newer, search='{"weekday":"monday"}', cursor="")
+    driven = store.drive(shop.client, shop.keys, rate_us=0)
+    assert (driven.moved, driven.problems) == (0, {})
+    assert plans.read(shop.client, shop.keys, newer.id).state == "listing"
+    assert finish(shop, known).verdicts == {"redriven": 1}
+
+
+def test_a_plan_lists_more_causes_than_one_script_merges(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "SETS", 3)
+    monkeypatch.setattr(store, "LISTED_AT_ONCE", 7)
+    names = [f"o-{n:02}" for n in range(30)]
+    for number, name in enumerate(names):
+        shop.bury(name, conversionTypeCode=f"type-{number % 11}")
+    plan = make(shop, Search(reason="type_not_found"))
+    assert plan.listed == 30
+    listed = plans.items(shop.client, shop.keys, plan.id).items
+    assert sorted(item.external_id for item in listed) == names
+
+
+def test_more_than_four_thousand_causes_are_no_limit_for_a_plan(shop: Shop) -> None:
+    tenants = 4_100
+    for n in range(tenants):
+        assert shop.producer.enqueue(sale("o"), tenant=f"t{n}").ok
+    while jobs := shop.claim(1000):
+        shop.settle(jobs, Verb.BURY, "server_error")
+    plan = make(shop, Search(reason="server_error"))
+    assert (plan.state, plan.listed) == ("ready", tenants)
+
+
+def test_listing_what_is_rare_goes_on_step_by_step(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LISTED_WITHIN_S", 0.0)
+    shop.bury(*[f"o-{n}" for n in range(60)], amount={"value": "1"})
+    shop.bury("rare", amount={"value": "1"}, cid="7f1c0a52-1111-4222-8333-444455556666")
+    monkeypatch.setattr(finding, "FEW", 0)
+    monkeypatch.setattr(finding, "LEAST_BATCH", 5)
+    monkeypatch.setattr(finding, "BATCH", 5)
+    plan = plans.create(
+        shop.client, shop.keys, Search(min_amount=Decimal(1), conversion_type="sale"), act=Act.REDRIVE, name="INC",
+        operator=ANN,
+    )  # fmt: skip
+    assert plan.state == "listing", "a step stops when its time is up"
+    assert plans.finish_listing(shop.client, shop.keys, plan.id).listed == 61
+
+
+def test_old_plans_at_the_head_do_not_keep_those_behind_from_being_forgotten_or_given_up(shop: Shop) -> None:
+    shop.bury("o-1")
+    paused = [make(shop) for _ in range(3)]
+    for plan in paused:
+        plans.start(shop.client, shop.keys, plan.id, ANN)
+        shop.client.hset(shop.keys.plan(plan.id), mapping={"state": "paused"})
+    ended, waiting = make(shop), make(shop)
+    finish(shop, ended)
+    late = waiting.created_ms + store.KEPT_MS + 1_000
+    assert run(shop.client, store.prune(shop.keys, 2, now_ms=late)) == store.Forgotten(0, 1, 2)
+    assert run(shop.client, store.prune(shop.keys, 2, skip=2, now_ms=late)) == store.Forgotten(1, 0, 3)
+    assert run(shop.client, store.prune(shop.keys, 2, skip=3, now_ms=late)) == store.Forgotten(0, 0, None)
+    with pytest.raises(PlanUnknown):
+        plans.read(shop.client, shop.keys, ended.id)
+    assert plans.read(shop.client, shop.keys, waiting.id).state == "cancelled"
+    assert [plans.read(shop.client, shop.keys, plan.id).state for plan in paused] == ["paused"] * 3

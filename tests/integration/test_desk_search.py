@@ -308,3 +308,22 @@ def test_what_an_older_version_buried_is_filed_by_and_by(dead: Dead) -> None:
     assert group_sizes(client, keys) == {("acme", "type_not_found"): 1}
     assert dead.ids(replace(DEAD, cid="click-1", http_status=400)) == ["o-1"]
     assert not [name for name in client.scan_iter(match=f"{keys.prefix}dead*") if b"dead_references" not in name][1:]
+
+
+def test_a_search_by_external_id_looks_up_every_tenant_and_type_or_says_that_it_did_not(
+    mixed: Dead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = mixed.store
+    store.client.sadd(store.keys.tenants, *(f"a{n}" for n in range(4_500)))  # before the tenant that has it
+    meant = Search(external_id="b1")
+    assert mixed.ids(meant, within_s=None) == ["b1"]
+    whole = mixed.search(meant, within_s=None)
+    assert (whole.complete, whole.examined > 4_000) == (True, True)
+    monkeypatch.setattr(finding, "FEW", 0)
+    short = mixed.search(meant, within_s=0.0)
+    assert (short.complete, short.cursor, short.rows) == (False, None, ())
+
+
+def test_a_search_by_click_finds_more_letters_than_one_batch(mixed: Dead, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "BATCH", 1)
+    assert mixed.ids(Search(cid="click-1", state=State.DEAD)) == ["a2", "a1"]

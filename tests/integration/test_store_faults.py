@@ -6,17 +6,15 @@ from contextlib import closing
 import pytest
 import redis
 
+from tests.support.duties import Duties
 from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer import Producer, QueueFull
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import result, run_raw
-from trackdesk_worker.maintenance import Maintenance
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.settings import load_settings
 from trackdesk_worker.store.jobs import Reclaimed, Verb
-from trackdesk_worker.tenants import Tenants
 
 
 @pytest.fixture
@@ -40,16 +38,15 @@ def full(own_store: Store) -> Iterator[Store]:
 
 
 def test_on_a_full_server_every_duty_of_maintenance_is_done_and_admission_closes(full: Store) -> None:
-    tenants = Tenants(load_settings())
-    maintenance = Maintenance(full.client, full.jobs, tenants=tenants, worker_id="w", max_attempts=20)
-    maintenance.refresh_tenants()
-    tidied = maintenance.run_once()
+    duties = Duties(full.client, full.jobs)
+    duties.run_once()
 
-    assert tidied.promoted == 1
+    assert duties.counted("trackdesk_maintenance_total", kind="promoted") == 1
+    assert duties.events("maintenance.duty_failed") == []
     assert full.client.zcount(full.keys.workers, "-inf", "+inf") == 1
     assert full.client.get(full.keys.admission) == b"closed"
     full.client.config_set("maxmemory", 0)
-    Maintenance(full.client, full.jobs, tenants=tenants, worker_id="w", max_attempts=20).run_once()
+    Duties(full.client, full.jobs).run_once()
     assert not full.client.exists(full.keys.admission)
 
 

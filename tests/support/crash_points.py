@@ -217,10 +217,12 @@ def _wrap_delivery(fuse: Fuse) -> None:
 
 def _wrap_maintenance(fuse: Fuse) -> None:
     from trackdesk_worker.maintenance import Maintenance
+    from trackdesk_worker.maintenance.admission import Admission
+    from trackdesk_worker.maintenance.heartbeat import Heartbeat
 
     _wrap(fuse, Maintenance, "run_once", before="maintenance.begins", after="maintenance.ends")
-    _wrap(fuse, Maintenance, "_check_admission", before="maintenance.tidied")
-    _wrap(fuse, Maintenance, "sign_off", before="stop.signs_off", after="stop.signed_off")
+    _wrap(fuse, Admission, "run_once", before="maintenance.tidied")
+    _wrap(fuse, Heartbeat, "sign_off", before="stop.signs_off", after="stop.signed_off")
 
 
 def _wrap_stop(fuse: Fuse) -> None:

@@ -1,19 +1,22 @@
 """Settings of single tenants: over the environment's, from a TOML file that is checked as a whole and read again."""
 
+import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.duties import Clock
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import PREFIX, SettingsInvalid, load_settings
 from trackdesk_worker.store.jobs import Limits, Shares
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.survey import Queue, TenantSurvey
-from trackdesk_worker.tenants import MAX_FILE_BYTES, Tenants
+from trackdesk_worker.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S, RESTED_S, Tenants
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 Load = Callable[..., Tenants]
@@ -32,12 +35,17 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load(file: Path) -> Load:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def load(file: Path, clock: Clock) -> Load:
     """Load tenants from a text, over some settings of the environment."""
 
     def load(text: str, **environment: object) -> Tenants:
         file.write_text(text, "utf-8")
-        return Tenants(load_settings(config=file, **environment))
+        return Tenants(load_settings(config=file, **environment), clock=clock)
 
     return load
 
@@ -239,41 +247,176 @@ def test_a_thousand_tables_are_read(load: Load) -> None:
     assert tenants.get("t999").limits.rate_per_s == 999
 
 
-def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(load: Load, file: Path) -> None:
+def refreshed(tenants: Tenants, clock: Clock, rest_s: float = RESTED_AFTER_LOSS_S) -> bool:
+    """Look at the files now and again after they rested."""
+    assert not tenants.refresh(), "a file that has just changed may still be being written"
+    clock.move(rest_s)
+    return tenants.refresh()
+
+
+def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(load: Load, file: Path, clock: Clock) -> None:
     tenants = load("[acme]\nburst = 3\n[gone]\nburst = 4")
-    assert not tenants.refresh()
+    assert not refreshed(tenants, clock)
     change(file, "[acme]\nburst = 5\n[new]\nburst = 6")
-    assert tenants.refresh()
+    assert refreshed(tenants, clock)
     assert {name: own.limits.burst for name, own in tenants.own.items()} == {"acme": 5, "new": 6}
     assert tenants.get("gone") is tenants.default
-    assert not tenants.refresh()
+    assert not refreshed(tenants, clock)
 
 
-def test_a_change_for_the_worse_keeps_the_settings_before_and_is_told_once(load: Load, file: Path) -> None:
+def test_a_change_for_the_worse_keeps_the_settings_before_and_is_reported_once(
+    load: Load, file: Path, clock: Clock
+) -> None:
     tenants = load("[acme]\nburst = 3")
     change(file, "[acme]\nburst = 0")
     with pytest.raises(SettingsInvalid, match="burst"):
-        tenants.refresh()
+        refreshed(tenants, clock)
     assert tenants.get("acme").limits.burst == 3
-    assert not tenants.refresh()
+    assert "burst" in (tenants.refused or "")
+    assert not refreshed(tenants, clock)
     change(file, "[acme]\nburst = 4")
-    assert tenants.refresh()
+    assert refreshed(tenants, clock)
     assert tenants.get("acme").limits.burst == 4
+    assert tenants.refused is None
 
 
-def test_a_file_that_vanishes_keeps_the_settings_before_and_is_told_once(load: Load, file: Path) -> None:
+def test_a_file_that_vanishes_keeps_the_settings_before_and_is_reported_once(
+    load: Load, file: Path, clock: Clock
+) -> None:
     tenants = load("[acme]\nburst = 3")
     file.unlink()
     with pytest.raises(SettingsInvalid, match="cannot be read"):
-        tenants.refresh()
-    assert not tenants.refresh()
+        refreshed(tenants, clock)
+    assert not refreshed(tenants, clock)
     assert tenants.get("acme").limits.burst == 3
     file.write_text("[acme]\nburst = 8")
-    assert tenants.refresh()
+    assert refreshed(tenants, clock)
     assert tenants.get("acme").limits.burst == 8
 
 
-def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, tmp_path: Path) -> None:
+WHOLE = """[acme]
+base_url = "https://one.example"
+rate_limit = 20
+[bert]
+base_url = "https://two.example"
+api_key = "k"
+"""
+
+
+def test_no_part_of_a_file_that_is_rewritten_in_place_comes_into_force(load: Load, file: Path, clock: Clock) -> None:
+    """The same content again, cut at every length, each cut seen several times over some seconds."""
+    tenants = load(WHOLE)
+    before = dict(tenants.own)
+    for length in range(len(WHOLE)):
+        change(file, WHOLE[:length])
+        for _ in range(4):
+            with contextlib.suppress(SettingsInvalid):
+                tenants.refresh()
+            clock.move(RESTED_AFTER_LOSS_S / 5)
+        assert tenants.own == before, WHOLE[:length]
+
+
+def test_a_longer_file_comes_into_force_only_when_it_has_rested(load: Load, file: Path, clock: Clock) -> None:
+    tenants = load("[acme]\nburst = 3")
+    longer = '[acme]\nburst = 30\nbase_url = "https://one.example"'
+    for text in ("", longer[:20], longer[:-5], longer):
+        change(file, text)
+        assert not tenants.refresh()
+        clock.move(RESTED_S / 2)
+        assert not tenants.refresh()
+        assert tenants.get("acme").limits.burst == 3
+    clock.move(RESTED_S / 2)
+    assert tenants.refresh()
+    assert tenants.get("acme").endpoint.base_url == "https://one.example"
+
+
+def test_what_takes_a_table_or_a_key_away_rests_longer(load: Load, file: Path, clock: Clock) -> None:
+    tenants = load(WHOLE)
+    change(file, "# bert has left us, and what remains is longer than before\n" * 3 + "[acme]\nrate_limit = 20\n")
+    assert not refreshed(tenants, clock, RESTED_S)
+    assert tenants.get("bert").endpoint.base_url == "https://two.example"
+    clock.move(RESTED_AFTER_LOSS_S)
+    assert tenants.refresh()
+    assert tenants.get("bert") is tenants.default
+
+
+def test_an_empty_file_never_takes_tables_away(load: Load, file: Path, clock: Clock) -> None:
+    tenants = load(WHOLE)
+    change(file, "")
+    with pytest.raises(SettingsInvalid, match=r"is empty, and 2 tables are in force; .* leave a comment"):
+        refreshed(tenants, clock)
+    assert len(tenants.own) == 2
+    change(file, "# none\n")
+    assert refreshed(tenants, clock)
+    assert tenants.own == {}
+
+
+def test_a_changed_key_file_is_read_again_and_a_wrong_one_is_refused(
+    load: Load, file: Path, clock: Clock, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("first")
+    tenants = load(f'[acme]\napi_key_file = "{key}"')
+    change(key, "second")
+    assert refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "second"
+    change(key, "")
+    with pytest.raises(SettingsInvalid, match="api_key_file is empty"):
+        refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "second"
+    change(key, "third")
+    assert refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "third"
+
+
+def test_a_key_file_that_a_refused_file_names_is_watched_too(
+    load: Load, file: Path, clock: Clock, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    tenants = load("[acme]\nburst = 3")
+    change(file, f'[acme]\nburst = 3\napi_key_file = "{key}"')
+    with pytest.raises(SettingsInvalid, match="api_key_file cannot be read"):
+        refreshed(tenants, clock)
+    key.write_text("k")
+    assert refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "k"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'base_url = "https://xn--a.trackdesk.com"',
+        'base_url = "https://1.2.3.4.5"',
+        'base_url = "https://exa mple.com"',
+        'base_url = "https://[::1"',
+        'api_key = "a\\u007f"',
+        "rate_limit = 0.000001",
+        "rate_limit = nan",
+        "burst = " + "[" * 2000 + "]" * 2000,
+    ],
+)
+def test_what_the_client_would_refuse_is_refused_with_the_whole_file(load: Load, table: str) -> None:
+    said = refusal(load, f"[good]\nburst = 3\n[acme]\n{table}\n")
+    assert "TRACKDESK_CONFIG" in said
+    assert "\x7f" not in said
+
+
+def test_a_key_file_that_is_no_plain_file_is_refused_instead_of_read_for_ever(load: Load, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "no plain file" in refusal(load, f'[acme]\napi_key_file = "{tmp_path / "pipe"}"')
+
+
+def test_a_worker_waits_for_a_file_that_was_written_just_now(file: Path) -> None:
+    file.write_text("[acme]\nburst = 3")
+    began = time.monotonic()
+    Tenants(load_settings(config=file), written_before_s=0.3)
+    assert time.monotonic() - began > 0.2
+    began = time.monotonic()
+    Tenants(load_settings(config=file), written_before_s=0.3)
+    assert time.monotonic() - began < 0.2
+
+
+def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, clock: Clock, tmp_path: Path) -> None:
     """As editors, configuration management and Kubernetes do it: same size, same time, another file."""
     tenants = load("[acme]\nburst = 3")
     stat = file.stat()
@@ -281,20 +424,25 @@ def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, 
     other.write_text("[acme]\nburst = 4")
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     other.replace(file)
-    assert tenants.refresh()
+    assert refreshed(tenants, clock)
     assert tenants.get("acme").limits.burst == 4
 
 
 def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
     file = tmp_path / "tenants.toml"
     file.write_text("[acme]\nhorizon_s = 7200\n", "utf-8")
-    lookout = Lookout(Tenants(load_settings(config=file)), Shares())
+    clock = Clock()
+    lookout = Lookout(Tenants(load_settings(config=file), clock=clock), Shares())
     hour_ago_ms = 10_000_000 - 3_600_000
     queue = Queue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
     survey = TenantSurvey("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
     assert lookout(survey, 10_000_000).late == 0
 
     file.write_text("[acme]\nhorizon_s = 600\n", "utf-8")
+    lookout(survey, 10_000_000)
+    clock.move(RESTED_AFTER_LOSS_S)
     assert lookout(survey, 10_000_000).late == 100
     file.write_text("[acme]\nhorizon_s = soon\n", "utf-8")
+    lookout(survey, 10_000_000)
+    clock.move(RESTED_AFTER_LOSS_S)
     assert lookout(survey, 10_000_000).late == 100, "a wrong file leaves what was in force"

@@ -16,14 +16,14 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker import bootstrap
 from trackdesk_worker.attempt import Attempts
 from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
-from trackdesk_worker.maintenance import Maintenance, MaintenanceLoop
+from trackdesk_worker.maintenance import MaintenanceLoop, all_duties
 from trackdesk_worker.settings import Settings
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.logging import buffered_log
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import Tracing
-from trackdesk_worker.tenants import Tenants
+from trackdesk_worker.tenants import RESTED_S, Tenants
 from trackdesk_worker.watchdog import Watchdog
 
 SLICE_S = 10.0
@@ -47,7 +47,7 @@ class WorkerRuntime:
         self._health = health
         self._log = structlog.get_logger("trackdesk.worker")
         self._jobs = Jobs(Keys(settings.namespace))
-        self._tenants = Tenants(settings)
+        self._tenants = Tenants(settings, written_before_s=RESTED_S)
         self._client = bootstrap.open_redis(settings)
         self._ready = threading.Event()
         self.failed = False
@@ -55,15 +55,17 @@ class WorkerRuntime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run_delivery, name="delivery", daemon=True)
         self._maintenance = MaintenanceLoop(
-            Maintenance(
+            all_duties(
                 bootstrap.open_redis(settings),
                 self._jobs,
                 tenants=self._tenants,
                 worker_id=f"{socket.gethostname()}:{os.getpid()}",
                 max_attempts=settings.max_attempts,
+                metrics=metrics,
+                log=self._log,
+                wake=self.wake,
                 beat=lambda: health.beat("maintenance"),
             ),
-            wake=self.wake,
             metrics=metrics,
             health=health,
             log=self._log,

@@ -4,16 +4,19 @@
     rate_limit = 20
     api_key_file = "/run/secrets/my-shop"
 
-A file that changes is read again while the worker runs. One that became wrong is refused as a whole and told; the
-settings before it stay in force, so that a slip of the hand stops no deliveries.
+The file and the key files it names are watched while the worker runs. A change applies once the files have rested for
+`RESTED_S`. A change that takes something away (a table, a key of one, bytes at the end) may be a file that is being
+rewritten in place, and would send sales to the default host: it applies after `RESTED_AFTER_LOSS_S`. What became wrong
+is refused as a whole and reported; the settings before it stay in force, so that a slip stops no deliveries.
 """
 
 import threading
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -23,9 +26,14 @@ from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.settings import Settings, SettingsInvalid
 from trackdesk_worker.store.jobs import Limits
 from trackdesk_worker.trackdesk.created_at import CreatedAt
-from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, endpoint_url
+from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, PreparedEndpoint
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_KEY_BYTES = 8 * 1024
+RESTED_S = 1.0
+RESTED_AFTER_LOSS_S = 10.0
+SLOWEST_RATE = 1 / 86_400
+"""Requests per second: one a day. What is slower is a slip of the hand."""
 MINUTE_SHARE = 0.98
 """Under a meter that counts by the minute, the pace stays this far below the limit: a burst and the two clocks'
 difference must not add up to one request too many."""
@@ -69,25 +77,60 @@ class TenantSettings:
     identity_by_type: bool
 
 
-class Tenants:
-    """The settings of every tenant. Thread-safe; `refresh` reads a changed file again."""
+Stamp: TypeAlias = tuple[int, int, int]
+"""What of a file changes when its content does: time, size, inode."""
 
-    def __init__(self, settings: Settings) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What one reading of the files brought."""
+
+    own: Mapping[str, TenantSettings]
+    keys: Mapping[str, frozenset[str]]
+    """Tenant → the keys of its table."""
+    size: int
+    files: frozenset[Path]
+    """The files that the tables name."""
+
+    def lost(self, before: "_Tables") -> bool:
+        """Return whether something of `before` is missing."""
+        return self.size < before.size or any(keys - self.keys.get(name, set()) for name, keys in before.keys.items())
+
+
+_NOTHING = _Tables({}, {}, 0, frozenset())
+
+
+class Tenants:
+    """The settings of every tenant. Thread-safe; `refresh` reads changed files again."""
+
+    def __init__(
+        self, settings: Settings, *, written_before_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Read the file.
+
+        Args:
+            written_before_s: wait until the file is so old: it may be being written just now.
 
         Raises:
             SettingsInvalid: with one sentence that names table, key and rule.
         """
         self._settings = settings
         self._path = settings.config
+        self._clock = clock
         self._lock = threading.Lock()
         self._default = _complete("the environment", _Table.model_validate({}), settings)
-        self._stamp = self._file_stamp()
-        self._own = self._read()
+        self._wait_until_written(written_before_s)
+        self._watched: frozenset[Path] = frozenset()
+        self._tables = self._read()
+        self._watched = self._tables.files
+        self._decided = self._seen = self._stamps()
+        self._seen_at = clock()
+        self.refused: str | None = None
+        """Why the files as they are now are not in force; None if they are, or are still to be looked at."""
 
     def get(self, tenant: str) -> TenantSettings:
         """Return one tenant's settings."""
-        return self._own.get(tenant, self._default)
+        return self._tables.own.get(tenant, self._default)
 
     @property
     def default(self) -> TenantSettings:
@@ -97,43 +140,65 @@ class Tenants:
     @property
     def own(self) -> Mapping[str, TenantSettings]:
         """The tenants that have a table."""
-        return self._own
+        return self._tables.own
 
     def refresh(self) -> bool:
-        """Read the file again if it changed; return whether new settings are in force.
+        """Read the files again if they changed and rested since; return whether new settings are in force.
 
         Raises:
-            SettingsInvalid: when the changed file is wrong, once per change; the settings before stay.
+            SettingsInvalid: when a changed file is wrong, once per change; the settings before stay.
         """
         with self._lock:
-            stamp = self._file_stamp()
-            if stamp == self._stamp:
+            stamps, now = self._stamps(), self._clock()
+            if stamps != self._seen:
+                self._seen, self._seen_at = stamps, now
+            if stamps == self._decided or now - self._seen_at < RESTED_S:
                 return False
-            self._stamp = stamp
-            self._own = self._read()
+            try:
+                tables = self._read()
+                if tables.size == 0 and self._tables.own:
+                    raise SettingsInvalid(
+                        f"TRACKDESK_CONFIG: {self._path} is empty, and {len(self._tables.own)} tables are in force; "
+                        "to take all of them away, leave a comment in it"
+                    )
+            except SettingsInvalid as error:
+                self._watched |= self._named
+                self._decided = self._seen = self._stamps()
+                self.refused = str(error)
+                raise
+            if tables.lost(self._tables) and now - self._seen_at < RESTED_AFTER_LOSS_S:
+                return False
+            if self._stamps() != stamps:  # it went on changing while it was read
+                return False
+            self._tables, self._watched, self.refused = tables, tables.files, None
+            self._decided = self._seen = self._stamps()
             return True
 
-    def _file_stamp(self) -> tuple[int, int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            status = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+    def _stamps(self) -> Mapping[Path, Stamp | None]:
+        paths = self._watched if self._path is None else {self._path, *self._watched}
+        return {path: _stamp(path) for path in paths}
 
-    def _read(self) -> dict[str, TenantSettings]:
+    def _wait_until_written(self, age_s: float) -> None:
+        while self._path is not None and (stamp := _stamp(self._path)) is not None:
+            young_s = age_s - (time.time() - stamp[0] / 1e9)
+            if not 0 < young_s <= age_s:
+                return
+            time.sleep(young_s)
+
+    def _read(self) -> _Tables:
+        self._named: set[Path] = set()
         if self._path is None:
-            return {}
+            return _NOTHING
         try:
-            if self._path.stat().st_size > MAX_FILE_BYTES:
-                raise SettingsInvalid(f"TRACKDESK_CONFIG: {self._path} is larger than {MAX_FILE_BYTES} bytes")
-            tables = tomllib.loads(self._path.read_text("utf-8"))
+            raw = _read_bounded(self._path, MAX_FILE_BYTES)
+            tables = tomllib.loads(raw.decode("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsInvalid(f"TRACKDESK_CONFIG: {self._path} cannot be read: {error}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise SettingsInvalid(f"TRACKDESK_CONFIG: {self._path} is not TOML: {error}") from error
-        return {name: self._tenant(name, table) for name, table in tables.items()}
+        own = {name: self._tenant(name, table) for name, table in tables.items()}
+        keys = {name: frozenset(table) for name, table in tables.items()}
+        return _Tables(own, keys, len(raw), frozenset(self._named))
 
     def _tenant(self, name: str, table: Any) -> TenantSettings:
         where = f"TRACKDESK_CONFIG: {self._path}"
@@ -146,6 +211,8 @@ class Tenants:
             raise SettingsInvalid(f"{where}: [{name}]: {error}") from error
         except ValidationError as error:
             raise SettingsInvalid(f"{where}: [{name}]: {_sentence(error)}") from error
+        if parsed.api_key_file is not None:
+            self._named.add(parsed.api_key_file)
         return _complete(f"{where}: [{name}]", parsed, self._settings, name)
 
 
@@ -157,12 +224,16 @@ def _complete(where: str, table: _Table, settings: Settings, tenant: str = "tena
         return getattr(settings, name) if own is None else own
 
     rate_limit, meter = pick("rate_limit"), pick("meter")
+    if 0 < rate_limit < SLOWEST_RATE:
+        raise SettingsInvalid(
+            f"{where}: rate_limit must be 0, which is no limit, or at least {SLOWEST_RATE:.6f}, one a day"
+        )
     base_s, cap_s = pick("backoff_base_s"), pick("backoff_cap_s")
     if cap_s < base_s:
         raise SettingsInvalid(f"{where}: backoff_cap_s must not be below backoff_base_s")
     try:
         endpoint = Endpoint(pick("base_url"), pick("method"), _key(where, table, settings))
-        endpoint_url(endpoint.base_url, tenant)
+        PreparedEndpoint(endpoint, tenant)
     except EndpointInvalid as error:
         raise SettingsInvalid(f"{where}: {error}") from error
     return TenantSettings(
@@ -187,7 +258,7 @@ def _complete(where: str, table: _Table, settings: Settings, tenant: str = "tena
 def _key(where: str, table: _Table, settings: Settings) -> str | None:
     if table.api_key_file is not None:
         try:
-            key = table.api_key_file.read_text("utf-8").strip()
+            key = _read_bounded(table.api_key_file, MAX_KEY_BYTES).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsInvalid(f"{where}: api_key_file cannot be read: {error}") from error
         if not key:
@@ -195,6 +266,29 @@ def _key(where: str, table: _Table, settings: Settings) -> str | None:
         return key
     secret = table.api_key or settings.api_key
     return None if secret is None else secret.get_secret_value()
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _read_bounded(path: Path, most: int) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        OSError: if it cannot be read, is larger, or is no plain file, whose reading might never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no plain file")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"it is larger than {most} bytes")
+    return content
 
 
 def _sentence(error: ValidationError) -> str:

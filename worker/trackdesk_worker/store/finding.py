@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from heapq import merge
+from itertools import islice
 from typing import Any
 
 import redis
@@ -26,8 +28,8 @@ BATCH = 500
 LEAST_BATCH = 20
 FEW = 4_000
 """Letters of one index that are read at once and sorted here, where the order is another index's."""
-SETS = 4_000
-"""Sorted sets merged into one order at most."""
+SETS = 1_000
+"""Sorted sets that one call of the script merges into one order: a few ms of the store's time."""
 
 ENDED = (State.DELIVERED, State.CANCELLED, State.DISCARDED)
 
@@ -41,8 +43,7 @@ class Hits:
     """For what is behind; None if this was all."""
     examined: int
     complete: bool
-    """False if time ran out before the page was full: the cursor goes on, or, without one, the search must be
-    narrowed."""
+    """False if time ran out before the page was full: the cursor goes on; without one, name a tenant."""
 
 
 def find(
@@ -59,9 +60,9 @@ def find(
     Raises:
         SearchUnclear: if it cannot be answered like this, or `after` is no page's cursor.
     """
-    if wanted.by_person and not _through_index(wanted):
-        return _sorted_page(client, keys, wanted, _named(client, keys, wanted), limit, after)
     deadline = None if within_s is None else time.monotonic() + within_s
+    if wanted.by_person and not _through_index(wanted):
+        return _sorted_page(client, keys, wanted, limit, after, deadline)
     sections = _sections(wanted)
     section, place = (sections[0], None) if after is None else _parse_cursor(after, sections)
     sales: list[Sale] = []
@@ -178,13 +179,14 @@ def _reader(client: redis.Redis, keys: Keys, wanted: Search, state: State) -> Re
 
 
 def _set_reader(client: redis.Redis, keys: Keys, down: bool, sets: tuple[str, ...], low: str, high: str) -> Reader:
-    if len(sets) > SETS:
-        raise SearchUnclear("that is too many queues to put into one order: name a tenant")
+    """Return what reads any number of sorted sets in one order."""
+    parts = [sets[start : start + SETS] for start in range(0, len(sets), SETS)]
 
     def read(after: tuple[str, str] | None, most: int) -> list[Entry]:
-        if not sets:
-            return []
-        return run(client, page(keys, sets, down=down, low=low, high=high, after=after, limit=most))
+        pages = [
+            run(client, page(keys, part, down=down, low=low, high=high, after=after, limit=most)) for part in parts
+        ]
+        return list(islice(merge(*pages, key=_sorting, reverse=down), most))
 
     return read
 
@@ -248,36 +250,56 @@ def _through_index(wanted: Search) -> bool:
     return wanted.external_id is None and wanted.state not in (State.DEAD, None)
 
 
-def _named(client: redis.Redis, keys: Keys, wanted: Search) -> list[str]:
-    """Return the ids of the sales that an externalId, a click or a customer may mean."""
+def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str]]:
+    """Yield, in batches, the ids of the sales that an externalId, a click or a customer may mean."""
     if wanted.external_id is not None:
         tenants = [wanted.tenant] if wanted.tenant else sorted(map(text, client.smembers(keys.tenants)))
         types = {cause.conversion_type for cause in read_causes(client, keys) if cause.certain}
         types |= {wanted.conversion_type} - {None}  # type: ignore[arg-type]
-        return [job_id(tenant, wanted.external_id, kind) for tenant in tenants for kind in [None, *sorted(types)]]
+        kinds = [None, *sorted(types)]
+        ids = (job_id(tenant, wanted.external_id, kind) for kind in kinds for tenant in tenants)
+        while batch := list(islice(ids, BATCH)):
+            yield batch
+        return
     name, value = ("cid", wanted.cid) if wanted.cid is not None else ("customerId", wanted.customer_id)
     prefix = reference(name, value or "")
-    raw: Any = client.zrange(
-        keys.dead_references, f"[{prefix}", f"({prefix}\xff".encode("latin-1"), bylex=True, offset=0, num=FEW + 1
-    )
-    return [text(entry)[len(prefix) :] for entry in raw]
+    first = f"[{prefix}".encode()
+    while True:
+        raw: Any = client.zrange(
+            keys.dead_references, first, f"({prefix}\xff".encode("latin-1"), bylex=True, offset=0, num=BATCH
+        )
+        if not raw:
+            return
+        yield [text(entry)[len(prefix) :] for entry in raw]
+        first = b"(" + raw[-1]
 
 
 def _sorted_page(
-    client: redis.Redis, keys: Keys, wanted: Search, ids: list[str], limit: int, after: str | None
+    client: redis.Redis, keys: Keys, wanted: Search, limit: int, after: str | None, deadline: float | None
 ) -> Hits:
-    """Return one page of few enough sales, sorted here."""
+    """Return one page of the few sales that one externalId, click or customer means, sorted here.
+
+    A sale may be of any tenant, and of any type where the type widens the identity. Where time ends before all of them
+    were looked up, the page is not `complete` and has no cursor: a tenant, or more time, finds the rest.
+    """
     place = None if after is None else _parse_cursor(after, tuple(State))[1]
-    found = {
-        sale.id: (_ordered(sale, wanted), sale)
-        for sale in read_sales(client, keys, ids[:FEW])
-        if matches(sale, wanted) and (wanted.external_id is not None or sale.record.state is State.DEAD)
-    }
+    found: dict[str, tuple[Entry, Sale]] = {}
+    looked_up, complete = 0, True
+    for ids in _named(client, keys, wanted):
+        if looked_up >= FEW and deadline is not None and time.monotonic() > deadline:
+            complete = False
+            break
+        found |= {
+            sale.id: (_ordered(sale, wanted), sale)
+            for sale in read_sales(client, keys, ids)
+            if matches(sale, wanted) and (wanted.external_id is not None or sale.record.state is State.DEAD)
+        }
+        looked_up += len(ids)
     entries = sorted((entry for entry, _ in found.values()), key=_sorting, reverse=wanted.down)
     rest = _behind(entries, place, wanted.down)
     cursor = _cursor(State.DEAD, rest[limit - 1]) if len(rest) > limit else None
     sales = tuple(found[entry.id][1] for entry in rest[:limit])
-    return Hits(sales, cursor, min(len(ids), FEW), len(ids) <= FEW)
+    return Hits(sales, cursor, looked_up, complete)
 
 
 def _ordered(sale: Sale, wanted: Search) -> Entry:

@@ -236,9 +236,9 @@ class Jobs:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
-    def alive(self, worker: str) -> Operation[int]:
-        """Note a worker's heartbeat."""
-        return Operation(script("alive"), self.keys.prefix, (clock(None), worker), int)
+    def alive(self, worker: str, *, forget_after_ms: int) -> Operation[int]:
+        """Note a worker's heartbeat, and forget workers that have been silent for so long."""
+        return Operation(script("alive"), self.keys.prefix, (clock(None), worker, forget_after_ms), int)
 
     def admission(self, *, closed_for_s: int) -> Operation[int]:
         """Close the store to new sales for so long, or open it: 0."""

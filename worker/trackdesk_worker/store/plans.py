@@ -1,14 +1,15 @@
 """Plans over dead letters: a list frozen once, and a verdict for each job of it.
 
-A plan goes ``listing`` → ``ready`` → ``running`` ⇄ ``paused`` → ``finished``, or ends ``cancelled``. Anybody may drive
-it (`drive`: every worker's maintenance does, and whoever waits for it): each step is one script that compares before
-it changes, so that drivers side by side do no harm and one that dies loses nothing.
+A plan goes ``listing`` → ``ready`` → ``running`` ⇄ ``paused`` → ``finished``, or ends ``cancelled``; one whose list
+cannot be made ends ``failed``, and keeps the reason. Anybody may drive it (`drive`: every worker's maintenance does,
+and whoever waits for it): each step is one script that compares before it changes, so that drivers side by side do no
+harm and one that dies loses nothing.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as fields_of
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +21,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.money import plain_money
+from trackdesk_worker.store.errors import store_away
 from trackdesk_worker.store.finding import find
 from trackdesk_worker.store.jobs import script
 from trackdesk_worker.store.ledger import Book, parse_book
@@ -29,8 +31,12 @@ from trackdesk_worker.store.search import Search
 LISTED_AT_ONCE = 500
 DECIDED_AT_ONCE = 200
 """Jobs a step: a few ms of the store's time."""
+LISTED_WITHIN_S = 0.1
+"""Time a step may read for. What matches may be rare: the next step goes on behind what this one read."""
 OPEN_AT_MOST = 50
 """Plans that have not ended."""
+PROBLEM_MAX = 300
+"""Characters of the reason that a stopped plan keeps."""
 KEPT_MS = 90 * 86_400_000
 """How long an ended plan can be looked at."""
 WAITING_MS = 7 * 86_400_000
@@ -56,14 +62,34 @@ class Stepped:
     """The plan's, behind the step; ``unknown`` if there is none."""
     left: int = 0
     """Jobs without a verdict."""
+    problem: str | None = None
+    """Why this step stopped the plan."""
+
+
+@dataclass(slots=True)
+class Driven:
+    """What driving all plans did."""
+
+    moved: int = 0
+    """Jobs listed or decided."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Plans that were stopped → why."""
+    last: str = ""
+    """The plan driven last; the next call begins behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What pruning did."""
+    """What one step of pruning did."""
 
     forgotten: int
     given_up: int
+    skip: int | None = None
+    """Old plans that the next step passes over; None if all were looked at."""
+
+
+class _NewerPlan(Exception):
+    """A plan whose search a newer release wrote: only that one can list it."""
 
 
 def create(
@@ -91,25 +117,29 @@ def turn(
 
 
 def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms: int | None = None) -> Stepped:
-    """List or decide some more jobs.
+    """List or decide some more jobs. A plan that cannot go on is stopped, with the reason, and holds up no other.
 
     Args:
         rate_us: time between two requests of tenants without a pace of their own; 0 is no limit.
     """
-    state, *listing = (None if raw is None else text(raw) for raw in client.hmget(
-        keys.plan(plan_id), ["state", "cursor", "search", "limit", "created_ms"]
-    ))  # fmt: skip
-    if state == "listing":
-        return _list(client, keys, plan_id, listing, now_ms)
-    if state != "running":
-        return Stepped(0, state or "unknown")
-    arguments = (clock(now_ms), envelope(keys.wakeups), plan_id, rate_us, DECIDED_AT_ONCE)
-    return run(
-        client,
-        Operation(
-            script("plan_step"), keys.prefix, arguments, lambda r: Stepped(int(r[0]), text(r[1]), int(r[2]))
-        ),
-    )  # fmt: skip
+    state: str | None = None
+    try:
+        state, *listing = (None if raw is None else text(raw) for raw in client.hmget(
+            keys.plan(plan_id), ["state", "cursor", "search", "limit", "created_ms"]
+        ))  # fmt: skip
+        if state == "listing":
+            return _list(client, keys, plan_id, listing, now_ms)
+        if state != "running":
+            return Stepped(0, state or "unknown")
+        arguments = (clock(now_ms), envelope(keys.wakeups), plan_id, rate_us, DECIDED_AT_ONCE)
+        return run(client, Operation(script("plan_step"), keys.prefix, arguments, _read_step))
+    except _NewerPlan:
+        return Stepped(0, "listing")  # a newer worker lists it; if none comes, it is given up in time
+    except Exception as error:
+        if store_away(error):
+            raise
+        problem = f"{type(error).__name__}: {str(error)[:PROBLEM_MAX]}"
+        return Stepped(0, run(client, _stop(keys, plan_id, state or "", problem, now_ms)) or "unknown", 0, problem)
 
 
 def drive(
@@ -117,25 +147,34 @@ def drive(
     keys: Keys,
     *,
     rate_us: int,
-    within_s: float = 0.1,
-    beat: Callable[[], None] = lambda: None,
+    over: Callable[[], bool] = lambda: False,
+    behind: str = "",
     now_ms: int | None = None,
-) -> int:
-    """Drive every plan that can go on, for about `within_s`, and put on record what was done; return jobs moved."""
-    moved, deadline = 0, time.monotonic() + within_s
+) -> Driven:
+    """Drive every plan that can go on until none can, or until time is `over`.
+
+    Args:
+        behind: the plan driven last in the call before, so that a slow one keeps no other waiting.
+    """
+    driven = Driven(last=behind)
     raw: Any = client.zrange(keys.plans_open, 0, -1)
-    going = [text(plan_id) for plan_id in raw]
-    while going and time.monotonic() < deadline:
+    plan_ids = [text(plan_id) for plan_id in raw]
+    turn = plan_ids.index(behind) + 1 if behind in plan_ids else 0
+    going = plan_ids[turn:] + plan_ids[:turn]
+    while going:
         still = []
         for plan_id in going:
-            beat()
             did = step(client, keys, plan_id, rate_us=rate_us, now_ms=now_ms)
-            moved += did.moved
+            driven.moved += did.moved
+            driven.last = plan_id
+            if did.problem is not None:
+                driven.problems[plan_id] = did.problem
             if did.moved and did.state in ("listing", "running"):
                 still.append(plan_id)
+            if over():
+                return driven
         going = still
-    record_acts(client, keys)
-    return moved
+    return driven
 
 
 def record_acts(client: redis.Redis, keys: Keys) -> int:
@@ -143,10 +182,20 @@ def record_acts(client: redis.Redis, keys: Keys) -> int:
     return record_waiting(client, keys, lambda waiting: _entry(client, keys, waiting))
 
 
-def prune(keys: Keys, most: int = 20, *, now_ms: int | None = None) -> Operation[Forgotten]:
-    """Forget plans that ended long ago, give up those that nobody started."""
-    arguments = (clock(now_ms), KEPT_MS, WAITING_MS, most)
-    return Operation(script("plan_prune"), keys.prefix, arguments, lambda r: Forgotten(int(r[0]), int(r[1])))
+def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = None) -> Operation[Forgotten]:
+    """Forget plans that ended long ago, give up those that nobody started.
+
+    Args:
+        most: old plans to look at in this step.
+        skip: old plans that the steps before looked at and left.
+    """
+    arguments = (clock(now_ms), KEPT_MS, WAITING_MS, most, skip)
+
+    def read(reply: list[Any]) -> Forgotten:
+        forgotten, given_up, behind = map(int, reply)
+        return Forgotten(forgotten, given_up, None if behind < 0 else behind)
+
+    return Operation(script("plan_prune"), keys.prefix, arguments, read)
 
 
 def read_fields(client: redis.Redis, keys: Keys, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book]]:
@@ -164,8 +213,8 @@ def read_fields(client: redis.Redis, keys: Keys, plan_ids: Sequence[str]) -> lis
 
 def dump_search(wanted: Search) -> str:
     """Return a search as a plan keeps it while it lists."""
-    fields = {name: value for name, value in asdict(wanted).items() if value is not None}
-    return json.dumps(fields, default=str, ensure_ascii=False)
+    kept = {name: value for name, value in asdict(wanted).items() if value is not None}
+    return json.dumps(kept, default=str, ensure_ascii=False)
 
 
 def verdicts_of(sums: Book) -> dict[str, int]:
@@ -175,11 +224,21 @@ def verdicts_of(sums: Book) -> dict[str, int]:
 
 
 def _load_search(stored: str) -> Search:
-    fields = json.loads(stored)
+    wanted = json.loads(stored)
+    if unknown := wanted.keys() - {known.name for known in fields_of(Search)}:
+        raise _NewerPlan(", ".join(sorted(unknown)))
     for name in ("min_amount", "max_amount"):
-        if name in fields:
-            fields[name] = Decimal(fields[name])
-    return Search(**{**fields, "state": State.DEAD, "order": "oldest"})
+        if name in wanted:
+            wanted[name] = Decimal(wanted[name])
+    return Search(**{**wanted, "state": State.DEAD, "order": "oldest"})
+
+
+def _read_step(reply: list[Any]) -> Stepped:
+    return Stepped(int(reply[0]), text(reply[1]), int(reply[2]))
+
+
+def _stop(keys: Keys, plan_id: str, state: str, problem: str, now_ms: int | None) -> Operation[str]:
+    return Operation(script("plan_stop"), keys.prefix, (clock(now_ms), plan_id, state, problem), text)
 
 
 def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | None], now_ms: int | None) -> Stepped:
@@ -200,7 +259,10 @@ def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | Non
         wanted = _load_search(stored)
         made_ms = int(created_ms or 0)
         until_ms = made_ms if wanted.until_ms is None else min(made_ms, wanted.until_ms)
-        hits = find(client, keys, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None)
+        hits = find(
+            client, keys, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None,
+            within_s=None if wanted.by_person else LISTED_WITHIN_S,
+        )  # fmt: skip
         for sale in hits.sales:
             items += (sale.id, sale.record.at)
         last = hits.cursor is None or (left is not None and len(hits.sales) >= left)
@@ -215,22 +277,23 @@ def _listed(client: redis.Redis, keys: Keys, plan_id: str) -> int:
 
 
 def _entry(client: redis.Redis, keys: Keys, waiting: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the entry of an act that waits: it is complete, or tells of a plan's end."""
+    """Return the entry of an act that waits: it is complete, or reports a plan's end."""
     if "plan_ended" not in waiting:
         return waiting
-    ((fields, sums),) = read_fields(client, keys, [str(waiting["plan_ended"])])
-    if not fields:
+    ((plan, sums),) = read_fields(client, keys, [str(waiting["plan_ended"])])
+    if not plan:
         return None
-    return {
-        "kind": fields["act"],
-        "at_ms": int(fields["ended_ms"]),
-        "operator": fields["operator"],
-        "reason": fields["reason"],
+    entry = {
+        "kind": plan["act"],
+        "at_ms": int(plan["ended_ms"]),
+        "operator": plan["operator"],
+        "reason": plan["reason"],
         "count": sums.jobs["verdict/redriven"] + sums.jobs["verdict/discarded"],
         "money": plain_money(sums.money.get("done", {})),
-        "phase": "finished" if fields.state == "finished" else "given_up",
+        "phase": {"finished": "finished", "failed": "failed"}.get(plan.state, "given_up"),
         "operation": waiting["plan_ended"],
-        "name": fields["name"],
-        "filter": fields["filter"],
+        "name": plan["name"],
+        "filter": plan["filter"],
         "verdicts": verdicts_of(sums),
     }
+    return {**entry, "problem": plan["problem"]} if plan.get("problem") else entry

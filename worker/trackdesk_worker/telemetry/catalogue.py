@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from trackdesk_worker.telemetry.labels import (
     CURRENCY,
+    DUTY,
     ENDED_STATE,
     EVENT,
     HOW,
@@ -106,6 +107,15 @@ STORE_ERRORS = Metric("trackdesk_store_errors_total", _C, "Calls to the store th
 SLICES = Metric("trackdesk_slices_total", _C, "Slices of the delivery loop that ran.")
 MAINTENANCE = Metric(
     "trackdesk_maintenance_total", _C, "Jobs that maintenance moved or pruned, by what it did.", (KIND,)
+)
+DUTY_FAILURES = Metric(
+    "trackdesk_duty_failures_total",
+    _C,
+    "Runs of a background duty that failed while the store was there; the duty rests a moment, the others go on.",
+    (DUTY,),
+)
+TENANTS_REFUSED = Metric(
+    "trackdesk_tenants_file_refused", _G, "1 while a changed tenants file is refused and the settings before it apply."
 )
 HEARTBEAT = Metric("trackdesk_heartbeat_timestamp_seconds", _G, "Unix time of this process's last heartbeat.")
 
@@ -227,6 +237,7 @@ DURABILITY_PROBES = Metric(
 WORKER_METRICS = (
     *(BUILD_INFO, ATTEMPTS, ATTEMPT_DURATION, DELIVERIES, END_TO_END, REQUESTS_IN_FLIGHT, CLAIMED, CLAIM_DURATION),
     *(SETTLED, LEASES_LOST, SETTLE_DURATION, STORE_ERRORS, SLICES, MAINTENANCE, HEARTBEAT),
+    *(DUTY_FAILURES, TENANTS_REFUSED),
 )
 EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),

@@ -25,6 +25,23 @@ class MaintenanceKind(StrEnum):
     PRUNED = "pruned"
 
 
+class DutyName(StrEnum):
+    """The background duties of a worker."""
+
+    REFRESH_TENANTS = "refresh_tenants"
+    HEARTBEAT = "heartbeat"
+    PROMOTE = "promote"
+    RECLAIM = "reclaim"
+    UNPARK = "unpark"
+    PLANS = "plans"
+    AUDIT_LOG = "audit_log"
+    WAKE = "wake"
+    PRUNE = "prune"
+    PRUNE_PLANS = "prune_plans"
+    FILE_LETTERS = "file_letters"
+    ADMISSION = "admission"
+
+
 class TenantState(StrEnum):
     """Whether jobs of a tenant may leave; the first that applies, in this order."""
 
@@ -95,6 +112,7 @@ REASON = _label("reason", Reason)
 HOW = _label("how", [Reason.PAIRED, Reason.UNPAIRED, Reason.CONFIRMED_DUPLICATE])
 JOB_CLASS = _label("class", JobClass)
 KIND = _label("kind", MaintenanceKind)
+DUTY = _label("duty", DutyName)
 STATE = _label("state", State)
 ENDED_STATE = _label("state", [state for state in State if state.terminal])
 TENANT_STATE = _label("tenant_state", TenantState)

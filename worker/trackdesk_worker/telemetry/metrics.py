@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric
-from trackdesk_worker.telemetry.labels import HOW, JOB_CLASS, KIND, OUTCOME, REASON, status_class
+from trackdesk_worker.telemetry.labels import DUTY, HOW, JOB_CLASS, KIND, OUTCOME, REASON, DutyName, status_class
 
 Child = TypeVar("Child")
 
@@ -41,6 +41,10 @@ class WorkerMetrics:
         self._store_errors = self._counter(catalogue.STORE_ERRORS)
         self._slices = self._counter(catalogue.SLICES)
         self._maintenance = _Children(self._counter(catalogue.MAINTENANCE).labels)
+        self._duty_failures = _Children(self._counter(catalogue.DUTY_FAILURES).labels)
+        for duty in DutyName:
+            self._duty_failures[(duty.value,)]
+        self._tenants_refused = self._gauge(catalogue.TENANTS_REFUSED)
         self._heartbeat = self._gauge(catalogue.HEARTBEAT)
 
     def attempt(self, *, outcome: str, status: int | None, reason: str, duration_s: float) -> None:
@@ -82,6 +86,14 @@ class WorkerMetrics:
         """Count what maintenance did; `kind` is a `labels.MaintenanceKind`."""
         if n:
             self._maintenance[(KIND.of(kind),)].inc(n)
+
+    def duty_failed(self, duty: str) -> None:
+        """Count one failed run of a background duty."""
+        self._duty_failures[(DUTY.of(duty),)].inc()
+
+    def tenants_refused(self, refused: bool) -> None:
+        """Say whether a changed tenants file is refused now."""
+        self._tenants_refused.set(int(refused))
 
     def heartbeat(self) -> None:
         """Say that this process is alive now."""

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pyreqwest.http import Url
 
 from trackdesk_producer.contract.wire import query_string
-from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, endpoint_url
+from trackdesk_worker.trackdesk.endpoint import Endpoint, PreparedEndpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.failures import TROUBLE, failure_of
 from trackdesk_worker.trackdesk.transport import Transport, client_builder
@@ -37,7 +37,7 @@ class TrackdeskClient:
     ) -> None:
         self._endpoint_for = endpoint_for
         self._max_body = max_body
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, PreparedEndpoint] = {}
         self._transport = Transport(
             lambda: client_builder(
                 connect_timeout_s=connect_timeout_s,
@@ -56,7 +56,7 @@ class TrackdeskClient:
         """
         prepared = self._prepared_for(tenant)
         try:
-            url = prepared.url_for(body)
+            url = _address(prepared, body)
         except (ValueError, RecursionError) as error:
             return Failure(FailureKind.UNSENDABLE, sent=False, detail=type(error).__name__), 0.0
         started = time.perf_counter()
@@ -71,7 +71,7 @@ class TrackdeskClient:
         """Close the connections. Requests in flight fail."""
         await self._transport.aclose()
 
-    async def _exchange(self, prepared: "_Prepared", url: Url, body: bytes) -> Answer:
+    async def _exchange(self, prepared: PreparedEndpoint, url: Url, body: bytes) -> Answer:
         endpoint, limit = prepared.endpoint, self._max_body
         received = await self._transport.exchange(
             endpoint.method, url, prepared.headers, body if endpoint.method == "POST" else None, max_body=limit
@@ -84,36 +84,19 @@ class TrackdeskClient:
             truncated=len(received.body) > limit,
         )
 
-    def _prepared_for(self, tenant: str) -> "_Prepared":
+    def _prepared_for(self, tenant: str) -> PreparedEndpoint:
         endpoint = self._endpoint_for(tenant)
         prepared = self._prepared.get(tenant)
         if prepared is None or (prepared.endpoint is not endpoint and prepared.endpoint != endpoint):
-            prepared = self._prepared[tenant] = _Prepared(endpoint, tenant)
+            prepared = self._prepared[tenant] = PreparedEndpoint(endpoint, tenant)
         return prepared
 
 
-class _Prepared:
-    """What every request to one endpoint has in common, built once."""
-
-    def __init__(self, endpoint: Endpoint, tenant: str) -> None:
-        self.endpoint = endpoint
-        url = endpoint_url(endpoint.base_url, tenant)
-        try:
-            self._url = Url(url)
-        except ValueError as error:
-            raise EndpointInvalid(f"the base URL is not an address: {error}") from error
-        headers = {}
-        if endpoint.method == "POST":
-            headers["content-type"] = "application/json"
-        if endpoint.api_key:
-            headers["x-api-key"] = endpoint.api_key
-        self.headers: Sequence[tuple[str, str]] = tuple(headers.items())
-
-    def url_for(self, body: bytes) -> Url:
-        """Return the address for a POST body; raises ValueError if a query cannot be made from it."""
-        if self.endpoint.method == "POST":
-            return self._url
-        return self._url.with_query_string(query_string(json.loads(body)))
+def _address(prepared: PreparedEndpoint, body: bytes) -> Url:
+    """Return the address for a POST body; raises ValueError if a query cannot be made from it."""
+    if prepared.endpoint.method == "POST":
+        return prepared.url
+    return prepared.url.with_query_string(query_string(json.loads(body)))
 
 
 def _without_key(body: bytes, api_key: str | None) -> bytes:

@@ -18,7 +18,7 @@ from trackdesk_worker.store.plans import PlanFields
 
 DONE = {Act.REDRIVE: "redriven", Act.DISCARD: "discarded"}
 """The verdict that means the job moved."""
-ENDED = ("finished", "cancelled")
+ENDED = ("finished", "cancelled", "failed")
 
 
 class PlanInvalid(OpsError):
@@ -37,7 +37,9 @@ class Plan:
     name: str
     act: Act
     state: str
-    """``listing``, ``ready``, ``running``, ``paused``, ``finished`` or ``cancelled``."""
+    """``listing``, ``ready``, ``running``, ``paused``, ``finished``, ``cancelled`` or ``failed``."""
+    problem: str | None
+    """Why the plan failed, or was paused by the system; None if nothing stopped it."""
     operator: str
     reason: str
     filter: str
@@ -181,6 +183,7 @@ def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
         name=fields["name"],
         act=Act(fields["act"]),
         state=fields["state"],
+        problem=fields.get("problem"),
         operator=fields["operator"],
         reason=fields["reason"],
         filter=fields["filter"],

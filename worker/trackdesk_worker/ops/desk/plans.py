@@ -136,11 +136,21 @@ def create(
 def finish_listing(
     client: redis.Redis, keys: Keys, plan_id: str, *, progress: Callable[[Plan], None] = lambda _: None
 ) -> Plan:
-    """List to the end, beside the workers that do so too; return the plan with its frozen list."""
+    """List to the end, beside the workers that do so too; return the plan with its frozen list.
+
+    Raises:
+        PlanInvalid: if the list cannot be made; no job was moved.
+    """
     while True:
         did = store.step(client, keys, plan_id, rate_us=0) if _state(client, keys, plan_id) == "listing" else None
-        if did is None:
-            return read(client, keys, plan_id)
+        if did is None or did.problem is not None:
+            plan = read(client, keys, plan_id)
+            if plan.state == "failed":
+                store.record_acts(client, keys)
+                raise PlanInvalid(
+                    f"the list of {plan_id} could not be made ({plan.problem}); no sale was moved: narrow the filter"
+                )
+            return plan
         progress(read(client, keys, plan_id))
 
 

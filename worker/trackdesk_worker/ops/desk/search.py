@@ -76,7 +76,7 @@ class Found:
     examined: int
     """Index entries that were read for it."""
     complete: bool
-    """False if time ran out before the page was full: go on with the cursor. Without a cursor: narrow the search."""
+    """False if time ran out before the page was full: go on with the cursor. Without a cursor: name a tenant."""
     total: int | None
     """All sales meant, where the indexes know it without reading them."""
 

@@ -1,11 +1,13 @@
 -- Forget plans that ended long ago, and give up those that nobody started in time. Counted.
 -- KEYS  1 prefix
--- ARGV  1 now | 2 how long an ended plan is kept (ms) | 3 how long an unstarted one waits (ms) | 4 plans at most
--- Reply { forgotten, given up }
+-- ARGV  1 now | 2 how long an ended plan is kept (ms) | 3 how long an unstarted one waits (ms)
+--       4 old plans looked at, at most | 5 old plans to pass over: those that the calls before looked at and left
+-- Reply { forgotten, given up, old plans to pass over in the next call; -1: all were looked at }
 
-local kept_ms, waiting_ms, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local kept_ms, waiting_ms, most, skip = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local forgotten, given_up = 0, 0
-local waiting = redis.call('ZRANGEBYSCORE', key('plans_open'), '-inf', integer(NOW_MS - waiting_ms), 'LIMIT', 0, most)
+-- All of them: open plans are few (plan_create), and those that run or rest must not hide those nobody started.
+local waiting = redis.call('ZRANGEBYSCORE', key('plans_open'), '-inf', integer(NOW_MS - waiting_ms))
 for _, id in ipairs(waiting) do
   local plan = key('plan', id)
   local state = redis.call('HGET', plan, 'state')
@@ -25,7 +27,8 @@ for _, id in ipairs(waiting) do
     given_up = given_up + 1
   end
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('plans'), '-inf', integer(NOW_MS - kept_ms), 'LIMIT', 0, most)) do
+local old = redis.call('ZRANGEBYSCORE', key('plans'), '-inf', integer(NOW_MS - kept_ms), 'LIMIT', skip, most)
+for _, id in ipairs(old) do
   local ended = tonumber(redis.call('HGET', key('plan', id), 'ended_ms') or '')
   if ended and ended <= NOW_MS - kept_ms then
     for _, tenant in ipairs(redis.call('SMEMBERS', key('plan_tenants', id))) do
@@ -40,4 +43,4 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('plans'), '-inf', integer(NO
     forgotten = forgotten + 1
   end
 end
-return { forgotten, given_up }
+return { forgotten, given_up, #old < most and -1 or skip + #old - forgotten }

@@ -26,6 +26,8 @@ end
 redis.call('HSET', plan, 'state', next_state)
 if word == 'start' then
   redis.call('HSET', plan, 'started_ms', integer(NOW_MS), 'note', ARGV[5])
+elseif word == 'resume' then
+  redis.call('HDEL', plan, 'problem')
 elseif word == 'cancel' then
   local left = 0
   for _, tenant in ipairs(redis.call('SMEMBERS', key('plan_tenants', id))) do

@@ -205,7 +205,9 @@ class Found(Answer):
     jobs: list[Row]
     after: str | None = Field(description="For the next page; null if there is none")
     examined: int
-    complete: bool = Field(description="False: time ran out before the page was full; go on with `after`")
+    complete: bool = Field(
+        description="False: time ran out before the page was full; go on with `after`, or name a tenant if it is null"
+    )
     total: int | None = Field(description="All jobs meant, where the store knows it without reading them")
 
 
@@ -313,7 +315,8 @@ class Plan(Answer):
     id: str
     name: str
     act: Literal["redrive", "discard"]
-    state: str = Field(description="listing, ready, running, paused, finished or cancelled")
+    state: str = Field(description="listing, ready, running, paused, finished, cancelled or failed")
+    problem: str | None = Field(description="Why it failed, or was paused by the system; null if nothing stopped it")
     operator: str
     reason: str
     filter: str

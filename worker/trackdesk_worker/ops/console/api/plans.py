@@ -95,6 +95,7 @@ def _plan(plan: plans.Plan) -> m.Plan:
         name=plan.name,
         act="discard" if plan.act is Act.DISCARD else "redrive",
         state=plan.state,
+        problem=plan.problem,
         operator=plan.operator,
         reason=plan.reason,
         filter=plan.filter,

@@ -1,0 +1,18 @@
+"""Tombstones leave when their dedupe window is over."""
+
+from typing import ClassVar
+
+from trackdesk_worker.maintenance.duty import BATCH, Duty, Turn
+from trackdesk_worker.telemetry.labels import DutyName, MaintenanceKind
+
+
+class Prune(Duty):
+    """Removes tombstones faster than a worker can make new ones."""
+
+    name: ClassVar = DutyName.PRUNE
+
+    def run_once(self, turn: Turn) -> None:
+        """Remove what is over."""
+        context = self._context
+        pruned = turn.drain(lambda: context.run(context.jobs.prune(BATCH)))
+        context.metrics.maintenance(MaintenanceKind.PRUNED, pruned)

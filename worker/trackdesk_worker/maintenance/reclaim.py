@@ -1,0 +1,35 @@
+"""Jobs whose lease ran out come back: their process died, hung or lost the store."""
+
+from typing import ClassVar
+
+from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
+from trackdesk_worker.telemetry.labels import DutyName, MaintenanceKind
+
+
+class Reclaim(Duty):
+    """Takes lost claims back."""
+
+    name: ClassVar = DutyName.RECLAIM
+    share_s: ClassVar = 0.5
+
+    def __init__(self, context: DutyContext, max_attempts: int) -> None:
+        super().__init__(context)
+        self._max_attempts = max_attempts
+
+    def run_once(self, turn: Turn) -> None:
+        """Take back what was lost."""
+        context, ready, buried = self._context, 0, 0
+
+        def step() -> int:
+            nonlocal ready, buried
+            taken = context.run(context.jobs.reclaim(BATCH, max_attempts=self._max_attempts))
+            ready, buried = ready + taken.ready, buried + taken.buried
+            return taken.ready + taken.buried
+
+        try:
+            turn.drain(step)
+        finally:
+            context.metrics.maintenance(MaintenanceKind.RECLAIMED, ready)
+            context.metrics.maintenance(MaintenanceKind.BURIED, buried)
+            if ready or buried:
+                context.log.warning("maintenance.reclaimed", ready=ready, buried=buried)

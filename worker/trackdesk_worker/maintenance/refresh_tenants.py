@@ -1,0 +1,42 @@
+"""Changed settings of tenants come into force, and their limits into the store that all processes share."""
+
+from typing import ClassVar
+
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
+from trackdesk_worker.settings import SettingsInvalid
+from trackdesk_worker.telemetry.labels import DutyName
+from trackdesk_worker.tenants import Tenants
+
+
+class RefreshTenants(Duty):
+    """Reads the tenants file again when it changed. A wrong one is refused as a whole; the settings before stay."""
+
+    name: ClassVar = DutyName.REFRESH_TENANTS
+
+    def __init__(self, context: DutyContext, tenants: Tenants) -> None:
+        super().__init__(context)
+        self._tenants = tenants
+        self._limits_applied = False
+
+    def run_once(self, turn: Turn) -> None:
+        """Bring changed settings into force."""
+        context = self._context
+        try:
+            if self._tenants.refresh():
+                self._limits_applied = False  # and stays so until they are in a store that may be away just now
+                context.log.info("tenants.reloaded", tables=len(self._tenants.own))
+        except SettingsInvalid as error:
+            context.log.error("tenants.refused", detail=str(error))
+        context.metrics.tenants_refused(self._tenants.refused is not None)
+        if not self._limits_applied:
+            self._apply_limits()
+            self._limits_applied = True
+
+    def _apply_limits(self) -> None:
+        context = self._context
+        own = {name: settings.limits for name, settings in self._tenants.own.items()}
+        known = {text(name) for name in context.client.smembers(context.keys.tenants)}
+        tenants = sorted(known | own.keys())
+        for start in range(0, len(tenants), BATCH):
+            context.run(context.jobs.limits(tenants[start : start + BATCH], own))

@@ -1,0 +1,32 @@
+"""Whether an error says that the store cannot be used now, or that one call was wrong."""
+
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_AWAY = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    ClusterDownError,
+    TryAgainError,
+    NoScriptError,
+)
+_TROUBLES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "UNKILLABLE ")
+"""First words of replies about the server, whatever was asked."""
+
+
+def store_away(error: BaseException) -> bool:
+    """Return whether the store is away or in trouble: every call would fail, and waiting helps.
+
+    Any other reply is about the call alone: a key of another type, a script that failed.
+    """
+    return isinstance(error, _AWAY) or (isinstance(error, ResponseError) and str(error).startswith(_TROUBLES))
