@@ -48,7 +48,7 @@ def settle(client: redis.Redis, jobs: Jobs, wanted: int) -> int:
             job.token,
             verb := VERBS[number % len(VERBS)],
             "paired" if verb is Verb.DELIVER else "server_error",
-            at_ms=4_000_000_000_000,
+            delay_ms=86_400_000,
             entry="" if verb is Verb.DELIVER else '{"kind":"attempt"}',
         )
         for number, job in enumerate(claimed)

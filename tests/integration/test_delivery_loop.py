@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pytest
 import redis
 import redis.asyncio
 import structlog
 
-from tests.support.store import UNLIMITED, Store
-from trackdesk_producer.contract.job import external_id_of
+from tests.support.store import UNLIMITED, Item, Store
+from trackdesk_producer.contract.job import State, external_id_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.attempt import Attempts
 from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
@@ -100,6 +103,34 @@ async def test_a_request_that_outlives_its_lease_gives_its_place_to_the_next(
         await asyncio.sleep(0.4)  # the lease ends; without the wake-up the loop would look within two seconds
         loop.wake()
         await sender.arrived.get()
+
+
+@pytest.mark.parametrize("wrong_by_s", [86_400, -700, -86_400])
+async def test_a_workers_wrong_clock_changes_nothing(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, wrong_by_s: int
+) -> None:
+    async def answer(body: bytes) -> Answer:
+        return Answer(429 if b"slow" in body else 503, "application/json", None, b"{}")
+
+    store = Store(client, keys)
+    now_ms = store.now_ms = time.time_ns() // 1_000_000
+    store.enqueue(Item("slow/1", body='{"cid":"slow"}'), "down/1")
+    right_ns, right_s = time.time_ns, time.time
+    monkeypatch.setattr(time, "time_ns", lambda: right_ns() + wrong_by_s * 1_000_000_000)
+    monkeypatch.setattr(time, "time", lambda: right_s() + wrong_by_s)
+    sender = Sender(answer)
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender):
+        await sender.arrived.get()
+        await sender.arrived.get()
+    monkeypatch.undo()
+    passed_ms = time.time_ns() // 1_000_000 - now_ms
+    frozen_ms = int(store.tenant("slow")["frozen_until"]) - now_ms
+    assert 60_000 <= frozen_ms <= 75_000 + passed_ms
+    retried = store.record("down/1")
+    assert retried.state is State.SCHEDULED
+    assert 1_000 <= retried.at - now_ms <= 2_000 + passed_ms
+    entry = json.loads(store.history("down/1")[-1])
+    assert now_ms <= entry["at_ms"] <= now_ms + passed_ms
 
 
 async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> None:

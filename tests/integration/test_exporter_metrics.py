@@ -19,10 +19,11 @@ from tests.support.store import Item, Store
 from tests.support.workers import wait_until
 from trackdesk_producer import Durability
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.outcome import Effect
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Effect, EffectKind, Limits, Shares, Verb
+from trackdesk_worker.store.jobs import Limits, Shares, Verb
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
 from trackdesk_worker.telemetry.durability import DurabilityProbe
 from trackdesk_worker.telemetry.exporter import create_app
@@ -177,11 +178,9 @@ async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, 
 async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, server, keys, store):
     store.enqueue("run/1", "halt/1", "held/1", "cold/1", "thawed/1")
     store.pause("halt")
-    store.effect(
-        Effect("held", EffectKind.HOLD, store.now_ms + 60_000, "unauthorized"),
-        Effect("cold", EffectKind.FREEZE, store.now_ms + 60_000, "rate_limited"),
-        Effect("thawed", EffectKind.FREEZE, store.now_ms - 1, "rate_limited"),
-    )
+    store.effect("held", Effect.HOLD, 60_000, "unauthorized")
+    store.effect("cold", Effect.FREEZE, 60_000, "rate_limited")
+    store.effect("thawed", Effect.FREEZE, 0, "rate_limited")
     found = await exporter(server.port, keys).scrape()
 
     standing = {(dict(labels)["tenant"], dict(labels)["why"]) for labels in found["trackdesk_tenants_standing"]}
@@ -206,7 +205,7 @@ async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_no
     store.pause("idle")
     claimed = store.claim(100, limits=Limits(rate_per_s=5, burst=2)).jobs
     assert len(claimed) == 2
-    store.effect(Effect("idle", EffectKind.FREEZE, store.now_ms - 1, "rate_limited"))
+    store.effect("idle", Effect.FREEZE, 0, "rate_limited")
     found = await one.scrape()
 
     def of(name: str, **labels: str) -> float:

@@ -29,7 +29,7 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
     made.bury("discarded-1")
     act_now(client, keys, "discard", ["acme/discarded-1"], window_ms=WINDOW_S * 1000)
     made.sell("scheduled-1", currency={"code": "USD"})
-    made.settle(made.claim(), Verb.RETRY, "server_error", at_ms=9_999_999_999_999)
+    made.settle(made.claim(), Verb.RETRY, "server_error", delay_ms=86_400_000)
     made.sell("in-flight-1")
     made.claim()
     made.sell("ready-1", "ready-2", amount={"value": "999999999999999.999999999"})

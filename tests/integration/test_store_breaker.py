@@ -7,8 +7,8 @@ from tests.support.store import LEASE_MS, START_MS, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.domain.outcome import Health
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Settlement, Verb
+from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Settlement, Verb
 
 FIRST_MS, LAST_MS = 5_000, 300_000
 OPEN_STATE = {"hold", "held_since", "probe_at", "probe_ms", "probe_token"}
@@ -23,23 +23,26 @@ def fill(store: Store, number: int, tenant: str = "acme") -> None:
     store.enqueue(*(f"{tenant}/{n:04}" for n in range(number)))
 
 
-def failed(job: ClaimedJob, verb: Verb = Verb.RETRY, *, at_ms: int = START_MS + 2_000) -> Settlement:
+def failed(job: ClaimedJob, verb: Verb = Verb.RETRY) -> Settlement:
     entry = '{"kind":"attempt"}'
     return Settlement(
-        job.id, job.token, verb, "server_error", at_ms, 1, entry=entry, health=Health.FAIL, probe=job.probe
+        job.id, job.token, verb, "server_error", 2_000, 1, entry=entry, health=Health.FAIL, probe=job.probe
     )
 
 
-def refused(job: ClaimedJob) -> Settlement:
-    """A 401: given back, and nothing said of Trackdesk's health."""
-    entry = '{"kind":"attempt"}'
+def refused(job: ClaimedJob, probe_in_ms: int = 60_000) -> Settlement:
+    """A 401: given back, nothing said of Trackdesk's health, and the tenant held."""
     return Settlement(
-        job.id, job.token, Verb.RELEASE, "unauthorized", spends_attempt=False, entry=entry, probe=job.probe
+        job.id,
+        job.token,
+        Verb.RELEASE,
+        "unauthorized",
+        spends_attempt=False,
+        entry='{"kind":"attempt"}',
+        probe=job.probe,
+        effect=Effect.HOLD,
+        effect_ms=probe_in_ms,
     )
-
-
-def told(store: Store, in_ms: int = 60_000, reason: str = "unauthorized") -> list[Effect]:
-    return [Effect("acme", EffectKind.HOLD, store.now_ms + in_ms, reason)]
 
 
 def fail(store: Store, *jobs: ClaimedJob) -> None:
@@ -156,7 +159,7 @@ def test_an_ambiguous_failure_that_is_given_back_stays_ambiguous(store: Store) -
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    store.end(job, Verb.RETRY, "timeout", at_ms=store.now_ms, ambiguous=True, health=Health.FAIL)
+    store.end(job, Verb.RETRY, "timeout", ambiguous=True, health=Health.FAIL)
     record = store.record(job.id)
     assert (record.state, record.attempts, record.ambiguous) == (State.READY, 0, True)
 
@@ -230,7 +233,7 @@ def test_a_business_answer_to_a_probe_closes_the_breaker_too(store: Store, verb:
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    store.end(job, verb, "source_not_found", at_ms=store.now_ms + 9_000, health=Health.OK)
+    store.end(job, verb, "source_not_found", delay_ms=9_000, health=Health.OK)
     assert "hold" not in store.tenant("acme")
     assert store.record(job.id).attempts == 1
     assert len(store.claim().jobs) == 5
@@ -294,18 +297,14 @@ def test_a_429_to_a_probe_freezes_and_keeps_the_interval(store: Store) -> None:
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    freeze = Effect("acme", EffectKind.FREEZE, store.now_ms + 3_000, "rate_limited")
-    store.settle(
-        Settlement(job.id, job.token, Verb.RELEASE, "rate_limited", spends_attempt=False, entry="{}", probe=True),
-        effects=[freeze],
-    )
+    store.end(job, Verb.RELEASE, "rate_limited", spends_attempt=False, effect=Effect.FREEZE, effect_ms=3_000)
     assert next_probe_in(store) == FIRST_MS
     assert store.tenant("acme")["hold"] == "outage"
 
 
 def test_a_held_tenant_is_paced_and_frozen_like_any_other(store: Store) -> None:
     open_breaker(store)
-    store.effect(Effect("acme", EffectKind.FREEZE, START_MS + 9_000, "rate_limited"))
+    store.effect("acme", Effect.FREEZE, 9_000, "rate_limited")
     store.now_ms += FIRST_MS
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 4_000)
     store.now_ms += 4_000
@@ -335,7 +334,7 @@ def test_the_time_of_a_probe_outlives_an_empty_queue(store: Store) -> None:
     fill(store, 5)
     for job in store.claim().jobs:
         store.end(job, Verb.BURY, "bad_endpoint")
-    store.effect(*told(store, 20_000))
+    store.effect("acme", Effect.HOLD, 20_000, "unauthorized")
     assert store.claim().wait_ms is None
     store.enqueue("acme/new")
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 20_000)
@@ -346,12 +345,12 @@ def test_the_time_of_a_probe_outlives_an_empty_queue(store: Store) -> None:
 def test_a_hold_that_the_probe_meets_again_is_probed_at_growing_intervals(store: Store) -> None:
     fill(store, 9)
     job = store.claim_one()
-    store.settle(refused(job), effects=told(store))
+    store.settle(refused(job))
     since = store.tenant("acme")["held_since"]
     for pause_s in (60, 120, 240, 300, 300):
         assert next_probe_in(store) == pause_s * 1_000
         store.now_ms += pause_s * 1_000
-        store.settle(refused(probe(store)), effects=told(store))
+        store.settle(refused(probe(store)))
     assert store.tenant("acme")["held_since"] == since
     assert {record.attempts for record in check_store(store.client, store.keys).records.values()} == {0}
 
@@ -359,11 +358,11 @@ def test_a_hold_that_the_probe_meets_again_is_probed_at_growing_intervals(store:
 def test_answers_under_way_when_the_hold_began_change_nothing_of_it(store: Store) -> None:
     fill(store, 12)
     jobs = store.claim(10).jobs
-    store.settle(refused(jobs[0]), effects=told(store))
+    store.settle(refused(jobs[0]))
     before = store.tenant("acme")
     for job in jobs[1:8]:
         store.now_ms += 100
-        store.settle(refused(job), effects=told(store))
+        store.settle(refused(job))
     assert store.tenant("acme") == before
     fail(store, jobs[8])
     assert store.tenant("acme")["hold"] == "unauthorized"
@@ -376,7 +375,7 @@ def test_an_outage_that_turns_out_to_be_a_wrong_key_becomes_a_hold_with_its_own_
         store.now_ms += next_probe_in(store)
         fail(store, probe(store))
     store.now_ms += next_probe_in(store)
-    store.settle(refused(probe(store)), effects=told(store))
+    store.settle(refused(probe(store)))
     state = store.tenant("acme")
     assert (state["hold"], state["held_since"]) == ("unauthorized", str(START_MS))
     assert next_probe_in(store) == 60_000
@@ -394,7 +393,7 @@ def test_an_answer_under_way_that_changes_the_hold_sends_no_second_probe_beside_
     fail(store, *jobs[:5])
     store.now_ms += FIRST_MS
     assert store.claim(lease_ms=320_000).jobs[0].probe
-    store.settle(refused(jobs[5]), effects=told(store))
+    store.settle(refused(jobs[5]))
     assert store.tenant("acme")["hold"] == "unauthorized"
     store.now_ms += 319_999
     assert store.claim().jobs == []
@@ -409,23 +408,23 @@ def test_a_probe_answered_and_a_refusal_in_one_batch_leave_the_tenant_held(store
     store.now_ms += FIRST_MS
     job = probe(store)
     good = Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}", health=Health.OK, probe=True)
-    store.settle(good, refused(jobs[5]), effects=told(store))
+    store.settle(good, refused(jobs[5]))
     assert (store.tenant("acme")["hold"], next_probe_in(store)) == ("unauthorized", 60_000)
 
 
-def test_a_hold_named_by_a_clock_that_is_behind_waits_a_second_at_least(store: Store) -> None:
+def test_a_hold_waits_a_second_at_least(store: Store) -> None:
     fill(store, 9)
-    store.settle(refused(store.claim_one()), effects=told(store, -120_000))
+    store.settle(refused(store.claim_one(), 0))
     for pause_ms in (1_000, 2_000, 4_000):
         assert next_probe_in(store) == pause_ms
         store.now_ms += pause_ms
-        store.settle(refused(probe(store)), effects=told(store, -120_000))
+        store.settle(refused(probe(store), 0))
 
 
 def test_an_interval_longer_than_the_breakers_longest_is_kept(store: Store) -> None:
     store.breaker = Breaker(last_probe_ms=10_000)
     fill(store, 9)
-    store.settle(refused(store.claim_one()), effects=told(store))
+    store.settle(refused(store.claim_one()))
     store.now_ms += 60_000
-    store.settle(refused(probe(store)), effects=told(store))
+    store.settle(refused(probe(store)))
     assert next_probe_in(store) == 60_000

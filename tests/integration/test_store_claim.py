@@ -9,7 +9,8 @@ from tests.support.store import LEASE_MS, START_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.store.jobs import Effect, EffectKind, Limits, Verb
+from trackdesk_worker.domain.outcome import Effect
+from trackdesk_worker.store.jobs import Limits, Verb
 
 FIVE_PER_S = Limits(rate_per_s=5, burst=1)
 
@@ -118,7 +119,7 @@ def mixed(store: Store, number: int) -> None:
         if job.id in in_redrive:
             store.end(job, Verb.RELEASE, "-", entry="", spends_attempt=False)
         else:
-            store.end(job, Verb.RETRY, "server_error", at_ms=store.now_ms)
+            store.end(job, Verb.RETRY, "server_error")
     assert store.promote() == number
     fill(store, "acme", number, "live")
 
@@ -208,7 +209,7 @@ def test_retries_and_redrives_spend_the_same_budget(store: Store) -> None:
 def test_a_frozen_tenant_waits_until_the_very_moment_and_spends_no_attempts(store: Store) -> None:
     fill(store, "acme", 2)
     until = START_MS + 90_000
-    store.effect(Effect("acme", EffectKind.FREEZE, until, "rate_limited"))
+    store.effect("acme", Effect.FREEZE, 90_000, "rate_limited")
     assert store.claim().jobs == []
     assert store.claim().wait_ms == 90_000
     store.now_ms = until - 1
@@ -219,8 +220,8 @@ def test_a_frozen_tenant_waits_until_the_very_moment_and_spends_no_attempts(stor
 
 def test_a_shorter_freeze_does_not_end_a_longer_one(store: Store) -> None:
     fill(store, "acme", 1)
-    store.effect(Effect("acme", EffectKind.FREEZE, START_MS + 5_000, "rate_limited"))
-    store.effect(Effect("acme", EffectKind.FREEZE, START_MS + 1_000, "rate_limited"))
+    store.effect("acme", Effect.FREEZE, 5_000, "rate_limited")
+    store.effect("acme", Effect.FREEZE, 1_000, "rate_limited")
     store.now_ms += 4_999
     assert store.claim().jobs == []
 
@@ -228,7 +229,7 @@ def test_a_shorter_freeze_does_not_end_a_longer_one(store: Store) -> None:
 def test_a_freeze_of_one_tenant_leaves_the_others_alone(store: Store) -> None:
     fill(store, "a", 1)
     fill(store, "b", 1)
-    store.effect(Effect("a", EffectKind.FREEZE, START_MS + 5_000, "rate_limited"))
+    store.effect("a", Effect.FREEZE, 5_000, "rate_limited")
     claims = store.claim()
     assert [job.tenant for job in claims.jobs] == ["b"]
     assert claims.wait_ms == 5_000
@@ -236,7 +237,7 @@ def test_a_freeze_of_one_tenant_leaves_the_others_alone(store: Store) -> None:
 
 def test_a_held_tenant_sends_one_probe_at_a_time(store: Store) -> None:
     fill(store, "acme", 5)
-    store.effect(Effect("acme", EffectKind.HOLD, START_MS + 1_000, "unauthorized"))
+    store.effect("acme", Effect.HOLD, 1_000, "unauthorized")
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 1_000)
     store.now_ms += 1_000
     claims = store.claim(lease_ms=60_000)
@@ -251,7 +252,7 @@ def test_a_held_tenant_sends_one_probe_at_a_time(store: Store) -> None:
 
 def test_a_probe_that_works_ends_the_hold_at_once(store: Store) -> None:
     fill(store, "acme", 5)
-    store.effect(Effect("acme", EffectKind.HOLD, START_MS + 1_000, "unauthorized"))
+    store.effect("acme", Effect.HOLD, 1_000, "unauthorized")
     store.now_ms += 1_000
     (probe,) = store.claim().jobs
     assert store.claim().jobs == []
@@ -262,9 +263,9 @@ def test_a_probe_that_works_ends_the_hold_at_once(store: Store) -> None:
 
 
 def test_a_renewed_hold_remembers_when_it_began(store: Store) -> None:
-    store.effect(Effect("acme", EffectKind.HOLD, START_MS + 1_000, "unauthorized"))
+    store.effect("acme", Effect.HOLD, 1_000, "unauthorized")
     store.now_ms += 1_000
-    store.effect(Effect("acme", EffectKind.HOLD, START_MS + 2_000, "forbidden"))
+    store.effect("acme", Effect.HOLD, 1_000, "forbidden")
     state = store.client.hgetall(store.keys.tenant("acme"))
     assert (state[b"held_since"], state[b"hold"], state[b"probe_at"]) == (
         str(START_MS).encode(),
@@ -291,10 +292,8 @@ def test_a_paused_tenant_is_not_served_until_it_is_resumed(store: Store) -> None
 def test_a_resume_ends_a_freeze_and_probes_a_held_tenant_now(store: Store) -> None:
     fill(store, "frozen", 1)
     fill(store, "held", 2)
-    store.effect(
-        Effect("frozen", EffectKind.FREEZE, START_MS + 9_000, "rate_limited"),
-        Effect("held", EffectKind.HOLD, START_MS + 9_000, "unauthorized"),
-    )
+    store.effect("frozen", Effect.FREEZE, 9_000, "rate_limited")
+    store.effect("held", Effect.HOLD, 9_000, "unauthorized")
     assert store.claim().jobs == []
     assert store.resume("frozen")
     assert store.resume("held")

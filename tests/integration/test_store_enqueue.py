@@ -141,7 +141,7 @@ def test_a_job_that_was_only_refused_is_cancelled_while_it_waits(store: Store) -
     store.enqueue("acme/1", "acme/2")
     held, later = store.claim(2).jobs
     store.end(held, Verb.RELEASE, "forbidden", spends_attempt=False)
-    store.end(later, Verb.RETRY, "connect_error", at_ms=START_MS + 1000)
+    store.end(later, Verb.RETRY, "connect_error", delay_ms=1000)
     assert store.cancel("acme/1", "acme/2") == ["cancelled", "cancelled"]
     check_store(store.client, store.keys)
 
@@ -151,7 +151,7 @@ def test_a_job_that_may_have_landed_or_ended_is_not_cancelled(store: Store) -> N
     jobs = store.claim(3).jobs
     assert store.cancel("acme/1") == ["refused:in_flight"]
     store.end(jobs[0], Verb.DELIVER)
-    store.end(jobs[1], Verb.RETRY, "server_error", at_ms=START_MS + 1000, ambiguous=True)
+    store.end(jobs[1], Verb.RETRY, "server_error", delay_ms=1000, ambiguous=True)
     store.end(jobs[2], Verb.BURY, "source_not_found")
     assert store.cancel("acme/1", "acme/2", "acme/3") == ["refused:delivered", "refused:scheduled", "refused:dead"]
     check_store(store.client, store.keys)
@@ -198,7 +198,7 @@ def test_a_job_carries_the_trace_of_its_enqueue_to_every_claim_and_into_no_tombs
     store.enqueue("acme/1")
     job = store.claim_one()
     assert job.trace == TRACE
-    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", store.now_ms + 1000, entry="{}"))
+    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", 1000, entry="{}"))
     store.now_ms += 2000
     store.promote()
     again = store.claim_one()
@@ -226,7 +226,7 @@ def test_words_that_a_newer_release_added_to_a_record_survive_every_rewriting(st
     head, _, body = (store.client.get(key) or b"").partition(b"\n")
     store.client.set(key, head + b" novel words\n" + body)
     job = store.claim_one()
-    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", store.now_ms + 1000, entry="{}"))
+    store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", 1000, entry="{}"))
     store.now_ms += 2000
     store.promote()
     head, _, kept = (store.client.get(key) or b"").partition(b"\n")

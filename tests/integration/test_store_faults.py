@@ -104,7 +104,7 @@ def test_on_a_full_server_enqueue_refuses_and_delivery_goes_on(full: Store) -> N
     assert full.client.hget(full.keys.ledger("acme"), "accepted") == before
     delivered, retried, lost = full.claim(3).jobs
     assert full.end(delivered, Verb.DELIVER)
-    assert full.end(retried, Verb.RETRY, "server_error", at_ms=START_MS + 2)
+    assert full.end(retried, Verb.RETRY, "server_error", delay_ms=2)
     full.now_ms += LEASE_MS
     assert full.promote() == 2
     assert full.reclaim() == Reclaimed(1, 0)

@@ -9,8 +9,9 @@ from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import HOUR_MS, check_store
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.outcome import Effect
 from trackdesk_worker.store.causes import group_sizes
-from trackdesk_worker.store.jobs import Effect, EffectKind, Reclaimed, Verb
+from trackdesk_worker.store.jobs import Reclaimed, Verb
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_ring_wakes_a_worker_only_if_a_turn_has_come(store: Store) -> None:
     store.client.delete(store.keys.wakeups)
     assert store.ring()
     assert wakeups(store) == 1
-    store.effect(Effect("acme", EffectKind.FREEZE, store.now_ms + 1_000, "rate_limited"))
+    store.effect("acme", Effect.FREEZE, 1_000, "rate_limited")
     store.claim()
     assert not store.ring(), "a frozen tenant wakes nobody"
     store.now_ms += 1_001
@@ -244,7 +245,7 @@ def test_every_wake_up_lost_changes_nothing_but_the_time(store: Store) -> None:
 
 def test_a_redriven_job_keeps_identity_and_history_and_gets_a_fresh_budget(store: Store) -> None:
     store.enqueue(Item("acme/1", "3", "EUR", fingerprint="abc", body="{}"))
-    store.end(store.claim_one(), Verb.RETRY, "timeout", at_ms=START_MS, ambiguous=True, strikes=1, entry="first")
+    store.end(store.claim_one(), Verb.RETRY, "timeout", ambiguous=True, strikes=1, entry="first")
     store.promote()
     store.end(store.claim_one(), Verb.BURY, "server_error", strikes=1, entry="second")
     store.now_ms += 5_000

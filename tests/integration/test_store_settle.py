@@ -10,8 +10,9 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.store.causes import group_sizes
-from trackdesk_worker.store.jobs import Effect, EffectKind, Settlement, Verb, script
+from trackdesk_worker.store.jobs import Breaker, Settlement, Verb, script
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def store(client: redis.Redis, keys: Keys) -> Store:
 def test_a_delivered_job_shrinks_to_a_tombstone_that_is_filed_for_pruning(store: Store) -> None:
     store.enqueue(Item("acme/1", "10", "EUR"))
     job = store.claim_one()
-    store.end(job, Verb.RETRY, "timeout", at_ms=START_MS, ambiguous=True)
+    store.end(job, Verb.RETRY, "timeout", ambiguous=True)
     store.promote()
     store.now_ms += 5_007
     assert store.end(store.claim_one(), Verb.DELIVER, "confirmed_duplicate")
@@ -44,7 +45,7 @@ def test_a_retry_waits_for_its_time_in_the_class_of_retries(store: Store) -> Non
     store.enqueue(Item("acme/1", "10", "EUR"))
     entry = '{"kind":"attempt","attempt":1}'
     due = START_MS + 2_000
-    assert store.end(store.claim_one(), Verb.RETRY, "server_error", at_ms=due, strikes=1, entry=entry)
+    assert store.end(store.claim_one(), Verb.RETRY, "server_error", delay_ms=2_000, strikes=1, entry=entry)
     record = store.record("acme/1")
     assert (record.state, record.at, record.attempts, record.reason) == (State.SCHEDULED, due, 1, "server_error")
     assert (record.strikes, record.ambiguous, record.token, record.job_class) == (1, False, 0, JobClass.RETRY)
@@ -58,7 +59,7 @@ def test_a_retry_waits_for_its_time_in_the_class_of_retries(store: Store) -> Non
 
 def test_once_ambiguous_a_job_stays_ambiguous(store: Store) -> None:
     store.enqueue("acme/1")
-    store.end(store.claim_one(), Verb.RETRY, "timeout", at_ms=START_MS, ambiguous=True)
+    store.end(store.claim_one(), Verb.RETRY, "timeout", ambiguous=True)
     store.promote()
     job = store.claim_one()
     assert job.ambiguous
@@ -97,7 +98,7 @@ def test_a_released_claim_that_was_sent_goes_to_the_end_so_that_the_next_probe_i
 
 def test_a_release_keeps_what_is_known_of_the_attempts_before(store: Store) -> None:
     store.enqueue("acme/1")
-    store.end(store.claim_one(), Verb.RETRY, "server_error", at_ms=START_MS, strikes=3)
+    store.end(store.claim_one(), Verb.RETRY, "server_error", strikes=3)
     store.promote()
     store.end(store.claim_one(), Verb.RELEASE, "-", entry="", spends_attempt=False)
     record = store.record("acme/1")
@@ -112,10 +113,16 @@ def test_a_release_keeps_what_is_known_of_the_attempts_before(store: Store) -> N
 def test_an_answer_that_spends_no_attempt_is_in_the_history_all_the_same(store: Store) -> None:
     store.enqueue("acme/1")
     entry = '{"kind":"attempt","reason":"rate_limited"}'
-    effect = Effect("acme", EffectKind.FREEZE, START_MS + 30_000, "rate_limited")
     job = store.claim_one()
-    release = Settlement(job.id, job.token, Verb.RELEASE, "rate_limited", spends_attempt=False, entry=entry)
-    assert store.settle(release, effects=[effect]) == [True]
+    assert store.end(
+        job,
+        Verb.RELEASE,
+        "rate_limited",
+        spends_attempt=False,
+        entry=entry,
+        effect=Effect.FREEZE,
+        effect_ms=30_000,
+    )
     record = store.record("acme/1")
     assert (record.attempts, record.attempts_total) == (0, 1)
     assert store.history("acme/1") == [entry]
@@ -142,16 +149,31 @@ def test_who_lost_the_lease_changes_nothing(store: Store, verb: Verb) -> None:
     late = store.claim_one()
     store.now_ms += LEASE_MS
     assert store.reclaim().ready == 1
-    assert not store.end(late, verb, at_ms=store.now_ms), "ready again, nobody holds it"
+    assert not store.end(late, verb), "ready again, nobody holds it"
     now = store.claim_one()
-    assert not store.end(late, verb, at_ms=store.now_ms), "another one holds it"
+    assert not store.end(late, verb), "another one holds it"
     assert int(now.token) > int(late.token)
     assert store.end(now, Verb.DELIVER)
     ended = store.record("acme/1")
-    assert not store.end(late, verb, at_ms=store.now_ms), "it has ended"
-    assert not store.end(now, verb, at_ms=store.now_ms), "it has ended, its holder too is late"
+    assert not store.end(late, verb), "it has ended"
+    assert not store.end(now, verb), "it has ended, its holder too is late"
     assert store.record("acme/1") == ended
     assert check_store(store.client, store.keys).books["acme"].jobs["delivered_paired"] == 1
+
+
+@pytest.mark.parametrize("effect", [Effect.FREEZE, Effect.HOLD])
+@pytest.mark.parametrize("health", list(Health))
+def test_who_lost_the_lease_changes_nothing_of_its_tenant(store: Store, effect: Effect, health: Health) -> None:
+    store.breaker = Breaker(failures=1)
+    store.enqueue("acme/1", "acme/2")
+    late = store.claim_one()
+    store.now_ms += LEASE_MS
+    store.reclaim()
+    before = store.tenant("acme")
+    said = {"effect": effect, "effect_ms": 60_000, "health": health, "probe": True}
+    assert not store.end(late, Verb.RELEASE, "unauthorized", **said)
+    assert store.tenant("acme") == before
+    assert len(store.claim().jobs) == 2
 
 
 def test_a_holder_may_settle_after_its_lease_as_long_as_nobody_took_the_job_back(store: Store) -> None:
@@ -175,7 +197,7 @@ def test_a_batch_mixes_verbs_tenants_and_lost_leases(store: Store) -> None:
     verbs = list(Verb)
     jobs = store.claim(8).jobs
     settlements = [
-        Settlement(job.id, job.token if i != 5 else "1", verbs[i % 4], "server_error", at_ms=START_MS + 9, entry="{}")
+        Settlement(job.id, job.token if i != 5 else "1", verbs[i % 4], "server_error", delay_ms=9, entry="{}")
         for i, job in enumerate(jobs)
     ]
     assert store.settle(*settlements) == [i != 5 for i in range(8)]

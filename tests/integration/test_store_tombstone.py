@@ -43,7 +43,7 @@ def test_requests_are_counted_and_other_ends_are_told(store: Store) -> None:
     store.cancel("acme/o-3")
     for _ in range(2):
         for job in store.claim(2).jobs:
-            store.end(job, Verb.RETRY, "timeout", at_ms=store.now_ms)
+            store.end(job, Verb.RETRY, "timeout")
         store.promote()
     first, second = store.claim(2).jobs
     store.end(first, Verb.DELIVER)

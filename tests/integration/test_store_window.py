@@ -7,8 +7,8 @@ from tests.support.store import START_MS, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_worker.domain.outcome import Health
-from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.store.jobs import ClaimedJob, Limits, Settlement, Verb
 
 TEN_PER_S = Limits(rate_per_s=10, burst=1)
 MINUTE_MS = 60_000
@@ -28,7 +28,7 @@ def delivered(*jobs: ClaimedJob) -> list[Settlement]:
 
 
 def freeze(store: Store, for_ms: int, tenant: str = "acme") -> None:
-    store.effect(Effect(tenant, EffectKind.FREEZE, store.now_ms + for_ms, "rate_limited"))
+    store.effect(tenant, Effect.FREEZE, for_ms, "rate_limited")
 
 
 def pause_between_requests(store: Store, limits: Limits) -> int | None:
@@ -91,7 +91,7 @@ def test_a_capped_tenant_gets_its_turn_back_and_a_wake_up_when_it_settles(store:
     assert store.claim().jobs == []
     assert not store.ring(), "at its cap it wakes nobody"
     store.client.delete(store.keys.wakeups)
-    store.end(jobs[0], Verb.RETRY, "conflict", at_ms=START_MS + MINUTE_MS)
+    store.end(jobs[0], Verb.RETRY, "conflict", delay_ms=MINUTE_MS)
     assert store.client.llen(store.keys.wakeups) == 1
     assert len(store.claim().jobs) == 1
 
@@ -169,8 +169,13 @@ def test_the_429s_of_one_episode_halve_the_pace_once_and_may_prolong_it(store: S
 
 def test_of_several_freezes_told_at_once_the_longest_counts(store: Store) -> None:
     fill(store, 9)
-    ends = [START_MS + ms for ms in (5_000, MINUTE_MS, 1_000)]
-    store.effect(*(Effect("acme", EffectKind.FREEZE, end, "rate_limited") for end in ends))
+    answers = zip(store.claim(3).jobs, (5_000, MINUTE_MS, 1_000), strict=True)
+    store.settle(
+        *(
+            Settlement(job.id, job.token, Verb.RELEASE, "rate_limited", entry="{}", effect=Effect.FREEZE, effect_ms=ms)
+            for job, ms in answers
+        )
+    )
     state = store.tenant("acme")
     assert (state["factor"], state["frozen_until"]) == ("0.5", str(START_MS + MINUTE_MS))
     assert store.client.hget(store.keys.ledger("acme"), "freezes") == b"1"

@@ -16,9 +16,9 @@ from tests.support.store_model import TURN_SLACK_US, Model
 from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_worker.domain.outcome import Health
+from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
 
 TENANTS = ("a", "b", "c-d")
 OWN = Limits(rate_per_s=10, burst=2, cap=4)
@@ -61,7 +61,7 @@ def items(draw: st.DrawFn) -> tuple[Item, int]:
 
 @st.composite
 def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
-    """Draw how some claim ends, and which."""
+    """Draw how some claim ends, and which; an answer may say something of its tenant."""
     verb = draw(st.sampled_from(Verb))
     sent = verb is not Verb.RELEASE or draw(st.booleans())
     health = draw(st.sampled_from([Health.OK, Health.FAIL, Health.FAIL, Health.UNKNOWN]))
@@ -72,21 +72,17 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         "",
         verb,
         draw(reasons),
-        at_ms=draw(st.sampled_from([0, 500, 90_000])),
+        delay_ms=draw(st.sampled_from([0, 500, 90_000, 10**12])),
         strikes=draw(st.integers(0, 3)),
         ambiguous=sent and draw(st.booleans()),
         spends_attempt=sent and draw(st.booleans()),
         entry=draw(st.sampled_from(ENTRIES)) if sent else "",
         health=health,
+        effect=draw(st.sampled_from([Effect.NONE, Effect.NONE, Effect.NONE, Effect.FREEZE, Effect.HOLD])),
+        effect_ms=draw(st.sampled_from([0, 600, 5_000, 90_000, 10**12])),
     )
 
 
-effects = st.tuples(
-    tenants,
-    st.sampled_from(EffectKind),
-    st.sampled_from([600, 5_000, 90_000]),
-    st.sampled_from(["why", "unauthorized"]),
-)
 limits = st.builds(
     Limits,
     rate_per_s=st.sampled_from([0, 0, 0, 2, 10]),
@@ -141,28 +137,19 @@ class StoreMachine(RuleBasedStateMachine):
             # Whoever still waits does so for a limit: `no_turn_is_later_than_its_limits` checks how long.
             assert all(turns[tenant] > self.model.now_us + 64 for tenant in waiting)
 
-    @rule(
-        batch=st.lists(endings(), min_size=1, max_size=5),
-        told=st.one_of(st.just([]), st.lists(effects, max_size=2)),
-    )
-    def settle(self, batch: list[tuple[int, Settlement]], told: list[tuple[str, EffectKind, int, str]]) -> None:
+    @rule(batch=st.lists(endings(), min_size=1, max_size=5))
+    def settle(self, batch: list[tuple[int, Settlement]]) -> None:
         if not self.claims:
             return
-        now = self.model.now_ms
         # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
         chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
-        settlements = [s._replace(id=c.id, token=c.token, at_ms=now + s.at_ms, probe=c.probe) for c, s in chosen]
-        meant = [Effect(tenant, kind, now + wait, reason) for tenant, kind, wait, reason in told]
-        assert self.store.settle(*settlements, effects=meant) == self.model.settle(settlements, meant)
+        settlements = [s._replace(id=c.id, token=c.token, probe=c.probe) for c, s in chosen]
+        assert self.store.settle(*settlements) == self.model.settle(settlements)
 
-    @rule(told=st.lists(effects, min_size=1, max_size=3), forged=ids, verb=st.sampled_from(Verb))
-    def settle_nothing_but_tell_something(
-        self, told: list[tuple[str, EffectKind, int, str]], forged: str, verb: Verb
-    ) -> None:
-        meant = [Effect(tenant, kind, self.model.now_ms + wait, reason) for tenant, kind, wait, reason in told]
-        never_given = Settlement(forged, str(self.model.last_token + 1), verb, "paired", entry="{}")
-        assert self.store.settle(never_given, effects=meant) == [False]
-        self.model.settle([], meant)
+    @rule(ending=endings(), forged=ids)
+    def settle_with_a_token_never_given(self, ending: tuple[int, Settlement], forged: str) -> None:
+        never_given = ending[1]._replace(id=forged, token=str(self.model.last_token + 1))
+        assert self.store.settle(never_given) == [False]
 
     @rule(most=st.sampled_from([1, 3, 500]))
     def promote(self, most: int) -> None:

@@ -1,7 +1,7 @@
 """The job store under a clock that the test moves: every transition as a short method."""
 
 import hashlib
-from collections.abc import Sequence
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,11 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
-from trackdesk_worker.domain.outcome import Health
+from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.store.jobs import (
     Breaker,
     ClaimedJob,
     Claims,
-    Effect,
     Jobs,
     Limits,
     Reclaimed,
@@ -100,11 +99,9 @@ class Store:
         (job,) = self.claim(1).jobs
         return job
 
-    def settle(self, *settlements: Settlement, effects: Sequence[Effect] = ()) -> list[bool]:
+    def settle(self, *settlements: Settlement) -> list[bool]:
         """Settle a batch."""
-        operation = self.jobs.settle(
-            settlements, effects, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms
-        )
+        operation = self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms)
         return run(self.client, operation)
 
     def end(self, job: ClaimedJob, verb: Verb, reason: str = "paired", **more: Any) -> bool:
@@ -115,9 +112,25 @@ class Store:
         (settled,) = self.settle(Settlement(job.id, job.token, verb, reason, **more))
         return settled
 
-    def effect(self, *effects: Effect) -> None:
-        """Apply effects alone."""
-        self.settle(effects=effects)
+    def effect(self, tenant: str, effect: Effect, effect_ms: int, reason: str) -> None:
+        """Let an answer that says something of its tenant come to a job that leaves no other trace."""
+        identity, ledger = f"{tenant}/{uuid.uuid4().hex}", self.keys.ledger(tenant)
+        now = str(self.now_ms)
+        record = f"1 in_flight live fp - - {now} {self.now_ms + LEASE_MS} 1 1 1 0 0 {now} 0 - -\n{{}}"
+        self.client.set(self.keys.job(identity), record)
+        self.client.zadd(self.keys.in_flight, {identity: self.now_ms + LEASE_MS})
+        books = self.client.hgetall(ledger)
+        done = Settlement(identity, "1", Verb.DELIVER, reason, entry="{}", effect=effect, effect_ms=effect_ms)
+        assert self.settle(done) == [True]
+        freezes = self.client.hget(ledger, "freezes")
+        self.client.delete(self.keys.job(identity), ledger)
+        for due in self.client.zrange(self.keys.tombstones, 0, -1):
+            self.client.lrem(bucket := f"{self.keys.prefix}tombstones:{due.decode()}", 0, identity)
+            if not self.client.exists(bucket):
+                self.client.zrem(self.keys.tombstones, due)
+        with_freezes = books if freezes is None else books | {b"freezes": freezes}
+        if with_freezes:
+            self.client.hset(ledger, mapping=with_freezes)
 
     def promote(self, most: int = 500) -> int:
         """Promote what is due."""

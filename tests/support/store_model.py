@@ -5,7 +5,7 @@ what a claim may hand out (`may_be_handed_out`), and leaves the choice to the st
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from math import ceil
@@ -13,8 +13,8 @@ from math import ceil
 from tests.support.store import START_MS, WINDOW_MS, Item
 from tests.support.store_check import HOUR_MS
 from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
-from trackdesk_worker.domain.outcome import Health
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Effect, EffectKind, Limits, Settlement, Verb
+from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
 
 TURN_SLACK_US = 64 + 1_000
 """How far behind its limits a tenant's turn may be: turns of one round are a µs apart."""
@@ -22,6 +22,7 @@ CAPPED_US = 1_000_000
 CLIMB_US = 300_000_000
 FIRST_WINDOW = 5
 LEAST_PROBE_MS = 1_000
+LONGEST_MS = 86_400_000
 SUSPECT_AFTER = 3
 
 
@@ -262,12 +263,13 @@ class Model:
                 found.append(probe.id)
         return found
 
-    def settle(self, settlements: Sequence[Settlement], effects: Iterable[Effect]) -> list[bool]:
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Return the replies."""
         batches = {name: _Batch(self.in_flight(name)) for name in {*map(tenant_of, self.jobs), *self.tenants}}
         replies = [self._settle(s, batches.setdefault(tenant_of(s.id), _Batch(0))) for s in settlements]
-        for effect in effects:
-            self._effect(effect, batches.setdefault(effect.tenant, _Batch(0)))
+        for s, settled in zip(settlements, replies, strict=True):
+            if settled:
+                self._effect(s, batches[tenant_of(s.id)])
         for name, batch in batches.items():
             tenant = self.tenants[name]
             if batch.released and not batch.held_anew:
@@ -299,7 +301,8 @@ class Model:
                 self.count(s.id, f"delivered_{s.reason}")
                 self._end(s.id, State.DELIVERED, s.reason)
             case Verb.RETRY:
-                job.state, job.at, job.reason, job.strikes = State.SCHEDULED, s.at_ms, s.reason, s.strikes
+                job.state, job.at = State.SCHEDULED, self.now_ms + min(s.delay_ms, LONGEST_MS)
+                job.reason, job.strikes = s.reason, s.strikes
                 if job.job_class is JobClass.LIVE:
                     job.job_class = JobClass.RETRY
             case Verb.BURY:
@@ -339,25 +342,27 @@ class Model:
     def _longer(self, probe_ms: int) -> int:
         return max(probe_ms, min(2 * probe_ms, self.breaker.last_probe_ms))
 
-    def _effect(self, effect: Effect, batch: _Batch) -> None:
-        tenant = self.tenants[effect.tenant]
-        match effect.kind:
-            case EffectKind.FREEZE:
-                until = effect.until_ms * 1000
+    def _effect(self, s: Settlement, batch: _Batch) -> None:
+        name = tenant_of(s.id)
+        tenant, effect_ms = self.tenants[name], min(s.effect_ms, LONGEST_MS)
+        match s.effect:
+            case Effect.FREEZE:
+                until = self.now_us + effect_ms * 1000
                 if until > tenant.frozen_until:
                     if tenant.frozen_until < self.now_us:
                         climbed = (self.now_us - tenant.frozen_until) / CLIMB_US
                         now = 1.0 if tenant.factor is None else min(1.0, tenant.factor + climbed)
                         tenant.factor = float(f"{max(0.25, now / 2):.14g}")
-                        self.counters[effect.tenant]["freezes"] += 1
+                        self.counters[name]["freezes"] += 1
                     tenant.frozen_until = until
-            case EffectKind.HOLD:
+            case Effect.HOLD:
                 if batch.probed:
                     tenant.probe_at = 0
-                if tenant.hold != effect.reason:
-                    self._hold(tenant, batch, effect.reason, max(LEAST_PROBE_MS, effect.until_ms - self.now_ms))
+                if tenant.hold != s.reason:
+                    self._hold(tenant, batch, s.reason, max(LEAST_PROBE_MS, effect_ms))
                 elif batch.probed:
-                    self._hold(tenant, batch, effect.reason, self._longer(tenant.probe_ms))
+                    self._hold(tenant, batch, s.reason, self._longer(tenant.probe_ms))
+                    batch.probed = False
 
     def _end(self, identity: str, state: State, reason: str | None) -> None:
         job = self.jobs[identity]

@@ -21,7 +21,7 @@ from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.wire import fingerprint, post_body
-from trackdesk_worker.attempt import Attempts, Finished
+from trackdesk_worker.attempt import Attempts, Finished, StoreClock
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.simulator import ManualClock, SimulatorConfig
 from trackdesk_worker.simulator.engine import Engine
@@ -123,7 +123,6 @@ class World:
             metrics=self.metrics,
             log=BufferedLog("test", print, enabled=False),
             rng=self.rng,
-            now_ms=lambda: self.now_ms,
         )
         self.at(start_ms, self._maintain)
 
@@ -232,11 +231,12 @@ class World:
         self.metrics.claimed(len(claims.jobs), time.perf_counter() - began)
         if claims.wait_ms is not None:
             self._claim_at[process] = self.now_ms + max(1, claims.wait_ms)
+        clock = StoreClock(claims.now_ms, self.now_ms / 1000, lambda: self.now_ms / 1000)
         for job in claims.jobs:
             self.seen.claims.append((self.now_ms, job))
             self._in_flight[process] += 1
             answer, duration_ms = self._arrive(job)
-            self.at(self.now_ms + duration_ms, self._ending(process, job, answer, duration_ms))
+            self.at(self.now_ms + duration_ms, self._ending(process, job, clock, answer, duration_ms))
 
     def _arrive(self, job: ClaimedJob) -> tuple[Answer | Failure, int]:
         tenant = self.engine.tenant(job.tenant)
@@ -250,7 +250,9 @@ class World:
         retry_after = None if reply.retry_after_s is None else str(reply.retry_after_s)
         return Answer(reply.status, reply.content_type, retry_after, reply.body), duration_ms
 
-    def _ending(self, process: int, job: ClaimedJob, answer: Answer | Failure, duration_ms: int) -> Callable[[], None]:
+    def _ending(
+        self, process: int, job: ClaimedJob, clock: StoreClock, answer: Answer | Failure, duration_ms: int
+    ) -> Callable[[], None]:
         def end() -> None:
             self._in_flight[process] -= 1
             if not self._alive[process]:
@@ -258,7 +260,7 @@ class World:
             self._sender.kept = (answer, duration_ms / 1000)
             if not self._ended:
                 self.at(self.now_ms, self._settle)
-            self._ended.append(_at_once(self._attempts.make(job)))
+            self._ended.append(_at_once(self._attempts.make(job, clock)))
             self._settled_by.add(process)
 
         return end
@@ -267,7 +269,7 @@ class World:
         """Settle what ended in this ms in one trip, as a delivery loop does."""
         ended, self._ended = self._ended, []
         began = time.perf_counter()
-        kept = self.store.settle(*(f.settlement for f in ended), effects=[f.effect for f in ended if f.effect])
+        kept = self.store.settle(*(f.settlement for f in ended))
         self.metrics.settled(len(ended), kept.count(False), time.perf_counter() - began)
         for finished, ok in zip(ended, kept, strict=True):
             if ok and finished.settlement.verb is Verb.DELIVER:

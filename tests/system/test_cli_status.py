@@ -12,9 +12,10 @@ from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.outcome import Effect
 from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops.operations_log import now_ms, read_operations
-from trackdesk_worker.store.jobs import Effect, EffectKind, Verb
+from trackdesk_worker.store.jobs import Verb
 
 CID = "6f1c0a52-1111-4222-8333-444455556666"
 STATES = ["ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded"]
@@ -60,14 +61,12 @@ def test_status_counts_jobs_and_money_by_state(shop: Shop, cli: Cli) -> None:
 def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop, cli: Cli) -> None:
     now = now_ms(shop.client)
     shop.sell("o-1", "o-2")
-    shop.settle(shop.claim(), Verb.RETRY, "server_error", at_ms=now - 5000)
+    held, *retried = shop.claim()
+    shop.settle([held], Verb.RELEASE, "unauthorized", effect=Effect.HOLD, effect_ms=60_000)
+    shop.settle(retried, Verb.RETRY, "rate_limited", effect=Effect.FREEZE, effect_ms=60_000)
+    shop.client.zadd(shop.keys.scheduled, {job.id: now - 5000 for job in retried})
     shop.client.zadd(shop.keys.workers, {"host:1": now, "host:2": now - 60_000})
     run(shop.client, shop.jobs.pause("acme", operator="ann", reason="sale"))
-    effects = [
-        Effect("acme", EffectKind.HOLD, now + 60_000, "unauthorized"),
-        Effect("acme", EffectKind.FREEZE, now + 60_000, "rate_limited"),
-    ]
-    run(shop.client, shop.jobs.settle([], effects, dedupe_window_ms=1000))
     told = cli("status", "--json").json
     assert 5 <= told["oldest_overdue_s"] < 60
     assert {worker["worker"]: worker["running"] for worker in told["workers"]} == {"host:1": True, "host:2": False}
@@ -81,7 +80,7 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
 
 def test_work_that_waits_for_its_time_is_not_overdue(shop: Shop, cli: Cli) -> None:
     shop.sell("o-1")
-    shop.settle(shop.claim(), Verb.RETRY, "server_error", at_ms=9_999_999_999_999)
+    shop.settle(shop.claim(), Verb.RETRY, "server_error", delay_ms=86_400_000)
     shop.sell("o-2")
     shop.claim()
     assert cli("status", "--json").json["oldest_overdue_s"] is None
@@ -108,7 +107,7 @@ def test_show_tells_a_sale_in_every_state(shop: Shop, cli: Cli, state: str) -> N
         case "in_flight":
             shop.claim()
         case "scheduled":
-            shop.settle(shop.claim(), Verb.RETRY, "server_error", at_ms=9_999_999_999_999)
+            shop.settle(shop.claim(), Verb.RETRY, "server_error", delay_ms=86_400_000)
         case "dead" | "discarded":
             shop.settle(shop.claim(), Verb.BURY, "type_not_found")
         case "delivered":

@@ -4,24 +4,24 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
 
 from trackdesk_producer.contract.job import external_id_of
 from trackdesk_producer.contract.trace import NO_TRACE, trace_id_of
-from trackdesk_worker.domain.outcome import Effect as OutcomeEffect
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind
 from trackdesk_worker.domain.policy import (
     Bury,
     Complete,
     Decision,
     JobView,
-    Policy,
     Release,
-    RetryAt,
+    Retry,
+    TenantEffect,
     decide,
     tenant_effect,
 )
-from trackdesk_worker.store.jobs import ClaimedJob, Effect, EffectKind, Settlement, Verb
+from trackdesk_worker.store.jobs import ClaimedJob, Settlement, Verb
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
@@ -46,9 +46,25 @@ class Finished(NamedTuple):
 
     job: ClaimedJob
     settlement: Settlement
-    effect: Effect | None
     span: AttemptSpan | None = None
     """Open until the settlement is known; None without tracing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreClock:
+    """The store's time, as one claim reported it, carried on by this process' monotonic clock.
+
+    The clock of the machine a worker runs on has no say in a delivery: it may be wrong by hours.
+    """
+
+    store_ms: int
+    at_s: float
+    """Monotonic seconds when the claim's reply came."""
+    monotonic: Callable[[], float] = time.monotonic
+
+    def now_ms(self) -> int:
+        """Return the store's time now; behind it by no more than the claim's round trip."""
+        return self.store_ms + round((self.monotonic() - self.at_s) * 1000)
 
 
 class Attempts:
@@ -62,7 +78,6 @@ class Attempts:
         metrics: WorkerMetrics,
         log: BufferedLog,
         rng: random.Random,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: Tracing | None = None,
     ) -> None:
         self._sender = sender
@@ -70,54 +85,41 @@ class Attempts:
         self._metrics = metrics
         self._log = log
         self._rng = rng
-        self._now_ms = now_ms
         self._tracing = tracing
 
-    async def make(self, job: ClaimedJob) -> Finished:
-        """Send the job once and decide what becomes of it.
+    async def make(self, job: ClaimedJob, clock: StoreClock) -> Finished:
+        """Send the job once and decide what becomes of it; `clock` is that of its claim.
 
         The wide log event and the metrics of the attempt are written here, once; neither holds the body.
         """
         if self._tracing is None:
-            return await self._make(job, None)
-        span = self._tracing.attempt(job, now_ms=self._now_ms())
+            return await self._make(job, clock, None)
+        span = self._tracing.attempt(job, now_ms=clock.now_ms())
         try:
-            return await self._make(job, span)
+            return await self._make(job, clock, span)
         except BaseException as error:
             span.crashed(error)
             raise
 
-    async def _make(self, job: ClaimedJob, span: AttemptSpan | None) -> Finished:
+    async def _make(self, job: ClaimedJob, clock: StoreClock, span: AttemptSpan | None) -> Finished:
         own = self._settings_for(job.tenant)
-        body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=self._now_ms(), policy=own.created_at)
+        body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=clock.now_ms(), policy=own.created_at)
         answer, duration_s = await self._sender.send(job.tenant, body)
-        now_ms = self._now_ms()
+        now_ms = clock.now_ms()
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
         outcome = read_answer(answer, Context(job.ambiguous, by_external_cid, now_ms))
-        view = JobView(job.attempts, job.strikes, job.last_reason, job.epoch_ms, job.ambiguous)
-        decision = decide(view, outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
-        effect = self._tenant_effect(job, outcome, now_ms, own.policy)
-        settlement = _settlement(job, outcome, decision, duration_s, now_ms)
+        view = JobView(job.attempts, job.strikes, job.last_reason, max(0, now_ms - job.epoch_ms), job.ambiguous)
+        decision = decide(view, outcome, rng=self._rng, policy=own.policy)
+        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
+        settlement = _settlement(job, outcome, decision, effect, duration_s, now_ms)
         if span is not None:
             span.answered(outcome, settlement, duration_s)
         self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
-        return Finished(job, settlement, effect, span)
+        return Finished(job, settlement, span)
 
     def flush_log(self) -> None:
         """Write the log lines of attempts made; to be called before they are settled."""
         self._log.flush()
-
-    def _tenant_effect(self, job: ClaimedJob, outcome: Outcome, now_ms: int, policy: Policy) -> Effect | None:
-        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
-        match effect.kind:
-            case OutcomeEffect.NONE | OutcomeEffect.CLEAR:
-                return None  # what clears a hold is the health that the settlement of its probe carries
-            case OutcomeEffect.FREEZE:
-                return Effect(job.tenant, EffectKind.FREEZE, effect.until_ms or 0, effect.reason.value)
-            case OutcomeEffect.HOLD:
-                return Effect(job.tenant, EffectKind.HOLD, effect.until_ms or 0, effect.reason.value)
-            case _:
-                assert_never(effect.kind)
 
     def _tell(
         self, job: ClaimedJob, outcome: Outcome, settlement: Settlement, duration_s: float, trace: Mapping[str, str]
@@ -133,7 +135,7 @@ class Attempts:
             outcome=name,
             reason=outcome.reason,
             decision=settlement.verb,
-            retry_at_ms=settlement.at_ms or None,
+            retry_in_ms=settlement.delay_ms or None,
             status=outcome.status,
             code=outcome.code,
             ambiguous=settlement.ambiguous,
@@ -160,13 +162,15 @@ def _trace_ids(job: ClaimedJob, span: AttemptSpan | None) -> Mapping[str, str]:
     return _UNTRACED if trace_id is None else {"trace_id": trace_id}
 
 
-def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_s: float, now_ms: int) -> Settlement:
-    at_ms, strikes, ambiguous, spends_attempt = 0, job.strikes, job.ambiguous or outcome.may_have_landed, True
+def _settlement(
+    job: ClaimedJob, outcome: Outcome, decision: Decision, effect: TenantEffect, duration_s: float, now_ms: int
+) -> Settlement:
+    delay_ms, strikes, ambiguous, spends_attempt = 0, job.strikes, job.ambiguous or outcome.may_have_landed, True
     match decision:
         case Complete():
             verb = Verb.DELIVER
-        case RetryAt():
-            verb, at_ms, strikes = Verb.RETRY, decision.at_ms, decision.strikes
+        case Retry():
+            verb, delay_ms, strikes = Verb.RETRY, decision.delay_ms, decision.strikes
         case Bury():
             verb = Verb.BURY
             strikes = job.strikes + 1 if job.last_reason == decision.reason else 1
@@ -179,7 +183,7 @@ def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_
         job.token,
         verb,
         decision.reason,
-        at_ms,
+        delay_ms,
         strikes,
         ambiguous,
         spends_attempt,
@@ -187,6 +191,8 @@ def _settlement(job: ClaimedJob, outcome: Outcome, decision: Decision, duration_
         entry="{}" if verb is Verb.DELIVER else _entry(job, outcome, duration_s, now_ms),
         health=outcome.health,
         probe=job.probe,
+        effect=effect.kind,
+        effect_ms=effect.for_ms,
     )
 
 

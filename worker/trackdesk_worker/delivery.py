@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from trackdesk_producer.contract.runner import result
 from trackdesk_producer.contract.scripts import Operation
-from trackdesk_worker.attempt import Attempts, release
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Effect, Jobs, Limits, Settlement, Verb
+from trackdesk_worker.attempt import Attempts, StoreClock, release
+from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Claims, Jobs, Limits, Settlement, Verb
 from trackdesk_worker.store.trip import arun_all
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -57,8 +57,8 @@ class _Pending:
     """A settlement on its way to the store."""
 
     settlement: Settlement
-    effect: Effect | None
     job: ClaimedJob
+    clock: StoreClock
     lease_end: float
     """Monotonic seconds; afterwards the settlement can change nothing any more."""
     span: AttemptSpan | None = None
@@ -188,7 +188,6 @@ class DeliveryLoop:
             operations.append(
                 self._jobs.settle(
                     [p.settlement for p in batch],
-                    _effects(batch),
                     dedupe_window_ms=self._config.dedupe_window_ms,
                     breaker=self._config.breaker,
                 )
@@ -202,7 +201,7 @@ class DeliveryLoop:
             )
         if not operations:
             return
-        started = time.perf_counter()
+        started = time.monotonic()
         try:
             async with asyncio.timeout(TRIP_S):
                 replies = await arun_all(self._client, operations)
@@ -210,12 +209,12 @@ class DeliveryLoop:
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
             return
-        took_s = time.perf_counter() - started
+        took_s = time.monotonic() - started
         self._store_pause_s = 0.0
         if batch:
             self._settled(batch, results[0], took_s)
         if wanted > 0:
-            self._claimed(results[-1], wanted, took_s)
+            self._claimed(results[-1], started, took_s)
 
     def _store_failed(self, error: Exception, *, claimed: bool) -> None:
         # Claims of a trip whose reply was lost come back by themselves when their lease ends.
@@ -235,7 +234,6 @@ class DeliveryLoop:
     def _settled(self, batch: list[_Pending], kept: list[bool], took_s: float) -> None:
         for _ in batch:
             self._pending.popleft()
-        now_ms = time.time_ns() // 1_000_000
         for item, ok in zip(batch, kept, strict=True):
             if item.span is not None:
                 item.span.settled("kept" if ok else "lease_lost")
@@ -244,28 +242,29 @@ class DeliveryLoop:
             elif item.settlement.verb is Verb.DELIVER:
                 self._metrics.delivered(
                     how=item.settlement.reason,
-                    end_to_end_s=(now_ms - item.job.accepted_ms) / 1000,
+                    end_to_end_s=(item.clock.now_ms() - item.job.accepted_ms) / 1000,
                     job_class=item.job.job_class,
                 )
         self._metrics.settled(len(batch), kept.count(False), took_s)
 
-    def _claimed(self, claims: Claims, wanted: int, took_s: float) -> None:
+    def _claimed(self, claims: Claims, sent_at: float, took_s: float) -> None:
         self._metrics.claimed(len(claims.jobs), took_s)
-        lease_end = self._loop.time() + self._config.lease_ms / 1000
+        clock = StoreClock(claims.now_ms, sent_at + took_s)
+        lease_end = sent_at + self._config.lease_ms / 1000  # no later than in the store, which began it meanwhile
         for job in claims.jobs:
             if self._stopping:  # the stop came while the claim was under way
-                self._pending.append(_Pending(release(job), None, job, lease_end))
+                self._pending.append(_Pending(release(job), job, clock, lease_end))
                 self._changed.set()
             else:
-                self._in_flight[job.token] = self._loop.create_task(self._deliver(job, lease_end)), lease_end
+                self._in_flight[job.token] = self._loop.create_task(self._deliver(job, clock, lease_end)), lease_end
         self._metrics.in_flight(len(self._in_flight))
         self._more_waits = claims.wait_ms is not None
         if claims.wait_ms is not None and not self._stopping and self._claim_at is None:
             self._claim_at = self._loop.time() + claims.wait_ms / 1000
 
-    async def _deliver(self, job: ClaimedJob, lease_end: float) -> None:
+    async def _deliver(self, job: ClaimedJob, clock: StoreClock, lease_end: float) -> None:
         try:
-            finished = await self._attempts.make(job)
+            finished = await self._attempts.make(job, clock)
         except asyncio.CancelledError:
             self._log.error("delivery.overdue", job=job.id)
             raise
@@ -273,7 +272,7 @@ class DeliveryLoop:
             # A bug of ours, not the network's trouble. The lease takes the job back, and attempts bound how often.
             self._log.exception("delivery.crashed", job=job.id)
         else:
-            self._pending.append(_Pending(finished.settlement, finished.effect, finished.job, lease_end, finished.span))
+            self._pending.append(_Pending(finished.settlement, job, clock, lease_end, finished.span))
         finally:
             del self._in_flight[job.token]
             self._changed.set()
@@ -293,14 +292,3 @@ class DeliveryLoop:
         now = self._loop.time()
         if self._stopping or self._claim_at is None or self._claim_at > now + SOON_S:
             self._quiet.set()
-
-
-def _effects(batch: list[_Pending]) -> list[Effect]:
-    """One effect per tenant and kind is enough, however many answers say it; the latest end counts."""
-    newest: dict[tuple[str, str], Effect] = {}
-    for item in batch:
-        if item.effect is not None:
-            key = (item.effect.tenant, item.effect.kind.value)
-            if key not in newest or newest[key].until_ms < item.effect.until_ms:
-                newest[key] = item.effect
-    return list(newest.values())

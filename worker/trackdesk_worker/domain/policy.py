@@ -34,14 +34,14 @@ class JobView(NamedTuple):
     """What the policy needs to know of a job, as it was claimed for the attempt that just ended.
 
     `attempts` counts this budget's attempts from 1, the one that just ended included. `strikes` and
-    `last_reason` are those of the attempt before it. `epoch_ms` is when this budget began (acceptance, or the
-    last redrive). `ambiguous` says that an earlier attempt may have landed.
+    `last_reason` are those of the attempt before it. `age_ms` is how long ago this budget began (acceptance, or the
+    last redrive), by the store's clock. `ambiguous` says that an earlier attempt may have landed.
     """
 
     attempts: int
     strikes: int
     last_reason: str
-    epoch_ms: int
+    age_ms: int
     ambiguous: bool
 
 
@@ -53,10 +53,10 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryAt:
-    """Try again at `at_ms`. `strikes` counts the attempts in a row that ended for this reason."""
+class Retry:
+    """Try again in `delay_ms`. `strikes` counts the attempts in a row that ended for this reason."""
 
-    at_ms: int
+    delay_ms: int
     reason: Reason
     strikes: int
     ambiguous: bool
@@ -82,19 +82,18 @@ class Release:
     ambiguous: bool
 
 
-Decision = Complete | RetryAt | Bury | Release
+Decision = Complete | Retry | Bury | Release
 
 
 @dataclass(frozen=True, slots=True)
 class TenantEffect:
-    """What to do about the tenant. `until_ms` ends a freeze, or is the next probe of a hold; else it is None."""
+    """What to do about the tenant. `for_ms` is how long a freeze lasts, or until a hold's first probe; else it is 0."""
 
     kind: Effect
-    until_ms: int | None
-    reason: Reason
+    for_ms: int
 
 
-def decide(job: JobView, outcome: Outcome, *, now_ms: int, rng: random.Random, policy: Policy) -> Decision:
+def decide(job: JobView, outcome: Outcome, *, rng: random.Random, policy: Policy) -> Decision:
     """Return what becomes of `job` after `outcome`."""
     ambiguous = job.ambiguous or outcome.may_have_landed
     match outcome.kind:
@@ -105,7 +104,7 @@ def decide(job: JobView, outcome: Outcome, *, now_ms: int, rng: random.Random, p
         case OutcomeKind.RETRYABLE:
             if not outcome.spends_attempt:
                 return Release(outcome.reason, ambiguous)
-            return _retry_or_bury(job, outcome, ambiguous, now_ms=now_ms, rng=rng, policy=policy)
+            return _retry_or_bury(job, outcome, ambiguous, rng=rng, policy=policy)
         case _:
             assert_never(outcome.kind)
 
@@ -114,7 +113,7 @@ def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: 
     """Return what `outcome` means for the other jobs of its tenant.
 
     A freeze lasts what Retry-After asks for (clamped), else the default and up to a quarter more, or until the
-    minute has ended on both clocks: several processes told at once must not come back at once.
+    minute of `now_ms`, the store's time, has ended: several processes must not come back at once.
     """
     match outcome.effect:
         case Effect.FREEZE:
@@ -124,25 +123,25 @@ def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: 
                 freeze_s = policy.freeze_default_s * rng.uniform(1.0, 1.25)
             else:
                 freeze_s = clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s)
-            return TenantEffect(Effect.FREEZE, now_ms + _ms(freeze_s), outcome.reason)
+            return TenantEffect(Effect.FREEZE, _ms(freeze_s))
         case Effect.HOLD:
-            return TenantEffect(Effect.HOLD, now_ms + _ms(policy.hold_probe_s), outcome.reason)
+            return TenantEffect(Effect.HOLD, _ms(policy.hold_probe_s))
         case Effect.CLEAR | Effect.NONE:
-            return TenantEffect(outcome.effect, None, outcome.reason)
+            return TenantEffect(outcome.effect, 0)
         case _:
             assert_never(outcome.effect)
 
 
 def _retry_or_bury(
-    job: JobView, outcome: Outcome, ambiguous: bool, *, now_ms: int, rng: random.Random, policy: Policy
-) -> RetryAt | Bury:
+    job: JobView, outcome: Outcome, ambiguous: bool, *, rng: random.Random, policy: Policy
+) -> Retry | Bury:
     strikes = job.strikes + 1 if job.last_reason == outcome.reason else 1
     out_of_tries = outcome.tries is not None and strikes >= outcome.tries
-    at_ms = now_ms + _ms(_delay_s(job, outcome, rng=rng, policy=policy))
-    past_horizon = at_ms > job.epoch_ms + _ms(policy.horizon_s)
+    delay_ms = _ms(_delay_s(job, outcome, rng=rng, policy=policy))
+    past_horizon = job.age_ms + delay_ms > _ms(policy.horizon_s)
     if out_of_tries or past_horizon or job.attempts >= policy.max_attempts:
         return Bury(outcome.reason, exhausted=True, ambiguous=ambiguous)
-    return RetryAt(at_ms, outcome.reason, strikes, ambiguous)
+    return Retry(delay_ms, outcome.reason, strikes, ambiguous)
 
 
 def _delay_s(job: JobView, outcome: Outcome, *, rng: random.Random, policy: Policy) -> float:

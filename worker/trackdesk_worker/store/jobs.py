@@ -13,7 +13,7 @@ from trackdesk_producer.contract.job import JobClass, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
-from trackdesk_worker.domain.outcome import Health
+from trackdesk_worker.domain.outcome import Effect, Health
 
 
 def script(name: str) -> Script:
@@ -59,6 +59,8 @@ class Claims:
     jobs: list[ClaimedJob]
     wait_ms: int | None
     """Time until some tenant's next turn, 0 if one waits now, None if no job is ready."""
+    now_ms: int
+    """The store's time of the claim."""
 
 
 class Verb(StrEnum):
@@ -77,8 +79,8 @@ class Settlement(NamedTuple):
     token: str
     verb: Verb
     reason: str
-    at_ms: int = 0
-    """When to try again; for `Verb.RETRY`."""
+    delay_ms: int = 0
+    """How long to wait before the next try; for `Verb.RETRY`."""
     strikes: int = 0
     ambiguous: bool = False
     spends_attempt: bool = True
@@ -88,23 +90,10 @@ class Settlement(NamedTuple):
     """What the attempt says of the tenant's Trackdesk; moves its breaker."""
     probe: bool = False
     """Whether the claim was a held tenant's probe."""
-
-
-class EffectKind(StrEnum):
-    """What an answer means for all jobs of its tenant."""
-
-    FREEZE = "freeze"
-    HOLD = "hold"
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One such meaning."""
-
-    tenant: str
-    kind: EffectKind
-    until_ms: int = 0
-    reason: str = "-"
+    effect: Effect = Effect.NONE
+    """What the answer means for the tenant; nothing, if the lease was lost."""
+    effect_ms: int = 0
+    """How long a freeze lasts, or how long until the first probe of a hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +187,6 @@ class Jobs:
     def settle(
         self,
         settlements: Sequence[Settlement],
-        effects: Sequence[Effect] = (),
         *,
         dedupe_window_ms: int,
         breaker: Breaker = Breaker(),
@@ -206,12 +194,11 @@ class Jobs:
     ) -> Operation[list[bool]]:
         """End claims; per settlement True, or False where the lease was lost and nothing changed."""
         arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
-        arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms, len(settlements))
+        arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms)
         for s in settlements:
-            arguments += (s.id, s.token, s.verb, s.at_ms, s.reason, s.strikes)
+            arguments += (s.id, s.token, s.verb, s.delay_ms, s.reason, s.strikes)
             arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry, s.health, int(s.probe))
-        for e in effects:
-            arguments += (e.tenant, e.kind.value, e.until_ms, e.reason)
+            arguments += (s.effect, s.effect_ms)
         return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
 
     def promote(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
@@ -314,10 +301,10 @@ def _read_claims(reply: list[Any]) -> Claims:
             trace=text(reply[i + 11]),
             body=reply[i + 12],
         )
-        for i in range(1, len(reply), _CLAIM_WIDTH)
+        for i in range(2, len(reply), _CLAIM_WIDTH)
     ]
     wait = int(reply[0])
-    return Claims(jobs, None if wait < 0 else wait)
+    return Claims(jobs, None if wait < 0 else wait, int(reply[1]))
 
 
 def _read_settled(reply: list[Any]) -> list[bool]:

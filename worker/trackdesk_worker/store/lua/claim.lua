@@ -5,8 +5,8 @@
 --       6 requests in flight a tenant may have | 7 classes of ten or more slots, as a word of l(ive), r(etry) and
 --       d (redrive): each class' guaranteed share; what a class leaves is taken by the others, live first
 --       The tenant's own rate_us, burst and cap, where set, go before 4 to 6.
--- Reply { wait, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
---       is ready; each job is 13 values: id | token | attempts | strikes | reason | ambiguous | epoch |
+-- Reply { wait, now, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
+--       is ready; now is the store's time (ms); each job is 13 values: id | token | attempts | strikes | reason | ambiguous | epoch |
 --       accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
 
@@ -19,7 +19,7 @@ local CLASSES = { 'live', 'retry', 'redrive' }
 
 local wanted, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease_end = integer(NOW_MS + lease_ms)
-local jobs, reply = 0, { -1 }
+local jobs, reply = 0, { -1, NOW_MS }
 
 local function pop(tenant, class, most)
   local popped = redis.call('ZPOPMIN', key('ready', tenant .. ':' .. class), most)

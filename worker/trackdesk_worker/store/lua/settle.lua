@@ -2,43 +2,45 @@
 -- nothing.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 dedupe window (ms) | 4 failures in a row that open the breaker
---       5 first and 6 longest time between probes of an open breaker (ms) | 7 number of jobs
---       then per job, 11 each: id | token | verb | at (ms, for retry) | reason | strikes | ambiguous (0/1) |
+--       5 first and 6 longest time between probes of an open breaker (ms)
+--       then per job, 13 each: id | token | verb | delay (ms, for retry) | reason | strikes | ambiguous (0/1) |
 --         spent (0: the attempt is given back) | history entry (JSON, or '' if no request was made) |
---         health (ok: Trackdesk answered properly, fail: it did not, -: says nothing) | probe (0/1)
+--         health (ok: Trackdesk answered properly, fail: it did not, -: says nothing) | probe (0/1) |
+--         effect on the tenant | its duration (ms)
 --         verbs: deliver | retry | bury | release
---       then per tenant effect, 4 each: tenant | effect | until (ms) | reason
---         effects: freeze (the budget stands still until) | hold (only probes, the next one at until)
+--         effects: freeze (no requests for the duration) | hold (only probes, the first after the duration) |
+--           clear and none (nothing; the health says the rest)
 -- Reply per job: 'ok' | 'lease_lost'
 
-local ITEM, EFFECT = 11, 4
+local ITEM, FIRST = 13, 7
 local LEAST_FACTOR = 0.25 -- the pace after a 429 is halved, down to a quarter
-local LEAST_PROBE_MS = 1000 -- of a hold whose first probe is named by a worker's clock, which may be wrong
+local LEAST_PROBE_MS = 1000
+local LONGEST_MS = 86400000 -- no policy asks for a longer delay or effect
 local OUTAGE = 'outage'
 local VERBS = { deliver = true, retry = true, bury = true, release = true }
 local HEALTHS = { ok = true, fail = true, ['-'] = true }
-local EFFECTS = { freeze = true, hold = true }
+local EFFECTS = { freeze = true, hold = true, clear = true, none = true }
 local window_ms, threshold = tonumber(ARGV[3]), tonumber(ARGV[4])
-local first_probe_ms, last_probe_ms, jobs = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-if not (window_ms and threshold and first_probe_ms and last_probe_ms and jobs) then
-  return redis.error_reply('ERR settle: window, breaker and number of jobs must be numbers')
+local first_probe_ms, last_probe_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
+if not (window_ms and threshold and first_probe_ms and last_probe_ms) then
+  return redis.error_reply('ERR settle: window and breaker must be numbers')
 end
-local effects_from = 8 + jobs * ITEM
-if effects_from > #ARGV + 1 or (#ARGV - effects_from + 1) % EFFECT ~= 0 then
-  return redis.error_reply('ERR settle: jobs come in groups of ' .. ITEM .. ', effects in groups of ' .. EFFECT)
+if (#ARGV - FIRST + 1) % ITEM ~= 0 then
+  return redis.error_reply('ERR settle: jobs come in groups of ' .. ITEM)
 end
 -- An error halfway would not be rolled back: whatever could raise one, or write a record nobody can read, is
 -- looked at before the first write.
-for base = 8, effects_from - 1, ITEM do
+for base = FIRST, #ARGV, ITEM do
   if not VERBS[ARGV[base + 2]] or not tonumber(ARGV[base + 3]) or not string.find(ARGV[base + 4], '^%S+$')
-      or not tonumber(ARGV[base + 5]) or not HEALTHS[ARGV[base + 9]] then
-    return redis.error_reply('ERR settle: job ' .. ARGV[base] .. ' has no sound verb, time, reason, strikes or health')
+      or not tonumber(ARGV[base + 5]) or not HEALTHS[ARGV[base + 9]] or not EFFECTS[ARGV[base + 11]]
+      or not tonumber(ARGV[base + 12]) then
+    return redis.error_reply('ERR settle: job ' .. ARGV[base]
+      .. ' has no sound verb, delay, reason, strikes, health, effect or duration')
   end
 end
-for base = effects_from, #ARGV, EFFECT do
-  if not EFFECTS[ARGV[base + 1]] or not tonumber(ARGV[base + 2]) then
-    return redis.error_reply('ERR settle: tenant ' .. ARGV[base] .. ' has no sound effect or time')
-  end
+
+local function duration(word)
+  return math.max(0, math.min(tonumber(word), LONGEST_MS))
 end
 
 -- What this batch knows and learns of a tenant; read once, written once.
@@ -113,8 +115,8 @@ local function learn(state, health)
   end
 end
 
-local replies, woken = {}, {}
-for base = 8, effects_from - 1, ITEM do
+local replies, woken, effects = {}, {}, {}
+for base = FIRST, #ARGV, ITEM do
   local id, token, verb = ARGV[base], ARGV[base + 1], ARGV[base + 2]
   local reason, spent, entry = ARGV[base + 4], ARGV[base + 7], ARGV[base + 8]
   local job = read_job(id)
@@ -153,7 +155,7 @@ for base = 8, effects_from - 1, ITEM do
       if job.job_class == 'live' then
         job.job_class = 'retry'
       end
-      to_scheduled(id, job, tonumber(ARGV[base + 3]))
+      to_scheduled(id, job, NOW_MS + duration(ARGV[base + 3]))
     elseif verb == 'bury' then
       to_dead(id, job, reason)
     else
@@ -162,13 +164,14 @@ for base = 8, effects_from - 1, ITEM do
       to_ready(id, job, entry == '' and tonumber(job.accepted) * 1000 or NOW_US)
       woken[tenant] = true
     end
+    effects[#effects + 1] = { tenant = tenant, kind = ARGV[base + 11], ms = duration(ARGV[base + 12]), reason = reason }
     replies[#replies + 1] = 'ok'
   end
 end
 
 -- One episode of 429s halves the pace once: answers that were under way when it began only prolong it.
 local function freeze(tenant, until_ms, reason)
-  local state = tenant_state(tenant)
+  local state = tenants[tenant]
   if until_ms <= state.frozen_until then
     return
   end
@@ -182,19 +185,19 @@ local function freeze(tenant, until_ms, reason)
   state.changes.frozen_until, state.changes.frozen_reason = integer(until_ms), reason
 end
 
-for base = effects_from, #ARGV, EFFECT do
-  local tenant, effect, until_ms, reason = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3]
-  if effect == 'freeze' then
-    freeze(tenant, until_ms, reason)
-  else
-    local state = tenant_state(tenant)
+for _, effect in ipairs(effects) do
+  local state = tenants[effect.tenant]
+  if effect.kind == 'freeze' then
+    freeze(effect.tenant, NOW_MS + effect.ms, effect.reason)
+  elseif effect.kind == 'hold' then
     if state.probed then
       state.probe_at = 0 -- set by what the probe's settlement said; its answer knows better
     end
-    if state.hold ~= reason then
-      hold(state, reason, math.max(LEAST_PROBE_MS, until_ms - NOW_MS))
+    if state.hold ~= effect.reason then
+      hold(state, effect.reason, math.max(LEAST_PROBE_MS, effect.ms))
     elseif state.probed then
-      hold(state, reason, longer(state.probe_ms))
+      hold(state, effect.reason, longer(state.probe_ms))
+      state.probed = false
     end -- else an answer that was under way when the hold began: nothing new
   end
 end
