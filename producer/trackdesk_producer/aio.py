@@ -1,12 +1,15 @@
 """The producer for asyncio."""
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
+import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -14,8 +17,8 @@ from .connections import open_async_client
 from .contract.conversion import Conversion
 from .contract.runner import Replies, arun_raw, asend
 from .core import EnqueueItem, ProducerCore, Request, Send, Talk
-from .errors import QueueUnavailable
-from .producer import connection_options
+from .errors import QueueUnavailable, unavailable
+from .producer import MAX_CONNECTIONS, connection_options
 from .receipts import Cancellation, Durability, JobStatus, Receipt
 
 T = TypeVar("T")
@@ -24,7 +27,8 @@ T = TypeVar("T")
 class AsyncProducer:
     """Enqueue conversions from asyncio code. The same guarantees and arguments as `Producer`.
 
-    Use one per event loop, and close it (``async with`` does).
+    Close it (``async with`` does). It may be used on several event loops; each has its own `max_connections`, and
+    closes them itself.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class AsyncProducer:
         identity_by_type: bool | Callable[[str], bool] = False,
         connect_timeout_s: float = 0.25,
         timeout_s: float = 1.0,
+        max_connections: int = MAX_CONNECTIONS,
         replicas: int = 1,
         dedupe_window_s: int = 30 * 86_400,
     ) -> None:
@@ -49,7 +54,16 @@ class AsyncProducer:
             replicas=replicas,
             dedupe_window_s=dedupe_window_s,
         )
-        self._client = open_async_client(url, **connection_options(connect_timeout_s, timeout_s))
+        options = connection_options(connect_timeout_s, timeout_s, max_connections)
+        self._max_connections = max_connections
+
+        def open_lines() -> _Lines:
+            return _Lines(open_async_client(url, **options), asyncio.Semaphore(max_connections))
+
+        self._open: Callable[[], _Lines] = open_lines
+        self._open()  # connects to nothing yet: a wrong address shows here
+        self._lines: dict[asyncio.AbstractEventLoop, _Lines] = {}
+        self._lock = threading.Lock()
 
     async def enqueue(
         self,
@@ -86,8 +100,10 @@ class AsyncProducer:
         return await self._drive(self._core.get(external_id, tenant, conversion_type))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        """Close the connections of this event loop; the producer may be used again after."""
+        lines = self._lines.pop(asyncio.get_running_loop(), None)
+        if lines is not None:
+            await lines.client.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,10 +133,33 @@ class AsyncProducer:
             return result
 
     async def _within_deadline(self, request: Request) -> Replies:
+        lines, began, waited_s = self._lines_here(), time.monotonic(), None
         try:
-            async with asyncio.timeout(self._core.timeout_s):
-                return await arun_raw(lambda sent: asend(self._client, sent), request.operations, request.also)
-        except TimeoutError as error:
-            raise QueueUnavailable(f"the store gave no answer within {self._core.timeout_s:g} s") from error
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise QueueUnavailable(f"the store gave no answer: {error}") from error
+            async with asyncio.timeout(self._core.timeout_s), lines.places:
+                waited_s = time.monotonic() - began
+                return await arun_raw(lambda sent: asend(lines.client, sent), request.operations, request.also)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:  # TimeoutError is an OSError
+            raise unavailable(
+                error,
+                timeout_s=self._core.timeout_s,
+                waited_s=time.monotonic() - began if waited_s is None else waited_s,
+                max_connections=self._max_connections,
+            ) from error
+
+    def _lines_here(self) -> "_Lines":
+        """Return the connections of the running event loop: no other can use them."""
+        loop = asyncio.get_running_loop()
+        lines = self._lines.get(loop)
+        if lines is None:
+            with self._lock:
+                # The connections of a loop that was closed ended with it.
+                self._lines = {known: kept for known, kept in self._lines.items() if not known.is_closed()}
+                lines = self._lines[loop] = self._open()
+        return lines
+
+
+class _Lines(NamedTuple):
+    """The connections of one event loop."""
+
+    client: redis.asyncio.Redis
+    places: asyncio.Semaphore

@@ -1,5 +1,6 @@
 """Connections to the store, by its address. Behind Sentinels each new connection asks them for the master first, so
-that a failover needs nobody's help: the old connections break, the next ones lead to the new master."""
+that a failover needs nobody's help: the old connections break, the next ones lead to the new master. Behind one address
+`tenure.py` sees to it that old connections are left."""
 
 from typing import Any
 
@@ -16,6 +17,7 @@ from .deadline import (
     BoundedTLSConnection,
     BoundedUnixConnection,
 )
+from .tenure import AsyncRenewed, Tenure
 
 
 def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
@@ -32,7 +34,9 @@ def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
     if address.master is None:
         classes: dict[str, type[Any]] = {"rediss": BoundedTLSConnection, "unix": BoundedUnixConnection}
         return redis.ConnectionPool(
-            connection_class=classes.get(address.scheme, BoundedConnection), **{**options, **address.options}
+            connection_class=classes.get(address.scheme, BoundedConnection),
+            **{**options, **address.options},
+            tenure=Tenure(),
         )
     manager = redis.sentinel.Sentinel([], **options)
     # Sentinels of our own making: redis-py's would wait for each of them beyond the deadline of the call.
@@ -44,6 +48,7 @@ def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
                 port=port,
                 **options,
                 **address.tls_options,
+                tenure=Tenure(),
             )
         )
         for host, port in address.sentinels
@@ -53,6 +58,7 @@ def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
         manager,
         connection_class=BoundedSentinelTLSConnection if address.tls else BoundedSentinelConnection,
         **{**options, **address.options},
+        tenure=Tenure(),
     )
 
 
@@ -61,16 +67,47 @@ def open_client(url: str, **options: Any) -> redis.Redis:
     return redis.Redis.from_pool(open_pool(url, **options))
 
 
+class _AsyncConnection(AsyncRenewed, redis.asyncio.Connection):
+    """TCP."""
+
+
+class _AsyncTLSConnection(AsyncRenewed, redis.asyncio.SSLConnection):
+    """TCP and TLS."""
+
+
+class _AsyncUnixConnection(AsyncRenewed, redis.asyncio.UnixDomainSocketConnection):
+    """A Unix domain socket."""
+
+
+class _AsyncSentinelConnection(AsyncRenewed, redis.asyncio.sentinel.SentinelManagedConnection):
+    """TCP to the master that the Sentinels name."""
+
+
+class _AsyncSentinelTLSConnection(AsyncRenewed, redis.asyncio.sentinel.SentinelManagedSSLConnection):
+    """TCP and TLS to the master that the Sentinels name."""
+
+
 def open_async_client(url: str, **options: Any) -> redis.asyncio.Redis:
     """Return an asyncio client; arguments and errors as for `open_pool`."""
     address = parse_address(url)
+    pool: redis.asyncio.ConnectionPool
     if address.master is None:
-        return redis.asyncio.Redis.from_url(url, **options)
+        classes: dict[str, type[Any]] = {"rediss": _AsyncTLSConnection, "unix": _AsyncUnixConnection}
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=classes.get(address.scheme, _AsyncConnection),
+            **{**options, **address.options},
+            tenure=Tenure(),
+        )
+        return redis.asyncio.Redis.from_pool(pool)
     manager = redis.asyncio.sentinel.Sentinel(
         address.sentinels, sentinel_kwargs={**options, "ssl": address.tls, **_tls_for_client(address)}
     )
     pool = redis.asyncio.sentinel.SentinelConnectionPool(
-        address.master, manager, ssl=address.tls, **{**options, **address.options}
+        address.master,
+        manager,
+        connection_class=_AsyncSentinelTLSConnection if address.tls else _AsyncSentinelConnection,
+        **{**options, **address.options},
+        tenure=Tenure(),
     )
     return redis.asyncio.Redis.from_pool(pool)
 

@@ -4,6 +4,7 @@ A conversation is a generator: it yields what to send in one round trip, is give
 `QueueUnavailable` thrown into it) and returns the result.
 """
 
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -328,14 +329,18 @@ def _arrive(batch: _Batch) -> Talk[QueueUnavailable | None]:
     return batch.go_on(partial(talk.send, replies))
 
 
-def _due_ms(not_before: datetime | None) -> int:
+def _due_ms(not_before: Any) -> int:
     if not_before is None:
         return 0
-    if not_before.tzinfo is None:
-        raise ConversionInvalid(
-            [Problem("not_before", "has no time zone", "pass an aware datetime, such as datetime.now(UTC)")]
-        )
-    return max(0, int(not_before.timestamp() * 1000))
+    rule = "is no time that UTC can express"
+    if isinstance(not_before, datetime):
+        with contextlib.suppress(Exception):  # the caller's tzinfo may raise anything
+            if not_before.utcoffset() is not None:
+                return max(0, int(not_before.astimezone(UTC).timestamp() * 1000))
+            rule = "has no time zone"
+    else:
+        rule = f"must be a datetime (got a value of type {type(not_before).__name__})"
+    raise ConversionInvalid([Problem("not_before", rule, "pass an aware datetime, such as datetime.now(UTC)")])
 
 
 def _given_external_id(given: object) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any
 import redis
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
+from .tenure import Renewed
+
 _call = threading.local()
 
 
@@ -34,7 +36,12 @@ class deadline:  # noqa: N801 - a context manager, written out because it is ent
         _call.ends = None
 
 
-def _left() -> float | None:
+def time_left() -> float | None:
+    """Return the seconds left to this thread's call; None outside of one.
+
+    Raises:
+        TimeoutError: when there are none.
+    """
     ends: float | None = getattr(_call, "ends", None)
     if ends is None:
         return None
@@ -56,7 +63,7 @@ class _Socket:
         return getattr(self._sock, name)
 
     def _bound(self) -> Any:
-        left = _left()
+        left = time_left()
         # 0 asks whether there is something to read, without waiting.
         if left is not None and self._sock.gettimeout() != 0:
             self._sock.settimeout(left)
@@ -79,22 +86,24 @@ class _Socket:
         return self._bound().recv_into(buffer, *sizes)
 
 
-def _is_quiet(connection: Any) -> bool:
-    """Return whether a connection is open and has nothing to be read: it may be used."""
-    sock = connection._sock
-    return sock is not None and bool(sock.is_quiet())
-
-
-class BoundedConnection(redis.Connection):
-    """TCP."""
+class _Bounded(Renewed):
+    """Comes before a connection class of redis-py."""
 
     def _connect(self) -> Any:
-        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
+        return _Socket(super()._connect())
 
-    is_quiet = _is_quiet
+    def is_usable(self) -> bool:
+        """Return whether it is open, may be used for its age, and has nothing to be read."""
+        connection: Any = self
+        sock = connection._sock
+        return sock is not None and not self.is_stale() and bool(sock.is_quiet())
 
 
-class _TakesTickets:
+class BoundedConnection(_Bounded, redis.Connection):
+    """TCP."""
+
+
+class _TakesTickets(_Bounded):
     """Reads the session tickets that follow a TLS 1.3 handshake, with the answer to a PING.
 
     Without a password nothing else is said at the beginning, and a socket that holds tickets looks as if an answer
@@ -112,34 +121,14 @@ class _TakesTickets:
 class BoundedTLSConnection(_TakesTickets, redis.SSLConnection):
     """TCP and TLS."""
 
-    def _connect(self) -> Any:
-        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
 
-    is_quiet = _is_quiet
-
-
-class BoundedUnixConnection(redis.UnixDomainSocketConnection):
+class BoundedUnixConnection(_Bounded, redis.UnixDomainSocketConnection):
     """A Unix domain socket."""
 
-    def _connect(self) -> Any:
-        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
 
-    is_quiet = _is_quiet
-
-
-class BoundedSentinelConnection(SentinelManagedConnection):
+class BoundedSentinelConnection(_Bounded, SentinelManagedConnection):
     """TCP to the master that the Sentinels name."""
-
-    def _connect(self) -> Any:
-        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
-
-    is_quiet = _is_quiet
 
 
 class BoundedSentinelTLSConnection(_TakesTickets, SentinelManagedSSLConnection):
     """TCP and TLS to the master that the Sentinels name."""
-
-    def _connect(self) -> Any:
-        return _Socket(super()._connect())  # type: ignore[no-untyped-call] # redis-py's
-
-    is_quiet = _is_quiet

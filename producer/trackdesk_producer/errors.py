@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
 _PROBLEMS_IN_MESSAGE = 10
 
 
@@ -67,6 +69,27 @@ class QueueUnavailable(ProducerError):  # the public name says what is wrong
 
 class DurabilityNotMet(QueueUnavailable):
     """The conversion is stored, but not yet as durably as was asked for; repeating is safe."""
+
+
+def unavailable(error: Exception, *, timeout_s: float, waited_s: float, max_connections: int) -> QueueUnavailable:
+    """Return what to raise for a call that brought no reply.
+
+    Args:
+        error: what ended it.
+        timeout_s: the call's deadline.
+        waited_s: how much of it the call waited for a connection.
+        max_connections: the producer's limit.
+    """
+    if not isinstance(error, TimeoutError | RedisTimeoutError):
+        return QueueUnavailable(f"the connection to the store failed: {error}")
+    if waited_s >= timeout_s / 2:
+        return QueueUnavailable(
+            f"all {max_connections} connections of this producer were in use for {waited_s:.2g} s of the "
+            f"{timeout_s:g} s a call may take: raise max_connections or timeout_s"
+        )
+    if "connecting" in str(error):
+        return QueueUnavailable("the store could not be reached in time: it did not accept the connection")
+    return QueueUnavailable(f"the store gave no answer within {timeout_s:g} s")
 
 
 class RecordTooNew(ProducerError):  # the public name says what is wrong

@@ -1,6 +1,7 @@
 """A blocking producer's way to the store: connections, each used by one call at a time."""
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,54 +12,123 @@ import redis.sentinel
 
 from .contract.runner import Command, Flight, Replies, begin_raw, finish_raw, run_raw
 from .core import Request
-from .deadline import deadline
-from .errors import QueueUnavailable
+from .deadline import deadline, time_left
+from .errors import QueueUnavailable, unavailable
+
+
+class Places:
+    """So many places, for one caller each; who has waited longest gets the next. Thread-safe."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[threading.Lock] = deque()
+        """A lock of each who waits, released when the place is theirs."""
+        self._lock = threading.Lock()
+
+    def take(self, within_s: float) -> bool:
+        """Take a place; False when none became free in time."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        taken = False
+        try:
+            taken = turn.acquire(timeout=within_s)
+        finally:
+            if not taken:
+                taken = not self._leave(turn)
+        return taken
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def _leave(self, turn: threading.Lock) -> bool:
+        """Stop waiting; False if the place was given to us at the last moment."""
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return True
+            return False
 
 
 class Lines:
-    """Connections at rest. Thread-safe; a process that was forked opens its own.
+    """Connections at rest, and the limit of those in use. Thread-safe; a process that was forked opens its own.
 
     They are kept apart from the pool, whose books of every use cost as much as the use itself; the pool opens them,
     and takes back those that are of no more use. Behind Sentinels the pool knows which still lead to the master, so
     that there it keeps all.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, timeout_s: float) -> None:
+    def __init__(self, pool: redis.ConnectionPool, *, timeout_s: float, max_connections: int) -> None:
         self.timeout_s = timeout_s
         self._pool = pool
+        self.max_connections = max_connections
+        self._places = Places(max_connections)
         self._keeps = not isinstance(pool, redis.sentinel.SentinelConnectionPool)
         self._resting: list[Any] = []
         self._pid = os.getpid()
 
+    def wait(self) -> None:
+        """Wait until one more connection may be taken; whoever returns from here has to `take` one.
+
+        Raises:
+            TimeoutError: when all stay in use until the deadline of the call.
+        """
+        if self._pid != os.getpid():
+            self._pid, self._resting, self._places = os.getpid(), [], Places(self.max_connections)
+        left_s = time_left()
+        if not self._places.take(self.timeout_s if left_s is None else left_s):
+            raise TimeoutError("no connection became free")
+
     def take(self) -> Any:
         """Return a connection that nobody else uses, open and with nothing to be read."""
-        if self._pid != os.getpid():
-            self._pid, self._resting = os.getpid(), []
+        try:
+            return self._open()
+        except BaseException:
+            self._places.give_back()
+            raise
+
+    def _open(self) -> Any:
         while self._keeps:
             try:
                 connection = self._resting.pop()
             except IndexError:
                 break
-            if connection.is_quiet():
+            if connection.is_usable():
                 return connection
-            self.give_back(connection, sound=False)  # the store has closed it
+            self._discard(connection)  # closed by the store, or stale
         return self._pool.get_connection()
 
     def give_back(self, connection: Any, *, sound: bool) -> None:
         """Put a connection to rest; one that may still bring replies of this call is closed."""
-        if sound and self._keeps:
-            self._resting.append(connection)
-            return
-        if not sound:
-            connection.disconnect()
-        self._pool.release(connection)
+        try:
+            if not sound:
+                self._discard(connection)
+            elif self._keeps:
+                self._resting.append(connection)
+            else:
+                self._pool.release(connection)
+        finally:
+            self._places.give_back()
 
     def close(self) -> None:
         """Close all of them."""
         resting, self._resting = self._resting, []
         for connection in resting:
-            self.give_back(connection, sound=False)
+            self._discard(connection)
         self._pool.disconnect()
+
+    def _discard(self, connection: Any) -> None:
+        connection.disconnect()
+        self._pool.release(connection)
 
     def ask(self, request: Request) -> Replies:
         """Send, and return the replies."""
@@ -81,6 +151,8 @@ class Line:
         self._lines = lines
         self._connection: Any = None
         self._unread = 0
+        self._waited_s = 0.0
+        """For a connection."""
         self._under_way: deque[tuple[Flight, float]] = deque()
         """With the time that is left for each."""
 
@@ -101,7 +173,7 @@ class Line:
         """Send commands."""
         try:
             if self._connection is None:
-                self._connection = self._lines.take()
+                self._connection = self._take()
             self._unread += len(commands)
             packed = self._connection.pack_commands(commands)
             self._connection.send_packed_command(packed, check_health=False)
@@ -119,6 +191,14 @@ class Line:
         self._unread -= count
         return replies
 
+    def _take(self) -> Any:
+        began = time.monotonic()
+        try:
+            self._lines.wait()
+        finally:
+            self._waited_s = time.monotonic() - began
+        return self._lines.take()
+
     def close(self) -> None:
         """Give the connection back."""
         if self._connection is not None:
@@ -129,7 +209,10 @@ class Line:
         self._unread += 1  # replies of this call may still arrive: nobody may read them as theirs
         self.close()
         self._unread = 0
-        return QueueUnavailable(f"the store gave no answer within {self._lines.timeout_s:g} s: {error}")
+        lines = self._lines
+        return unavailable(
+            error, timeout_s=lines.timeout_s, waited_s=self._waited_s, max_connections=lines.max_connections
+        )
 
 
 def _read(connection: Any) -> Any:

@@ -1,7 +1,7 @@
 """What the producers answer, both of them."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -249,3 +249,44 @@ def test_an_unknown_durability_is_refused_at_once(kind: str, server: EmbeddedSer
         AnyProducer(kind, server.url, durability="forever")
     with pytest.raises(ValueError, match="forever"):
         producer.enqueue(sale("1"), durability="forever")
+
+
+class _NoOffset(tzinfo):
+    def utcoffset(self, _: datetime | None) -> None:
+        return None
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
+
+    def dst(self, _: datetime | None) -> None:
+        return None
+
+
+class _Raises(_NoOffset):
+    def utcoffset(self, _: datetime | None) -> None:
+        raise LookupError("no such zone")
+
+
+def test_a_bad_not_before_refuses_its_own_item_and_no_other(producer: AnyProducer) -> None:
+    bad: list[Any] = [
+        "tomorrow",
+        1_800_000_000,
+        date(2027, 1, 1),
+        timedelta(days=1),
+        datetime(2027, 1, 1),  # noqa: DTZ001 - the very fault
+        datetime(2027, 1, 1, tzinfo=_NoOffset()),
+        datetime(2027, 1, 1, tzinfo=_Raises()),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ]
+    items = [EnqueueItem(sale(f"bad-{number}"), not_before=moment) for number, moment in enumerate(bad)]
+    receipts = producer.enqueue_many([sale("before"), *items, sale("after")])
+    assert [receipt.status for receipt in receipts] == [
+        ReceiptStatus.ACCEPTED,
+        *[ReceiptStatus.REFUSED] * len(bad),
+        ReceiptStatus.ACCEPTED,
+    ]
+    for number, receipt in enumerate(receipts[1:-1]):
+        assert receipt.external_id == f"bad-{number}"
+        assert isinstance(receipt.error, ConversionInvalid)
+        assert [problem.field for problem in receipt.error.problems] == ["not_before"]

@@ -3,14 +3,17 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import redis
 
-from tests.support.producers import sale
+from tests.support.producers import sale, silent_listener
 from tests.support.store_check import check_store
-from trackdesk_producer import AsyncProducer, Producer, ReceiptStatus
+from trackdesk_producer import AsyncProducer, Producer, QueueUnavailable, Receipt, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer
 
@@ -110,3 +113,120 @@ async def test_a_cancelled_task_leaves_no_reply_behind_for_the_next(server: Embe
             status = await producer.get(f"o-{39 - n}")
             assert status is not None
             assert status.external_id == f"o-{39 - n}"
+
+
+MANY = 1_000
+PATIENT = {"timeout_s": 20.0, "connect_timeout_s": 5.0}
+"""For a machine that does other work: the order of the calls is the test's matter, not their speed."""
+
+
+def _in_threads(count: int, work: Callable[[int], Receipt]) -> list[Receipt]:
+    """Let so many threads begin at once."""
+    start = threading.Barrier(count)
+
+    def one(number: int) -> Receipt:
+        start.wait(30)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@pytest.mark.parametrize("limit", [100, 3])
+def test_a_thousand_threads_share_a_producer_and_its_connections(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys, limit: int
+) -> None:
+    with Producer(server.url, tenant="acme", namespace=keys.namespace, max_connections=limit, **PATIENT) as producer:
+        before = client.info("clients")["connected_clients"]
+        receipts = _in_threads(MANY, lambda number: producer.enqueue(sale(f"o-{number}")))
+        opened = client.info("clients")["connected_clients"] - before
+    assert {receipt.status for receipt in receipts} == {ReceiptStatus.ACCEPTED}
+    assert opened <= limit
+    check_store(client, keys)
+
+
+@pytest.mark.parametrize("limit", [100, 3])
+async def test_a_thousand_tasks_share_a_producer_and_its_connections(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys, limit: int
+) -> None:
+    async with AsyncProducer(
+        server.url, tenant="acme", namespace=keys.namespace, max_connections=limit, **PATIENT
+    ) as producer:
+        before = client.info("clients")["connected_clients"]
+        receipts = await asyncio.gather(*(producer.enqueue(sale(f"o-{number}")) for number in range(MANY)))
+        opened = client.info("clients")["connected_clients"] - before
+    assert {receipt.status for receipt in receipts} == {ReceiptStatus.ACCEPTED}
+    assert opened <= limit
+    check_store(client, keys)
+
+
+def test_threads_that_get_no_connection_in_time_learn_that_and_not_that_the_store_was_silent(keys: Keys) -> None:
+    with (
+        silent_listener() as url,
+        Producer(url, tenant="acme", namespace=keys.namespace, max_connections=1, timeout_s=0.3) as producer,
+    ):
+
+        def refused(number: int) -> str:
+            with pytest.raises(QueueUnavailable) as caught:
+                producer.enqueue(sale(f"o-{number}"))
+            return caught.value.what
+
+        start = threading.Barrier(4)
+
+        def one(number: int) -> str:
+            start.wait(10)
+            return refused(number)
+
+        with ThreadPoolExecutor(4) as pool:
+            said = Counter(pool.map(one, range(4)))
+        busy = [what for what in said.elements() if "in use" in what]
+        assert len(busy) == 3
+        assert "max_connections" in busy[0]
+        assert said["the store gave no answer within 0.3 s"] == 1
+        assert refused(5) == "the store gave no answer within 0.3 s"  # the connection is free again
+
+
+async def test_tasks_that_get_no_connection_in_time_learn_that_and_not_that_the_store_was_silent(keys: Keys) -> None:
+    with silent_listener() as url:
+        async with AsyncProducer(
+            url, tenant="acme", namespace=keys.namespace, max_connections=1, timeout_s=0.3
+        ) as producer:
+            answers = await asyncio.gather(
+                *(producer.enqueue(sale(f"o-{number}")) for number in range(4)), return_exceptions=True
+            )
+    said = Counter(answer.what for answer in answers if isinstance(answer, QueueUnavailable))
+    assert said["the store gave no answer within 0.3 s"] == 1
+    assert sum(count for what, count in said.items() if "in use" in what) == 3
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused_at_once(limit: int) -> None:
+    for make in (Producer, AsyncProducer):
+        with pytest.raises(ValueError, match="max_connections"):
+            make(max_connections=limit)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_asyncio_producer_works_on_a_second_event_loop_after_the_first(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys
+) -> None:
+    producer = AsyncProducer(server.url, tenant="acme", namespace=keys.namespace)
+    for number in range(3):
+        receipt = asyncio.run(producer.enqueue(sale(f"o-{number}")))
+        assert receipt.ok
+    check_store(client, keys)
+
+
+def test_an_asyncio_producer_works_on_event_loops_of_several_threads(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys
+) -> None:
+    producer = AsyncProducer(server.url, tenant="acme", namespace=keys.namespace, **PATIENT)
+
+    async def sell(number: int) -> Receipt:
+        async with producer:
+            await asyncio.gather(*(producer.enqueue(sale(f"o-{number}-{n}")) for n in range(20)))
+            return await producer.enqueue(sale("o-all"))
+
+    receipts = _in_threads(4, lambda number: asyncio.run(sell(number)))
+    assert Counter(receipt.status for receipt in receipts) == {ReceiptStatus.ACCEPTED: 1, ReceiptStatus.DUPLICATE: 3}
+    assert len(check_store(client, keys).records) == 4 * 20 + 1

@@ -1,4 +1,6 @@
-"""A TCP proxy that lets connections go half open: both ends keep them, nothing arrives any more."""
+"""A TCP proxy whose connections go half open (both ends keep them, nothing arrives any more), or stay with a server
+while new ones lead to another.
+"""
 
 import asyncio
 import contextlib
@@ -23,6 +25,10 @@ class FaultProxy:
     def half_open(self) -> int:
         """Swallow what the present connections say, both ways, for good; new ones work. Return how many."""
         return asyncio.run_coroutine_threadsafe(self._swallow(), self._loop).result(10)
+
+    def lead_to(self, target_port: int) -> None:
+        """Forward new connections to another port; the present ones stay where they are."""
+        self._target_port = target_port
 
     def close(self) -> None:
         """Cut every connection and end."""

@@ -1,5 +1,6 @@
 """The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,6 +29,8 @@ A stop waits for it when the broker's connection is half open, so it stays below
 
 RECONNECT_MAX_S = 5.0
 """Longest pause between two tries to reach the broker; kombu's own would grow to 30 s, long after the store is back."""
+REFUSED_PAUSE_S = 1.0
+"""Pause after a broker that let us connect and refused the first command, as a replica does. Celery has none."""
 CONSUMER_BEAT_S = 2.0
 
 
@@ -52,6 +55,11 @@ class Listener(Consumer):  # type: ignore[misc]
         conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_MAX_S)
         return super().ensure_connected(conn)
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Log, and pause before the next try: the address may lead to a replica until a failover is complete."""
+        super().on_connection_error_before_connected(exc)
+        time.sleep(REFUSED_PAUSE_S)
+
 
 def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
     """Return the app whose worker runs `runtime`."""
@@ -75,7 +83,8 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
         # The default gives up after 100 tries; a worker waits for its broker as long as it takes.
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        # READONLY or OOM from a broker that fails over must not end the worker.
+        # READONLY or OOM from a broker that fails over must not end the worker: it connects again, which leads to the
+        # new master.
         broker_channel_error_retry=True,
         broker_transport_options={
             "socket_timeout": BROKER_SOCKET_TIMEOUT_S,
