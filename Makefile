@@ -1,18 +1,22 @@
-# `make help` explains every target. All of them do their own set-up; nothing needs root.
+# `make help` explains every target. All of them set themselves up; nothing needs root.
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := producer worker tests deploy
+SOURCES := producer worker tests deploy docs
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up test test-full test-deploy drill pictures lint format bench screenshots chaos sbom licences lock clean
+.PHONY: help setup demo up unit test test-full test-deploy lint format docs reference chaos drill bench pictures \
+	screenshots wheels sbom licences lock clean
 
+# A line that starts with `##@` is a heading of the list, `target: ## text` an entry below it.
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Start here
 
 setup: $(READY) ## Create .venv with every locked package and both distributions
 
@@ -29,10 +33,37 @@ demo: $(READY) ## Run everything on this machine against a simulated Trackdesk w
 up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl-C
 	$(BIN)/trackdesk up
 
-test: $(READY) ## Run all tests (between five and six minutes on two cores)
+##@ Develop
+
+# Property tests of pure code. The others run the store's scripts on real servers.
+PURE := $(addprefix tests/property/test_,answers_properties.py contract_conversion.py import_properties.py policy_properties.py)
+
+unit: $(READY) ## Run the tests that need no server (under 30 seconds)
+	$(BIN)/python -m pytest -n $(JOBS) -q tests/unit $(PURE) $(ARGS)
+
+test: $(READY) ## Run all tests on real servers (between five and six minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
 
-test-full: $(READY) ## The long share: 10,000 sales under each profile, minutes of real-time budget, slow tests (half an hour)
+lint: $(READY) ## Check format, lint, types and the arrows between modules
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## Format the code and fix what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+docs: $(READY) ## Build the docs in build/docs; fails on a broken link or an outdated page, needs no network
+	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+reference: $(READY) ## Write the reference pages from the code
+	$(BIN)/python -m docs.generate
+
+##@ Prove
+
+test-full: $(READY) ## Run the long tests: 10,000 sales under each profile, slow ones (half an hour)
 	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_DEAD=50000 TRACKDESK_TEST_BUDGET_SECONDS=180 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
 		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py tests/chaos
 
@@ -45,28 +76,25 @@ RUNS ?= 351
 chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=351: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
-drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus and Alertmanager (20 minutes)
+drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus (20 minutes)
 	$(BIN)/python -m tests.support.drill $(ARGS)
 
-pictures: $(READY) ## Draw the pictures of the dashboards anew, from eight hours lived through in virtual time (a minute)
+bench: $(READY) ## Measure this machine beside other queues (an hour; ARGS=--short: 12 minutes, ARGS=--quick: a look)
+	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
+
+##@ Pictures
+
+pictures: $(READY) ## Draw the dashboards anew, from eight hours in virtual time (a minute)
 	$(BIN)/python -m deploy.grafana.generate
 	$(BIN)/python -m tests.support.dashboard_picture
 
-lint: $(READY) ## Check format, lint, types and the arrows between modules
-	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-
-format: $(READY) ## Format the code and mend what ruff can
-	$(BIN)/ruff format $(SOURCES)
-	$(BIN)/ruff check --fix $(SOURCES)
-
-screenshots: $(READY) ## Walk through the console in a browser and take the pictures of deploy/DESK.md
+screenshots: $(READY) ## Take the console's pictures anew, in a real browser
 	TRACKDESK_TEST_SCREENSHOTS=1 $(BIN)/python -m pytest tests/system/test_console_walk.py
 
-bench: $(READY) ## Measure this machine, beside the peers people use today (an hour; ARGS=--short: 12 minutes, ARGS=--quick: a look)
-	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
+##@ Release
+
+wheels: $(READY) ## Build both wheels in dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./producer ./worker
 
 sbom: $(READY) ## Write the bill of materials (CycloneDX) of what is locked to build/sbom.cdx.json
 	mkdir -p build

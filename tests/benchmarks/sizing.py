@@ -1,4 +1,4 @@
-"""What a sale costs in memory and on disk, for OPERATIONS.md: `python tests/benchmarks/sizing.py 20000`.
+"""What a sale costs in memory and on disk, for docs/guides/sizing.md: `python tests/benchmarks/sizing.py 20000`.
 
 A Valkey of its own, one real worker, a simulated Trackdesk; memory and the append-only file are read while the sales
 wait, are delivered, and lie dead. Counts, not times: a busy machine changes nothing.

@@ -37,7 +37,7 @@ class Stack:
         self.variables = {f"TRACKDESK_{name}_PORT": str(port) for name, port in self.ports.items()}
         self.variables |= {"TRACKDESK_VERSION": "test"}
         self.token = ""
-        """Of the console; made before it starts, as OPERATIONS.md says."""
+        """Of the console; made before it starts, as docs/guides/deploy.md says."""
 
     def compose(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """Run Compose with the demo's settings; return what it prints."""
@@ -50,7 +50,7 @@ class Stack:
         self.compose("up", "--detach", "--wait", "--wait-timeout", "180", "--pull", "never", "--no-build", *SERVICES)
 
     def trackdesk(self, *arguments: str, check: bool = True) -> str:
-        """Run a command of the product where OPERATIONS.md says: in a worker's container."""
+        """Run a command of the product where docs/guides/deploy.md says: in a worker's container."""
         return self.compose("exec", "-T", "worker", "trackdesk", *arguments, check=check)
 
     def containers(self, service: str) -> list[str]:
@@ -155,8 +155,8 @@ def test_doctor_finds_nothing_that_loses_money(stack: Stack) -> None:
     assert [check["name"] for check in checks if check["level"] == "fail"] == ["base url"]
 
 
-def test_the_lines_of_operations_sell_something_and_tell_what_became_of_it(stack: Stack) -> None:
-    text = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8")
+def test_the_lines_of_the_guide_sell_something_and_tell_what_became_of_it(stack: Stack) -> None:
+    text = (ROOT / "docs/guides/deploy.md").read_text("utf-8")
     begins = "docker compose --env-file deploy/demo/compose.env exec worker"
     lines = [line.partition(begins)[2] for line in text.replace("\\\n", "").splitlines() if line.startswith(begins)]
     enqueue, show = [shlex.split(line)[1:] for line in lines]

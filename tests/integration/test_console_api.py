@@ -18,7 +18,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.console.api.serving import as_json, openapi
 from trackdesk_worker.ops.embedded import EmbeddedServer
 
-DOCUMENT = Path(__file__).parents[2] / "deploy/openapi.json"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/openapi.json"
 
 schema = schemathesis.openapi.from_dict(openapi())
 
@@ -54,7 +54,7 @@ def test_the_api_is_what_its_document_says_whatever_is_sent(
 
 def test_the_document_is_served_and_committed(api: httpx.Client) -> None:
     assert api.get("/api/v1/openapi.json").json() == openapi()
-    assert DOCUMENT.read_text("utf-8") == as_json(openapi()), "write it: python -m tests.support.openapi"
+    assert DOCUMENT.read_text("utf-8") == as_json(openapi()), "write it: python -m docs.generate"
 
 
 def test_a_search_goes_on_where_the_page_before_ended(api: httpx.Client) -> None:

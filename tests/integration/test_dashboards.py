@@ -101,7 +101,7 @@ def test_a_real_prometheus_answers_every_query_with_data_the_product_made(histor
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 def test_the_picture_shows_every_panel_of_today_with_data(board):
-    picture = (ROOT / f"deploy/images/{board.uid}.svg").read_text("utf-8")
+    picture = (ROOT / f"docs/images/{board.uid}.svg").read_text("utf-8")
     for panel in board.panels:
         assert f">{panel.title}</text>" in picture, "draw it anew: make pictures"
     assert "No data" not in picture

@@ -1,7 +1,7 @@
 """Draws a dashboard as Grafana lays it out, from its own JSON and the answers of a real Prometheus, as SVG.
 
 ``python -m tests.support.dashboard_picture`` lives through eight hours of the product in virtual time and writes the
-pictures of deploy/images/. It draws what our panels use and no more: numbers, lines, bars and tables.
+pictures of docs/images/. It draws what our panels use and no more: numbers, lines, bars and tables.
 """
 
 import datetime
@@ -27,7 +27,7 @@ from tests.support.prometheus import (
 )
 from tests.support.promql import ROOT
 
-IMAGES = ROOT / "deploy/images"
+IMAGES = ROOT / "docs/images"
 DASHBOARDS = ROOT / "deploy/grafana/dashboards"
 WIDTH, CELL_H, GAP, TOP = 1320, 30, 8, 48
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#c4162a", "#37872d", "#e0b400")

@@ -100,7 +100,7 @@ class Sentinels:
         return master
 
     def relieve_master(self) -> EmbeddedServer:
-        """Have the Sentinels put another in its place, as OPERATIONS.md says it is done; return it."""
+        """Have the Sentinels put another in its place, as docs/guides/failover.md says it is done; return it."""
         master = self.master()
         assert master is not None
         with redis.Redis(port=master.port) as client:

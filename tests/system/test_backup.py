@@ -1,4 +1,4 @@
-"""Backup and restore, by the very lines of OPERATIONS.md: nothing paid twice, nothing left for a person."""
+"""Backup and restore, by the very lines of docs/guides/backup.md: nothing paid twice, nothing left for a person."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from trackdesk_worker.ops.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.system, pytest.mark.chaos]
 
-OPERATIONS = Path(__file__).parents[2] / "deploy" / "OPERATIONS.md"
+GUIDE = Path(__file__).parents[2] / "docs/guides/backup.md"
 LEASE = {"TRACKDESK_TIMEOUT_S": "1", "TRACKDESK_LEASE_S": "2.5"}
 
 
 def lines_of_the_manual() -> list[str]:
-    """Return the section's blocks of commands, in order: back up, put in place, load, go on."""
-    section = OPERATIONS.read_text("utf-8").partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    """Return the guide's blocks of commands, in order: back up, put in place, load, go on."""
+    text = GUIDE.read_text("utf-8")
+    return re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
 
 
 BACK_UP, PUT_IN_PLACE, LOAD, GO_ON = range(4)

@@ -1,6 +1,6 @@
 """From "alert: dead letters growing" to "cause mended, redriven, verified", in a browser, with the console only.
 
-deploy/DESK.md tells the same walk with pictures, which `make screenshots` takes from here.
+docs/guides/dead-letters.md tells the same walk with pictures, which `make screenshots` takes from here.
 """
 
 from collections.abc import Iterator

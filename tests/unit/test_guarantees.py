@@ -6,7 +6,7 @@ from tests.support.crash_points import POINTS
 from tests.support.matrix_plan import COMBINATIONS, StoreFault
 from tests.support.planted import EDITS
 
-PAGE = (Path(__file__).parents[2] / "deploy/GUARANTEES.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/guarantees.md").read_text("utf-8")
 
 
 def test_every_crash_point_fault_and_planted_bug_is_on_the_page() -> None:

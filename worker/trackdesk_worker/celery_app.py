@@ -1,4 +1,4 @@
-"""The Celery worker: it listens for wake-ups, nothing else. worker/README.md gives the facts behind each setting."""
+"""The Celery worker: it listens for wake-ups, nothing else. docs/architecture.md has a reason for each setting."""
 
 import time
 from collections.abc import Callable

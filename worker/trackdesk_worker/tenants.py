@@ -66,6 +66,10 @@ class _Table(BaseModel):
         return self
 
 
+TABLE_KEYS = tuple(_Table.model_fields)
+"""What a tenant's table may set."""
+
+
 @dataclass(frozen=True, slots=True)
 class TenantSettings:
     """Everything that may differ from tenant to tenant, complete."""
@@ -295,5 +299,5 @@ def _sentence(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{key} is not a setting; the settings are {', '.join(_Table.model_fields)}"
+        return f"{key} is not a setting; the settings are {', '.join(TABLE_KEYS)}"
     return f"{key}: {problem['msg'].removeprefix('Value error, ')}" if key else problem["msg"]

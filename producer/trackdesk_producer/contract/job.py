@@ -61,7 +61,7 @@ TOMBSTONE_FORMATS = {FORMAT_TOMBSTONE}
 
 This release writes `FORMAT_LIVE` and `FORMAT_TOMBSTONE`. A release that brings a new format reads both and still writes
 the old one; the release after it writes the new one: so two neighbouring releases always read each other
-(deploy/OPERATIONS.md, "Upgrade and rollback"). A format is a number, a tombstone's with a ``t`` before it.
+(docs/guides/upgrade.md). A format is a number, a tombstone's with a ``t`` before it.
 """
 
 NEWER = "newer"

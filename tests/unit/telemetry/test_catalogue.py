@@ -1,14 +1,11 @@
-"""The catalogue keeps its own rules, and the reference is made from it."""
+"""The catalogue keeps its own rules."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind, Metric
-from trackdesk_worker.telemetry.reference import render
 
-ROOT = Path(__file__).parents[3]
 METRICS = sorted({m for metrics in CATALOGUE.values() for m in metrics}, key=lambda metric: metric.name)
 
 
@@ -24,9 +21,3 @@ def test_a_metric_is_named_by_the_conventions(metric: Metric):
 def test_no_label_could_carry_an_id_an_address_or_an_error():
     unbounded = {label.name for metric in METRICS for label in metric.labels if not label.values}
     assert unbounded == {"tenant", "version"}  # capped by TenantNames; the one installed version
-
-
-def test_the_reference_is_the_one_the_catalogue_makes():
-    assert (ROOT / "deploy/METRICS.md").read_text("utf-8") == render(), (
-        "write it anew: .venv/bin/python -m trackdesk_worker.telemetry.reference > deploy/METRICS.md"
-    )

@@ -21,7 +21,7 @@ SAFE_CONFIG: Mapping[str, str] = {
     "maxmemory-policy": "noeviction",
     "save": "",
 }
-"""What a server that holds money needs (OPERATIONS.md says why); callers may override each."""
+"""What a server that holds money needs (docs/guides/deploy.md says why); callers may override each."""
 
 
 class EmbeddedUnavailable(Exception):

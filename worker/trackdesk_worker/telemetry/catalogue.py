@@ -1,4 +1,4 @@
-"""Every metric of the product, in one place. deploy/METRICS.md is generated from this table (`reference.py`).
+"""Every metric of the product, in one place. docs/reference/metrics.md is generated from this table.
 
 Base units, seconds and bytes; money in the currency's own unit. No label ever carries an externalId, a URL or
 the text of an error (`labels.py`).

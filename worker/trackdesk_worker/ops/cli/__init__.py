@@ -68,7 +68,7 @@ class _Commands(click.Group):
 def cli() -> None:
     """Deliver e-commerce conversions to Trackdesk: at least once, and once at Trackdesk by externalId.
 
-    Settings come from TRACKDESK_* variables; the README lists them.
+    Settings come from TRACKDESK_* variables; docs/reference/settings.md lists them.
     """
 
 

@@ -14,7 +14,7 @@ from tests.support.tools import tool
 RULE_TESTS = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text("utf-8"))["tests"]
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 ALERTMANAGER = ROOT / "deploy/alertmanager/alertmanager.yml"
-RUNBOOK = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8").partition("\n# Runbook\n")[2]
+RUNBOOK = (ROOT / "docs/runbook.md").read_text("utf-8")
 DASHBOARDS = {
     board["uid"]: {panel["id"] for panel in board["panels"]}
     for board in (json.loads(file.read_text("utf-8")) for file in (ROOT / "deploy/grafana/dashboards").glob("*.json"))
@@ -87,12 +87,18 @@ def test_an_alert_says_how_urgent_it_is_and_leads_to_its_runbook_entry_and_its_p
     assert parts == sorted(parts)
 
 
-def test_no_runbook_entry_is_about_an_alert_that_is_gone_and_every_link_has_an_end():
+def test_no_runbook_entry_is_about_an_alert_that_is_gone():
     assert sorted(re.findall(r"^### (Trackdesk\w+)$", RUNBOOK, re.MULTILINE)) == sorted(ALERTS)
-    text = (ROOT / "deploy/OPERATIONS.md").read_text("utf-8")
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_runbook_s_index_has_every_alert_with_its_anchor_and_its_urgency():
+    rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| (page|ticket) \| ", RUNBOOK, re.MULTILINE)
+    assert sorted(rows) == sorted((name, name.lower(), rule["labels"]["severity"]) for name, rule in ALERTS.items())
+
+
+def test_links_lead_to_the_runbook_unless_a_base_is_set():
+    default = re.escape('{{ or $externalLabels.runbook_base "docs/runbook.md" }}#')
+    assert all(re.match(default, rule["annotations"]["runbook_url"]) for rule in ALERTS.values())
 
 
 def test_a_panel_named_in_the_runbook_exists():
@@ -112,9 +118,13 @@ def test_a_rule_asks_only_for_what_is_exported(rule):
     assert strangers(rule["expr"]) == []
 
 
-@pytest.mark.parametrize("file", ["prometheus/rules_test.yml", "OPERATIONS.md"])
+NOT_METRICS = {"trackdesk_store", "trackdesk_producer", "trackdesk_worker", "trackdesk_simulator"}
+"""A network of compose, and packages."""
+PAGES = [PROMETHEUS / "rules_test.yml", *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_metric_named_is_exported(file):
-    text = (ROOT / "deploy" / file).read_text("utf-8")
-    named = set(re.findall(r"\btrackdesk[_:][a-z0-9_:]*[a-z0-9]\b", text)) - {"trackdesk_store"}  # a network of compose
-    assert named
+    text = file.read_text("utf-8")
+    named = set(re.findall(r"\btrackdesk[_:][a-z0-9_:]*[a-z0-9]\b", text)) - NOT_METRICS
     assert named <= exported().keys() | {name.removesuffix("_bucket") for name in exported()}

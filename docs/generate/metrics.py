@@ -1,14 +1,11 @@
-"""``python -m trackdesk_worker.telemetry.reference > deploy/METRICS.md``: the catalogue for people."""
-
-import sys
+"""Every metric with its labels."""
 
 from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind, Metric, Source
 from trackdesk_worker.telemetry.labels import CURRENCY, OTHER, TENANT, TENANTS_NAMED, VERSION, Label
 
 INTRODUCTION = f"""# Metrics
 
-Generated from `worker/trackdesk_worker/telemetry/catalogue.py`; do not edit. `make test` fails when the two differ.
-To write it anew: `.venv/bin/python -m trackdesk_worker.telemetry.reference > deploy/METRICS.md`
+<!-- Generated from `worker/trackdesk_worker/telemetry/catalogue.py` by `make reference`; do not edit. -->
 
 Base units throughout. No label carries an order id, an address or the text of an error; every label has a fixed set
 of values, and whatever does not belong to it is counted as `{OTHER}`. The label `tenant` names the {TENANTS_NAMED}
@@ -57,7 +54,3 @@ def _values(label: Label) -> str:
     if label == CURRENCY:
         return f"ISO 4217 codes, `XXX` for amounts without one, `{OTHER}`"
     return ", ".join(f"`{value}`" for value in [*sorted(label.values), OTHER])
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())
