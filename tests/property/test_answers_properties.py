@@ -3,6 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
 from trackdesk_worker.trackdesk.answers import Answer, Context, Failure, FailureKind, read_answer
 from trackdesk_worker.trackdesk.reading import EXCERPT_CHARS
@@ -35,7 +36,8 @@ answers = st.builds(
     body=bodies,
     truncated=st.booleans(),
 )
-contexts = st.builds(Context, ambiguous_before=st.booleans(), by_external_cid=st.booleans(), now_ms=st.just(NOW_MS))
+pasts = st.builds(Past, st.sampled_from(Doubt), st.booleans())
+contexts = st.builds(Context, past=pasts, by_external_cid=st.booleans(), now_ms=st.just(NOW_MS))
 
 
 @given(answers, contexts)
@@ -43,8 +45,8 @@ def test_nothing_a_server_can_say_raises_or_passes_for_success_by_mistake(answer
     outcome = read_answer(answer, context)
     if outcome.kind is OutcomeKind.DELIVERED:
         assert not answer.truncated
-        if outcome.reason is Reason.CONFIRMED_DUPLICATE:
-            assert context.ambiguous_before
+        if outcome.reason in (Reason.CONFIRMED_DUPLICATE, Reason.RESTORED_DUPLICATE):
+            assert context.past in (Past(Doubt.SAME), Past(Doubt.FORGOTTEN))
             assert answer.status >= 300
         else:
             assert answer.status == 200

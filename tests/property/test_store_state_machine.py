@@ -75,6 +75,7 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         delay_ms=draw(st.sampled_from([0, 500, 90_000, 10**12])),
         strikes=draw(st.integers(0, 3)),
         ambiguous=sent and draw(st.booleans()),
+        refused=sent and draw(st.booleans()),
         spends_attempt=sent and draw(st.booleans()),
         entry=draw(st.sampled_from(ENTRIES)) if sent else "",
         health=health,
@@ -177,11 +178,11 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert self.store.redrive(*chosen) == self.model.redrive(chosen)
 
-    @rule(pick=st.integers(0, 9), anyone=ids, to=items())
-    def edit(self, pick: int, anyone: str, to: tuple[Item, int]) -> None:
+    @rule(pick=st.integers(0, 9), anyone=ids, to=items(), new_key=st.booleans())
+    def edit(self, pick: int, anyone: str, to: tuple[Item, int], new_key: bool) -> None:
         dead = self.model.in_order(State.DEAD)
         item = replace(to[0], id=dead[pick % len(dead)] if dead else anyone)
-        assert self.store.edit(item) == self.model.edit(item)
+        assert self.store.edit(item, new_key=new_key) == self.model.edit(item, new_key=new_key)
 
     @rule(tenant=tenants, again=st.booleans())
     def pause_or_resume(self, tenant: str, again: bool) -> None:

@@ -41,9 +41,22 @@ EDITS = {
     "settle without the token check": Edit("settle", "or job.token ~= token then", "then"),
     "claim without a lease": Edit("claim", "redis.call('ZADD', key('in_flight'), lease_end, id)", ""),
     "promote without removal": Edit("promote", "redis.call('ZREM', key('scheduled'), id)", ""),
-    "reclaim that forgets the doubt": Edit("reclaim", "job.ambiguous = '1'", ""),
+    "reclaim that forgets the doubt": Edit("reclaim", "add_doubt(id, job, '')", ""),
     "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
 }
+CONTENT_EDITS = {
+    "settle that forgets a refusal": Edit("settle", "set_later_word(job, 'refused', '1')", ""),
+    "a dedupe key that changes in doubt": Edit("edit", "if new_key and job.ambiguous == '1' then", "if false then"),
+    "doubt without its content": Edit("reclaim", "corrected or job.fingerprint", "job.fingerprint"),
+    "a claim that takes the first content for the present one": Edit(
+        "claim", "corrected or job.fingerprint", "job.fingerprint"
+    ),
+    "an edit that forgets a restore": Edit("edit", "if may_be_forgotten(job, restored_ms) or (", "if ("),
+    "a claim that forgets a restore": Edit(
+        "claim", "lease_end, token\n  carry_doubt(id, job, restored_ms)", "lease_end, token"
+    ),
+}
+"""Of the invariant "content truth"; `tests/integration/test_store_doubt.py` catches them."""
 BOOKS_OUTSIDE = "books written after the script"
 CLEAN_DUPLICATE = "a clean duplicate taken for success"
 
@@ -54,11 +67,12 @@ def plant(name: str) -> Callable[[], None]:
         return _plant_books_outside()
     if name == CLEAN_DUPLICATE:
         return _plant_clean_duplicate()
-    return _plant_edit(EDITS[name])
+    return _plant_edit((EDITS | CONTENT_EDITS)[name])
 
 
 def _plant_edit(edit: Edit) -> Callable[[], None]:
     original = jobs.script
+    edit.apply(original(edit.script))  # fails here, not where its effect is looked for
 
     def script(name: str) -> Script:
         return edit.apply(original(name)) if name == edit.script else original(name)

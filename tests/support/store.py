@@ -156,7 +156,7 @@ class Store:
         """Discard dead letters."""
         return act_now(self.client, self.keys, "discard", ids, window_ms=WINDOW_MS, now_ms=self.now_ms)
 
-    def edit(self, item: Item) -> str:
+    def edit(self, item: Item, *, new_key: bool = False) -> str:
         """Correct a dead letter to what `item` says, its fingerprint being that of the new body."""
         raw = self.client.get(self.keys.job(item.id)) or b""
         operation = self.jobs.edit(
@@ -168,6 +168,7 @@ class Store:
             fingerprint=item.fingerprint,
             note='{"kind":"edit"',
             entry="{}",
+            new_key=new_key,
             now_ms=self.now_ms,
         )
         reply = run(self.client, operation)

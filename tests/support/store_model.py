@@ -12,6 +12,7 @@ from math import ceil
 
 from tests.support.store import START_MS, WINDOW_MS, Item
 from tests.support.store_check import HOUR_MS
+from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Doubt, Past
 from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
@@ -43,6 +44,11 @@ class ModelJob:
     attempts_total: int = 0
     token: int = 0
     ambiguous: bool = False
+    content: str = ""
+    """Fingerprint of what the body says now."""
+    doubt: list[tuple[str, Decimal | None, str | None, bool]] = field(default_factory=list)
+    """Contents that may be at Trackdesk, in the order in which they came to be."""
+    refused: bool = False
     strikes: int = 0
     redrives: int = 0
     reason: str | None = None
@@ -50,6 +56,24 @@ class ModelJob:
     prune_due_ms: int = 0
     ended: int = 0
     """Order of its end among all ends."""
+
+    def may_have_landed(self, *, forgotten: bool = False) -> None:
+        """Mark it, with the present content."""
+        self.ambiguous = True
+        content = (self.content, self.amount, self.currency, forgotten)
+        if content not in self.doubt and len(self.doubt) < CONTENTS_KEPT:
+            self.doubt.append(content)
+
+    def may_be_forgotten(self, restored_ms: int) -> bool:
+        """Return whether the store was restored since the job was accepted or last redriven."""
+        return self.accepted_ms <= restored_ms and (not self.redrives or self.epoch_ms <= restored_ms)
+
+    def past(self) -> Past:
+        """Return what a claim must say."""
+        if {content for content, *_ in self.doubt} - {self.content}:
+            return Past(Doubt.OTHER, self.refused)
+        forgotten = Doubt.FORGOTTEN if any(entry[3] for entry in self.doubt) else Doubt.SAME
+        return Past(forgotten if self.doubt else Doubt.NONE, self.refused)
 
     def disagreements(self, record: JobRecord) -> list[str]:
         """Return the fields in which the stored record differs."""
@@ -59,11 +83,15 @@ class ModelJob:
         wanted = {name: getattr(self, name) for name in names}
         if self.state.terminal:  # a tombstone keeps whole seconds
             wanted |= {name: wanted[name] // 1000 * 1000 for name in ("accepted_ms", "at")}
-        return [
+        differing = [
             f"{name}: store {getattr(record, name)!r}, model {value!r}"
             for name, value in wanted.items()
             if getattr(record, name) != value
         ]
+        doubt = [(c.fingerprint, c.amount, c.currency, c.forgotten) for c in record.doubt]
+        if not self.state.terminal and (doubt, record.refused) != (self.doubt, self.refused):
+            differing.append(f"doubt: store {doubt} {record.refused}, model {self.doubt} {self.refused}")
+        return differing
 
 
 @dataclass
@@ -173,6 +201,7 @@ class Model:
             at=self.now_us + place if ready else item.due_ms,
             epoch_ms=self.now_ms if ready else item.due_ms,
             body=item.body.encode(),
+            content=item.fingerprint,
         )
         self.count(item.id, "accepted")
         if amount:
@@ -237,13 +266,14 @@ class Model:
             assert int(claim.token) > self.last_token, "tokens rise"
             self.last_token = int(claim.token)
             job.state, job.at, job.token = State.IN_FLIGHT, self.now_ms + lease_ms, int(claim.token)
-            job.ambiguous = job.ambiguous or job.accepted_ms <= tenant.doubt_ms
+            if job.may_be_forgotten(tenant.doubt_ms):
+                job.may_have_landed(forgotten=True)
             job.attempts += 1
             job.attempts_total += 1
             self.count(claim.id, "claimed")
             assert claim.probe == (tenant.hold is not None)
-            said = (claim.attempts, claim.attempts_total, claim.strikes, claim.ambiguous, claim.body, claim.epoch_ms)
-            assert said == (job.attempts, job.attempts_total, job.strikes, job.ambiguous, job.body, job.epoch_ms)
+            said = (claim.attempts, claim.attempts_total, claim.strikes, claim.past, claim.body, claim.epoch_ms)
+            assert said == (job.attempts, job.attempts_total, job.strikes, job.past(), job.body, job.epoch_ms)
             assert claim.last_reason == (job.reason or "-")
             if interval := tenant.interval_us(tenant.own or limits, self.now_us):
                 tenant.tat = max(tenant.tat, self.now_us) + interval
@@ -290,7 +320,10 @@ class Model:
         if s.health is Health.FAIL and tenant.hold and verb in (Verb.RETRY, Verb.BURY):
             verb, spends = Verb.RELEASE, False
         job.token = 0
-        job.ambiguous = job.ambiguous or s.ambiguous
+        if s.ambiguous:
+            job.may_have_landed()
+        elif s.refused and not job.ambiguous:
+            job.refused = True
         job.attempts -= not spends
         if s.entry:
             job.history += 1
@@ -385,7 +418,8 @@ class Model:
         for place, identity in enumerate(lost):
             job = self.jobs[identity]
             job.strikes = job.strikes + 1 if job.reason == "lost" else 1
-            job.token, job.ambiguous, job.reason = 0, True, "lost"
+            job.token, job.reason = 0, "lost"
+            job.may_have_landed()
             job.history += 1
             self.count(identity, "reclaimed")
             if job.attempts >= max_attempts:
@@ -417,7 +451,7 @@ class Model:
         job = self.jobs.get(identity)
         if job is None:
             return "unknown"
-        sent = job.ambiguous or job.accepted_ms <= self.tenants[tenant_of(identity)].doubt_ms
+        sent = job.ambiguous or job.may_be_forgotten(self.tenants[tenant_of(identity)].doubt_ms)
         if job.state in (State.READY, State.SCHEDULED) and not sent:
             self._end(identity, State.CANCELLED, "by_caller")
         return "cancelled" if job.state is State.CANCELLED else f"refused:{job.state}"
@@ -430,6 +464,7 @@ class Model:
             if job is None or job.state is not State.DEAD:
                 replies.append("unknown" if job is None else f"refused:{job.state}")
                 continue
+            self._carry_doubt(identity)
             job.state, job.at, job.job_class = State.READY, -1, JobClass.REDRIVE  # -1: about now
             job.attempts, job.strikes, job.epoch_ms = 0, 0, self.now_ms
             job.redrives += 1
@@ -450,11 +485,21 @@ class Model:
             replies.append("discarded")
         return replies
 
-    def edit(self, item: Item) -> str:
+    def _carry_doubt(self, identity: str) -> None:
+        job = self.jobs[identity]
+        if job.may_be_forgotten(self.tenants[tenant_of(identity)].doubt_ms):
+            job.may_have_landed(forgotten=True)
+
+    def edit(self, item: Item, *, new_key: bool) -> str:
         """Return the reply."""
         job = self.jobs.get(item.id)
         if job is None or job.state is not State.DEAD:
             return "unknown" if job is None else f"refused:{job.state}"
+        forgotten = job.may_be_forgotten(self.tenants[tenant_of(item.id)].doubt_ms)
+        if new_key and (job.ambiguous or forgotten):
+            return "in_doubt"
+        self._carry_doubt(item.id)
+        job.refused = job.refused and not new_key
         sums = self.accepted_money[tenant_of(item.id)]
         with localcontext(prec=60):
             if job.amount:
@@ -465,7 +510,7 @@ class Model:
                 sums[item.currency] = sums.get(item.currency, Decimal()) + job.amount
         for currency in [name for name, amount in sums.items() if not amount]:
             del sums[currency]
-        job.body = item.body.encode()
+        job.body, job.content = item.body.encode(), item.fingerprint
         self.count(item.id, "edited")
         return "ok" if self.redrive([item.id]) == ["redriven"] else "never"
 

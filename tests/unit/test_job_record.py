@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trackdesk_producer.contract.doubt import Content, Doubt, doubt_of, read_doubt
 from trackdesk_producer.contract.job import (
     FORMATS,
     LIVE_BASE,
@@ -61,11 +62,33 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 def test_a_record_of_an_older_or_a_newer_release_with_fewer_or_more_words_is_read_the_same() -> None:
     traced = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE}".encode()))
-    newer = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE} novel".encode()))
+    newer = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE} - - novel".encode()))
     older = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", b" timeout"))
     assert (traced.trace, newer) == (TRACE, traced)
     assert older == JobRecord.parse("acme/1", LIVE)
     assert JobRecord.parse("acme/1", TOMBSTONE + b" more") == JobRecord.parse("acme/1", TOMBSTONE)
+
+
+def test_a_record_names_the_contents_in_doubt_and_an_earlier_refusal() -> None:
+    words = f" timeout {TRACE} pQ2x9v0L:100.50EUR,*aaaaaaaa:- 1"
+    record = JobRecord.parse("acme/1", LIVE.replace(b" timeout -", words.encode()))
+    assert record.doubt == (
+        Content("pQ2x9v0L", Decimal("100.50"), "EUR", forgotten=False),
+        Content("aaaaaaaa", None, None, forgotten=True),
+    )
+    assert record.refused
+    with pytest.raises(ValueError, match="content"):
+        JobRecord.parse("acme/1", LIVE.replace(b" timeout -", f" timeout {TRACE} pQ2x9v0L".encode()))
+
+
+def test_already_exists_proves_what_every_content_in_doubt_has_in_common() -> None:
+    now = "pQ2x9v0Lk3hYc1Ff"
+    assert doubt_of(read_doubt("-"), now) is Doubt.NONE
+    assert doubt_of(read_doubt("pQ2x9v0L:1EUR"), now) is Doubt.SAME
+    assert doubt_of(read_doubt("*pQ2x9v0L:1EUR"), now) is Doubt.FORGOTTEN
+    assert doubt_of(read_doubt("pQ2x9v0L:1EUR,*pQ2x9v0L:1EUR"), now) is Doubt.FORGOTTEN
+    assert doubt_of(read_doubt("aaaaaaaa:1EUR"), now) is Doubt.OTHER
+    assert doubt_of(read_doubt("pQ2x9v0L:1EUR,aaaaaaaa:1EUR"), now) is Doubt.OTHER
 
 
 @pytest.mark.parametrize(

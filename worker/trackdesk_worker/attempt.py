@@ -107,7 +107,7 @@ class Attempts:
         answer, duration_s = await self._sender.send(job.tenant, body)
         now_ms = clock.now_ms()
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
-        outcome = read_answer(answer, Context(job.ambiguous, by_external_cid, now_ms))
+        outcome = read_answer(answer, Context(job.past, by_external_cid, now_ms))
         view = JobView(job.attempts, job.strikes, job.last_reason, max(0, now_ms - job.epoch_ms), job.ambiguous)
         decision = decide(view, outcome, rng=self._rng, policy=own.policy)
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
@@ -138,7 +138,7 @@ class Attempts:
             retry_in_ms=settlement.delay_ms or None,
             status=outcome.status,
             code=outcome.code,
-            ambiguous=settlement.ambiguous,
+            ambiguous=job.ambiguous or outcome.may_have_landed,
             duration_ms=round(duration_s * 1000, 1),
             **trace,
         )
@@ -165,7 +165,7 @@ def _trace_ids(job: ClaimedJob, span: AttemptSpan | None) -> Mapping[str, str]:
 def _settlement(
     job: ClaimedJob, outcome: Outcome, decision: Decision, effect: TenantEffect, duration_s: float, now_ms: int
 ) -> Settlement:
-    delay_ms, strikes, ambiguous, spends_attempt = 0, job.strikes, job.ambiguous or outcome.may_have_landed, True
+    delay_ms, strikes, spends_attempt = 0, job.strikes, True
     match decision:
         case Complete():
             verb = Verb.DELIVER
@@ -185,8 +185,9 @@ def _settlement(
         decision.reason,
         delay_ms,
         strikes,
-        ambiguous,
-        spends_attempt,
+        ambiguous=outcome.may_have_landed,
+        refused=outcome.refused,
+        spends_attempt=spends_attempt,
         # No history for the way most jobs end: the tombstone says it all.
         entry="{}" if verb is Verb.DELIVER else _entry(job, outcome, duration_s, now_ms),
         health=outcome.health,

@@ -13,7 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Self
 
-from .tombstone import lua_tombstones, read_tombstone
+from .doubt import CONTENTS_KEPT, FORGOTTEN, Content, read_doubt
+from .tombstone import FINGERPRINT_KEPT, lua_tombstones, read_tombstone
 from .trace import NO_TRACE
 
 FORMAT_LIVE = "1"
@@ -37,14 +38,17 @@ LIVE_FIELDS = (
     "redrives",
     "reason",
     "trace",
+    "doubt",
+    "refused",
 )
 """Header words of a live record, in order; the Lua prelude gets the same list.
 
 ``at`` is the job's score in the index of its state: ready since (µs), due (ms), end of the lease (ms),
 died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when
 the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
-is 1 once an attempt may have landed; ``trace`` is the W3C traceparent of the enqueue (`trace.py`), no part of the
-fingerprint. ``-`` stands for no value.
+is 1 once an attempt may have landed, and ``doubt`` (`doubt.py`) names the contents with which one may; ``refused`` is 1
+once Trackdesk said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the enqueue
+(`trace.py`), no part of the fingerprint. ``-`` stands for no value.
 """
 
 LIVE_BASE = LIVE_FIELDS.index("trace")
@@ -157,6 +161,9 @@ class JobRecord:
     redrives: int
     reason: str | None
     trace: str
+    doubt: tuple[Content, ...]
+    """Contents that may be at Trackdesk; of one tried by an older release none is named, though `ambiguous`."""
+    refused: bool
     body: bytes
 
     @classmethod
@@ -203,8 +210,17 @@ class JobRecord:
             redrives=int(field.get("redrives", 0)),
             reason=optional("reason"),
             trace=field.get("trace", NO_TRACE),
+            doubt=read_doubt(field.get("doubt", "-")),
+            refused=field.get("refused") == "1",
             body=body,
         )
+
+    def may_have_landed(self, restored_ms: int) -> bool:
+        """Return whether the sale may be at Trackdesk, if the tenant's store was restored then (-1: never)."""
+        if self.state.terminal:
+            return self.ambiguous
+        forgotten = self.accepted_ms <= restored_ms and (self.redrives == 0 or self.epoch_ms <= restored_ms)
+        return self.ambiguous or forgotten
 
     @property
     def tenant(self) -> str:
@@ -222,8 +238,8 @@ def lua_fields() -> str:
 
     ``parse_job(raw)`` makes a table of a record, with ``.body``, and ``.more``: the words behind those that every
     record of its format has, in one piece; ``live_record(job)`` makes a record of a table; ``later_word(job, name)``
-    reads one of the words behind. Written out, a pattern a format and one concatenation, because they run for every
-    transition of every job.
+    reads one of the words behind, ``set_later_word(job, name, value)`` sets one. Written out, a pattern a format and
+    one concatenation, because they run for every transition of every job.
     """
     readers = "\n  else".join(
         [
@@ -232,11 +248,26 @@ def lua_fields() -> str:
         ]
     )
     written = " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE])
-    later = ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(LIVE_FIELDS[LIVE_BASE:]))
+    later = LIVE_FIELDS[LIVE_BASE:]
+    patterns = ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(later))
+    places = ", ".join(f"{name} = {place}" for place, name in enumerate(later, 1))
     return f"""local NEWER = '{NEWER}'
-local LATER = {{ {later} }}
+local FINGERPRINT_KEPT, CONTENTS_KEPT, FORGOTTEN = {FINGERPRINT_KEPT}, {CONTENTS_KEPT}, '{FORGOTTEN}'
+local LATER = {{ {patterns} }}
 local function later_word(job, name)
   return string.match(job.more, LATER[name]) or '-'
+end
+local PLACES = {{ {places} }}
+local function set_later_word(job, name, value)
+  local words = {{}}
+  for word in string.gmatch(job.more, '%S+') do
+    words[#words + 1] = word
+  end
+  for place = #words + 1, PLACES[name] do
+    words[place] = '-'
+  end
+  words[PLACES[name]] = value
+  job.more = ' ' .. table.concat(words, ' ')
 end
 {lua_tombstones(FORMAT_TOMBSTONE)}
 local function parse_job(raw)

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
+from trackdesk_producer.contract.doubt import Past
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_worker.settings import tracing_protocol, tracing_wanted
@@ -35,7 +36,7 @@ class Recorder:
         self, trace: str, *, age_ms: int = 0, job_class: JobClass = JobClass.LIVE, how: str = "kept"
     ) -> ReadableSpan | None:
         """Make one attempt; return its span, if one was recorded."""
-        job = ClaimedJob("acme/1", "7", 1, 0, "-", False, ACCEPTED_MS, ACCEPTED_MS, job_class, False, 1, trace, b"{}")
+        job = ClaimedJob("acme/1", "7", 1, 0, "-", Past(), ACCEPTED_MS, ACCEPTED_MS, job_class, False, 1, trace, b"{}")
         span = self.tracing.attempt(job, now_ms=ACCEPTED_MS + age_ms)
         span.settled(how)
         finished = self.exporter.get_finished_spans()
@@ -114,7 +115,7 @@ def test_a_span_says_how_its_settlement_went(recorder: Recorder, how: str) -> No
 
 
 def test_a_bug_of_ours_is_an_error_by_name_and_not_by_its_words(recorder: Recorder) -> None:
-    job = ClaimedJob("acme/1", "7", 1, 0, "-", False, 0, 0, JobClass.LIVE, False, 1, SAMPLED, b"{}")
+    job = ClaimedJob("acme/1", "7", 1, 0, "-", Past(), 0, 0, JobClass.LIVE, False, 1, SAMPLED, b"{}")
     recorder.tracing.attempt(job, now_ms=0).crashed(KeyError("a customer's data"))
     (span,) = recorder.exporter.get_finished_spans()
     assert (span.status.status_code, span.status.description, span.events) == (StatusCode.ERROR, "KeyError", ())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
 from trackdesk_worker.trackdesk.answers import TABLE, Answer, Context, Failure, FailureKind, read_answer
 
@@ -13,8 +14,9 @@ GATEWAY = {3: 400, 9: 400, 11: 400, 16: 401, 7: 403, 5: 404, 6: 409, 10: 409, 8:
 GATEWAY |= {2: 500, 13: 500, 15: 500, 12: 501, 14: 503, 4: 504}
 
 
-def context(*, ambiguous_before: bool = False, by_external_cid: bool = False) -> Context:
-    return Context(ambiguous_before=ambiguous_before, by_external_cid=by_external_cid, now_ms=NOW_MS)
+def context(*, ambiguous_before: bool = False, past: Past | None = None, by_external_cid: bool = False) -> Context:
+    past = past or Past(Doubt.SAME if ambiguous_before else Doubt.NONE)
+    return Context(past=past, by_external_cid=by_external_cid, now_ms=NOW_MS)
 
 
 def answer(status: int, body: object = None, *, retry_after: str | None = None, truncated: bool = False) -> Answer:
@@ -195,6 +197,33 @@ def test_a_silent_answer_is_read_by_its_status(
 ) -> None:
     outcome = read(status, body, ambiguous_before=again)
     assert (outcome.row, outcome.kind, outcome.reason) == (row, kind, reason)
+
+
+# Rows 5 and 6: what an "already exists" proves, with a body and without
+
+
+@pytest.mark.parametrize(
+    ("past", "kind", "reason"),
+    [
+        (Past(Doubt.SAME), DELIVERED, Reason.CONFIRMED_DUPLICATE),
+        (Past(Doubt.FORGOTTEN), DELIVERED, Reason.RESTORED_DUPLICATE),
+        (Past(Doubt.OTHER), REJECTED, Reason.DUPLICATE_DIFFERS),
+        (Past(), REJECTED, Reason.UNVERIFIED_DUPLICATE),
+        *((Past(doubt, refused=True), REJECTED, Reason.UNVERIFIED_DUPLICATE) for doubt in Doubt),
+    ],
+)
+def test_already_exists_confirms_only_the_content_in_doubt_and_nothing_once_refused(
+    past: Past, kind: OutcomeKind, reason: Reason
+) -> None:
+    outcome = read_answer(answer(409, error(6, "conversion already exists")), context(past=past))
+    assert (outcome.row, outcome.kind, outcome.reason) == (5, kind, reason)
+    assert outcome.refused == (reason is Reason.UNVERIFIED_DUPLICATE)
+    silent = read_answer(answer(409), context(past=past))
+    if reason is Reason.UNVERIFIED_DUPLICATE:
+        assert (silent.row, silent.kind, silent.reason, silent.tries) == (6, RETRYABLE, Reason.CONFLICT, 3)
+        assert silent.refused, "it may have been an already exists without its body"
+    else:
+        assert (silent.row, silent.kind, silent.reason, silent.refused) == (6, kind, reason, False)
 
 
 # Row 6

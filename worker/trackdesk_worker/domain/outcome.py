@@ -23,8 +23,10 @@ class Reason(StrEnum):
     PAIRED = "paired"
     UNPAIRED = "unpaired"
     CONFIRMED_DUPLICATE = "confirmed_duplicate"
+    RESTORED_DUPLICATE = "restored_duplicate"  # the same, but the store forgot what was sent (`trackdesk restored`)
     # refused by Trackdesk's rules: a person decides
     UNVERIFIED_DUPLICATE = "unverified_duplicate"
+    DUPLICATE_DIFFERS = "duplicate_differs"  # Trackdesk may have recorded content that was corrected since
     RECURRENCE_LIMIT = "recurrence_limit"
     SOURCE_NOT_FOUND = "source_not_found"
     TYPE_NOT_FOUND = "type_not_found"
@@ -76,7 +78,8 @@ class Outcome(NamedTuple):
     """One attempt's end, with everything the policy and the job's history need. A named tuple: one is built per
     attempt.
 
-    `row` is the row of the answer table that matched. `tries` caps consecutive attempts that end for this
+    `row` is the row of the answer table that matched. `refused` says that Trackdesk has the sale already, or may: once
+    said with nothing in doubt, no later doubt confirms it. `tries` caps consecutive attempts that end for this
     reason; `wait_s` replaces the exponential backoff; `retry_after_s` is what Trackdesk asked for, not yet
     clamped. `code` is the gRPC code of the error body, `excerpt` its printable beginning, `cid` the click it
     was paired with.
@@ -86,6 +89,7 @@ class Outcome(NamedTuple):
     reason: Reason
     row: int
     may_have_landed: bool = False
+    refused: bool = False
     tries: int | None = None
     wait_s: float | None = None
     retry_after_s: float | None = None

@@ -12,6 +12,14 @@ REMEDIES: Final[dict[Reason, str]] = {
     Reason.PAIRED: "Delivered; nothing to do.",
     Reason.UNPAIRED: "Delivered without a click; nothing to do here.",
     Reason.CONFIRMED_DUPLICATE: "Delivered by an earlier attempt; nothing to do.",
+    Reason.RESTORED_DUPLICATE: (
+        "Delivered before the store was restored; nothing to do, unless the sale was corrected after the backup."
+    ),
+    Reason.DUPLICATE_DIFFERS: (
+        "An earlier attempt may have landed with the content shown as in doubt. Look the externalId up at Trackdesk: "
+        "to keep what is there, correct the sale back to it and redrive, or discard with a reason; "
+        "to change it, correct it at Trackdesk, then discard."
+    ),
     Reason.UNVERIFIED_DUPLICATE: (
         "Look the externalId up in Trackdesk: if another system recorded the sale, discard; "
         "if the offer is non-recurrent and refused it, correct the offer, then redrive."

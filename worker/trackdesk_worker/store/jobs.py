@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from trackdesk_producer.contract.doubt import Doubt, Past, read_past
 from trackdesk_producer.contract.job import JobClass, tenant_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
@@ -35,7 +36,7 @@ class ClaimedJob(NamedTuple):
     """This one included, within the present budget."""
     strikes: int
     last_reason: str
-    ambiguous: bool
+    past: Past
     epoch_ms: int
     accepted_ms: int
     job_class: JobClass
@@ -45,6 +46,11 @@ class ClaimedJob(NamedTuple):
     trace: str
     """The traceparent of the enqueue, or `NO_TRACE`."""
     body: bytes
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether an earlier attempt may have landed."""
+        return self.past.doubt is not Doubt.NONE
 
     @property
     def tenant(self) -> str:
@@ -83,6 +89,9 @@ class Settlement(NamedTuple):
     """How long to wait before the next try; for `Verb.RETRY`."""
     strikes: int = 0
     ambiguous: bool = False
+    """Whether this attempt may have landed."""
+    refused: bool = False
+    """Whether Trackdesk said that it has the sale; remembered if nothing was in doubt."""
     spends_attempt: bool = True
     entry: str = ""
     """The attempt as JSON, for the job's history; empty if no request was made."""
@@ -196,8 +205,9 @@ class Jobs:
         arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
         arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms)
         for s in settlements:
+            mark = "doubt" if s.ambiguous else "refused" if s.refused else "-"
             arguments += (s.id, s.token, s.verb, s.delay_ms, s.reason, s.strikes)
-            arguments += (int(s.ambiguous), int(s.spends_attempt), s.entry, s.health, int(s.probe))
+            arguments += (mark, int(s.spends_attempt), s.entry, s.health, int(s.probe))
             arguments += (s.effect, s.effect_ms)
         return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
 
@@ -264,19 +274,33 @@ class Jobs:
         fingerprint: str,
         note: str,
         entry: str,
+        new_key: bool,
         now_ms: int | None = None,
     ) -> Operation[str]:
         """Correct a dead letter and give it a fresh attempt budget.
 
-        Replies ``ok``, ``unknown``, ``changed`` or ``refused:<state>``.
+        Replies ``ok``, ``unknown``, ``changed``, ``refused:<state>``, or ``in_doubt``: an attempt may have landed, and
+        with `new_key` Trackdesk would record the sale twice.
 
         Args:
             expect: SHA-1 of the record that was looked at.
             note: the entry in the job's history, without its last brace; the script adds the time.
             entry: for the operators' log.
+            new_key: whether a field changes on which Trackdesk dedupes.
         """
         money = ("-", "-") if amount is None else (amount, currency)
-        arguments = (clock(now_ms), self._envelope, job_id, expect, body, *money, fingerprint, note, entry)
+        arguments = (
+            clock(now_ms),
+            self._envelope,
+            job_id,
+            expect,
+            body,
+            *money,
+            fingerprint,
+            note,
+            entry,
+            int(new_key),
+        )
         return Operation(script("edit"), self.keys.prefix, arguments, text)
 
 
@@ -292,7 +316,7 @@ def _read_claims(reply: list[Any]) -> Claims:
             attempts=int(reply[i + 2]),
             strikes=int(reply[i + 3]),
             last_reason=text(reply[i + 4]),
-            ambiguous=reply[i + 5] == b"1",
+            past=read_past(text(reply[i + 5])),
             epoch_ms=int(reply[i + 6]),
             accepted_ms=int(reply[i + 7]),
             job_class=_CLASSES[reply[i + 8]],

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
+from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
@@ -36,11 +37,11 @@ _PASSING_CODES = frozenset({1, 2, 4, 13, 14, 15})  # cancelled, unknown, deadlin
 class Context(NamedTuple):
     """What the reader must know of the job. `now_ms` gives a Retry-After date its meaning.
 
-    `ambiguous_before`: an earlier attempt may have landed. `by_external_cid`: the job names its click by
+    `past`: what earlier attempts may have left at Trackdesk. `by_external_cid`: the job names its click by
     `externalCid` or `externalClientId`, which Trackdesk may learn later than the sale.
     """
 
-    ambiguous_before: bool
+    past: Past
     by_external_cid: bool
     now_ms: int
 
@@ -52,6 +53,7 @@ class Verdict:
     kind: OutcomeKind
     reason: Reason
     may_have_landed: bool = False
+    refused: bool = False
     tries: int | None = None
     wait_s: float | None = None
     effect: Effect = Effect.NONE
@@ -101,6 +103,32 @@ def _is_duplicate(reading: Reading) -> bool:
     return reading.code == 6 or reading.meaning is Meaning.ALREADY_EXISTS
 
 
+def _is_silent_conflict(reading: Reading) -> bool:
+    """An "already exists" without its body, perhaps. A page is not silence: an edge network answers 409 to its own
+    troubles.
+    """
+    return reading.status == 409 and reading.says_nothing
+
+
+def _confirmed(number: int, name: str, signal: Callable[[Reading], bool]) -> tuple[Row, ...]:
+    """Return the rows for an "already exists" after an attempt that may have landed.
+
+    It confirms what that attempt carried. Of other content, and once Trackdesk refused the sale with nothing in doubt,
+    it proves nothing.
+    """
+    verdicts = {
+        Doubt.SAME: _delivered(Reason.CONFIRMED_DUPLICATE),
+        Doubt.FORGOTTEN: _delivered(Reason.RESTORED_DUPLICATE),
+        Doubt.OTHER: _refused(Reason.DUPLICATE_DIFFERS),
+    }
+
+    def row(doubt: Doubt, verdict: Verdict) -> Row:
+        past = Past(doubt)
+        return Row(number, f"{name}, in doubt: {doubt}", lambda r, context: context.past == past and signal(r), verdict)
+
+    return tuple(row(doubt, verdict) for doubt, verdict in verdicts.items())
+
+
 _THROTTLED = Verdict(
     OutcomeKind.RETRYABLE,
     Reason.RATE_LIMITED,
@@ -127,25 +155,25 @@ TABLE: tuple[Row, ...] = (
     # below 200 or beyond 599 whatever answered speaks no HTTP, so its body is not believed either
     Row(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
     Row(4, "limit reached", lambda r, _: r.is_conversion_limit, _refused(Reason.RECURRENCE_LIMIT)),
+    *_confirmed(5, "already exists", _is_duplicate),
     Row(
         5,
-        "already exists, after an ambiguous attempt",
-        lambda r, context: _is_duplicate(r) and context.ambiguous_before,
-        _delivered(Reason.CONFIRMED_DUPLICATE),
+        "already exists",
+        lambda r, _: _is_duplicate(r),
+        Verdict(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=Effect.CLEAR),
     ),
-    Row(5, "already exists", lambda r, _: _is_duplicate(r), _refused(Reason.UNVERIFIED_DUPLICATE)),
     Row(
         6,
         "aborted",
         lambda r, _: r.code == 10,
         Verdict(OutcomeKind.RETRYABLE, Reason.CONFLICT),
     ),
-    # a page is not silence: an edge network answers 409 to its own troubles
+    *_confirmed(6, "silent conflict", _is_silent_conflict),
     Row(
         6,
-        "silent conflict, after an ambiguous attempt",
-        lambda r, context: r.status == 409 and r.says_nothing and context.ambiguous_before,
-        _delivered(Reason.CONFIRMED_DUPLICATE),
+        "silent conflict",
+        lambda r, _: _is_silent_conflict(r),
+        Verdict(OutcomeKind.RETRYABLE, Reason.CONFLICT, refused=True, tries=FEW_TRIES),
     ),
     Row(6, "conflict", lambda r, _: r.status == 409 and r.meaning is None, _few_tries(Reason.CONFLICT)),
     Row(
@@ -240,6 +268,7 @@ def _read_answer(answer: Answer, context: Context) -> Outcome:
         verdict.reason,
         row.number,
         may_have_landed=verdict.may_have_landed,
+        refused=verdict.refused,
         tries=verdict.tries,
         wait_s=verdict.wait_s,
         retry_after_s=(

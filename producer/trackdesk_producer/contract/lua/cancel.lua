@@ -13,7 +13,7 @@ for i = 3, #ARGV do
   elseif job.state == 'cancelled' then
     replies[#replies + 1] = 'cancelled'
   elseif (job.state == 'ready' or job.state == 'scheduled') and job.ambiguous == '0'
-      and not in_doubt(job, redis.call('HGET', key('tenant', tenant_of(id)), 'doubt')) then
+      and not may_be_forgotten(job, redis.call('HGET', key('tenant', tenant_of(id)), 'doubt')) then
     leave(id, job)
     to_terminal(id, job, 'cancelled', 'by_caller', window_ms)
     replies[#replies + 1] = 'cancelled'

@@ -47,10 +47,41 @@ local function read_job(id)
   return raw and parse_job(raw) or nil
 end
 
--- Whether the job was accepted before an operator said that the store may have forgotten things (`restored`): then it
--- counts as sent, and as ambiguous.
-local function in_doubt(job, doubt_ms)
-  return tonumber(job.accepted) <= (tonumber(doubt_ms) or -1)
+-- Whether an operator said, since the job was accepted or last redriven, that the store may have forgotten things
+-- (`restored`): then it counts as sent, and as ambiguous. A redrive or an edit carries that into the record.
+local function may_be_forgotten(job, restored_ms)
+  restored_ms = tonumber(restored_ms) or -1
+  return tonumber(job.accepted) <= restored_ms and (job.redrives == '0' or tonumber(job.epoch) <= restored_ms)
+end
+
+-- The beginning of the fingerprint of what the job's body says now: an operator's correction is kept beside it.
+local function content_of(id, job)
+  local corrected = job.redrives ~= '0' and redis.call('HGET', key('edited'), id)
+  return string.sub(corrected or job.fingerprint, 1, FINGERPRINT_KEPT)
+end
+
+-- The job may be at Trackdesk with its present content (contract/doubt.py). `mark` is FORGOTTEN if the store may have
+-- forgotten what was sent, else ''.
+local function add_doubt(id, job, mark)
+  local content = content_of(id, job) .. ':' .. (job.amount == '-' and '-' or job.amount .. job.currency)
+  local known = later_word(job, 'doubt')
+  if known == '-' and job.ambiguous == '1' then
+    mark = FORGOTTEN -- a release before this word marked it, and did not say with which content
+  end
+  job.ambiguous = '1'
+  local _, commas = string.gsub(known, ',', '')
+  if known == '-' then
+    set_later_word(job, 'doubt', mark .. content)
+  elseif commas + 1 < CONTENTS_KEPT and not string.find(',' .. known .. ',', ',' .. mark .. content .. ',', 1, true) then
+    set_later_word(job, 'doubt', known .. ',' .. mark .. content)
+  end
+end
+
+-- Write into the record what else makes the job ambiguous, before it is sent again or its content changes.
+local function carry_doubt(id, job, restored_ms)
+  if may_be_forgotten(job, restored_ms) or (job.ambiguous == '1' and later_word(job, 'doubt') == '-') then
+    add_doubt(id, job, FORGOTTEN)
+  end
 end
 
 local function write_live(id, job)

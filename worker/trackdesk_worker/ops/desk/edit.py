@@ -67,6 +67,8 @@ class _Draft:
     edit: Edit
     conversion: Conversion | None
     record: JobRecord
+    new_key: bool
+    """Whether a field changes on which Trackdesk dedupes."""
 
 
 def propose(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, str | None]) -> Edit:
@@ -122,14 +124,27 @@ def edit_and_redrive(
         fingerprint=fingerprint(conversion),
         note=json.dumps(note, ensure_ascii=False, separators=(",", ":"))[:-1],
         entry=json.dumps(entry, ensure_ascii=False),
+        new_key=draft.new_key,
     )
     reply = run(client, operation)
     if reply != "ok":
-        raise EditInvalid(_MOVED if reply == "changed" else _no_letter(job_id, reply.rpartition(":")[2]))
+        raise EditInvalid(_MOVED if reply in ("changed", "in_doubt") else _no_letter(job_id, reply.rpartition(":")[2]))
     record_acts(client, keys)
     return Edited(job_id, edit.diff)
 
 
+DEDUPE_KEY = ("conversionTypeCode", "revenueOriginId")
+"""What Trackdesk dedupes on, besides the externalId, which never changes."""
+
+_IN_DOUBT = (
+    "{field} cannot change now: an attempt may have landed, and Trackdesk would record the sale again under the "
+    "new value. Redrive it as it is; or look it up at Trackdesk and, if it is not there, discard it and enqueue it "
+    "under a new externalId"
+)
+_MAY_DIFFER = (
+    "an attempt may have landed: if so, Trackdesk keeps what it has and refuses the correction, which then is a dead "
+    "letter again (duplicate_differs)"
+)
 _MOVED = "the sale is not what you looked at any more: somebody acted on it; look again. Nothing was changed"
 
 
@@ -164,13 +179,17 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
     if not diff and not errors:
         errors.append("nothing would change: to send it as it is, redrive it")
     warnings = () if conversion is None else conversion.warnings()
-    if record.ambiguous:
-        warnings = (
-            "an attempt may have landed: if so, Trackdesk keeps what it has, and refuses the correction as a duplicate",
-            *warnings,
-        )
+    new_key = [field for field in DEDUPE_KEY if after.get(field) != before.get(field)]
+    if record.may_have_landed(_restored_ms(client, keys, record.tenant)):
+        errors += [_IN_DOUBT.format(field=field) for field in new_key]
+        warnings = (_MAY_DIFFER, *warnings)
     shown = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
-    return _Draft(Edit(job_id, shown, diff, tuple(errors), warnings), conversion, record)
+    return _Draft(Edit(job_id, shown, diff, tuple(errors), warnings), conversion, record, bool(new_key))
+
+
+def _restored_ms(client: redis.Redis, keys: Keys, tenant: str) -> int:
+    restored: Any = client.hget(keys.tenant(tenant), "doubt")
+    return -1 if restored is None else int(restored)
 
 
 def _flat(body: Mapping[str, Any]) -> dict[str, str | list[str]]:

@@ -6,8 +6,9 @@
 --       d (redrive): each class' guaranteed share; what a class leaves is taken by the others, live first
 --       The tenant's own rate_us, burst and cap, where set, go before 4 to 6.
 -- Reply { wait, now, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
---       is ready; now is the store's time (ms); each job is 13 values: id | token | attempts | strikes | reason | ambiguous | epoch |
---       accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body
+--       is ready; now is the store's time (ms); each job is 13 values: id | token | attempts | strikes | reason | past |
+--       epoch | accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body;
+--       past: '-', or the fingerprint of its content, the contents in doubt (contract/doubt.py), and 1 if refused
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
 
 local VISITS = 64
@@ -52,23 +53,29 @@ local function take(tenant, most, cursor)
   return ids
 end
 
-local function hand_out(tenant, id, token, probe, doubt_ms)
+-- What is known of earlier attempts, for the answer table.
+local function past_of(id, job)
+  if job.ambiguous == '0' and job.redrives == '0' then
+    return '-' -- most jobs
+  end
+  return content_of(id, job) .. ' ' .. later_word(job, 'doubt') .. ' ' .. later_word(job, 'refused')
+end
+
+local function hand_out(tenant, id, token, probe, restored_ms)
   local job = expect(id, 'ready')
   if not job then
     return
   end
   book(tenant, 'ready', job, -1)
   job.state, job.at, job.token = 'in_flight', lease_end, token
-  if in_doubt(job, doubt_ms) then
-    job.ambiguous = '1'
-  end
+  carry_doubt(id, job, restored_ms)
   job.attempts = integer(tonumber(job.attempts) + 1)
   job.attempts_total = integer(tonumber(job.attempts_total) + 1)
   write_live(id, job)
   add_later(key('in_flight'), lease_end, id)
   book(tenant, 'in_flight', job, 1)
   for _, value in ipairs({
-    id, token, job.attempts, job.strikes, job.reason, job.ambiguous, job.epoch, job.accepted, job.job_class,
+    id, token, job.attempts, job.strikes, job.reason, past_of(id, job), job.epoch, job.accepted, job.job_class,
     probe and '1' or '0', job.attempts_total, later_word(job, 'trace'), job.body,
   }) do
     reply[#reply + 1] = value

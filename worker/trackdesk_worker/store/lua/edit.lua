@@ -2,12 +2,13 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 id | 4 SHA-1 of the record the operator saw | 5 body | 6 amount or '-'
 --       7 currency or '-' | 8 fingerprint of the body | 9 entry in the job's history (JSON without its end)
---       10 entry for the operators' log
--- Reply 'ok' | 'unknown' | 'changed' (it is not what the operator saw) | 'refused:<state>'
+--       10 entry for the operators' log | 11 whether a field changes on which Trackdesk dedupes (0/1)
+-- Reply 'ok' | 'unknown' | 'changed' (it is not what the operator saw) | 'refused:<state>' | 'in_doubt' (an attempt may
+--       have landed: with another dedupe key Trackdesk would record the sale twice)
 -- The record keeps the fingerprint of the shop's original, so that repeating the enqueue stays a duplicate; what the
 -- body is now is kept beside it, for the audit. Money moves with it: accepted is corrected too.
 
-local id, amount = ARGV[3], ARGV[6]
+local id, amount, new_key = ARGV[3], ARGV[6], ARGV[11] == '1'
 local raw = redis.call('GET', key('job', id))
 local job = raw and read_job(id)
 if not job then
@@ -20,6 +21,12 @@ elseif not (amount == '-' or string.find(amount, '^%d+%.?%d*$')) then
   return redis.error_reply('ERR edit: the amount is none')
 end
 local tenant = tenant_of(id)
+carry_doubt(id, job, redis.call('HGET', key('tenant', tenant), 'doubt'))
+if new_key and job.ambiguous == '1' then
+  return 'in_doubt'
+elseif new_key and later_word(job, 'refused') == '1' then
+  set_later_word(job, 'refused', '-') -- what was refused was another conversion, for Trackdesk
+end
 leave(id, job)
 book(tenant, 'accepted', job, -1)
 job.body, job.amount, job.currency = ARGV[5], amount, ARGV[7]

@@ -17,7 +17,7 @@ for i, id in ipairs(lost) do
   if job then
     local tenant = tenant_of(id)
     leave(id, job)
-    job.ambiguous = '1'
+    add_doubt(id, job, '')
     job.strikes = job.reason == 'lost' and integer(tonumber(job.strikes) + 1) or '1'
     note(id, cjson.encode({
       kind = 'attempt', at_ms = NOW_MS, attempt = tonumber(job.attempts_total), outcome = 'ambiguous',

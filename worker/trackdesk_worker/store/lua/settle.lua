@@ -3,7 +3,8 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 dedupe window (ms) | 4 failures in a row that open the breaker
 --       5 first and 6 longest time between probes of an open breaker (ms)
---       then per job, 13 each: id | token | verb | delay (ms, for retry) | reason | strikes | ambiguous (0/1) |
+--       then per job, 13 each: id | token | verb | delay (ms, for retry) | reason | strikes |
+--         mark (doubt: this attempt may have landed; refused: "already exists", though none had; -: neither) |
 --         spent (0: the attempt is given back) | history entry (JSON, or '' if no request was made) |
 --         health (ok: Trackdesk answered properly, fail: it did not, -: says nothing) | probe (0/1) |
 --         effect on the tenant | its duration (ms)
@@ -18,6 +19,7 @@ local LEAST_PROBE_MS = 1000
 local LONGEST_MS = 86400000 -- no policy asks for a longer delay or effect
 local OUTAGE = 'outage'
 local VERBS = { deliver = true, retry = true, bury = true, release = true }
+local MARKS = { doubt = true, refused = true, ['-'] = true }
 local HEALTHS = { ok = true, fail = true, ['-'] = true }
 local EFFECTS = { freeze = true, hold = true, clear = true, none = true }
 local window_ms, threshold = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -32,10 +34,10 @@ end
 -- looked at before the first write.
 for base = FIRST, #ARGV, ITEM do
   if not VERBS[ARGV[base + 2]] or not tonumber(ARGV[base + 3]) or not string.find(ARGV[base + 4], '^%S+$')
-      or not tonumber(ARGV[base + 5]) or not HEALTHS[ARGV[base + 9]] or not EFFECTS[ARGV[base + 11]]
-      or not tonumber(ARGV[base + 12]) then
+      or not tonumber(ARGV[base + 5]) or not MARKS[ARGV[base + 6]] or not HEALTHS[ARGV[base + 9]]
+      or not EFFECTS[ARGV[base + 11]] or not tonumber(ARGV[base + 12]) then
     return redis.error_reply('ERR settle: job ' .. ARGV[base]
-      .. ' has no sound verb, delay, reason, strikes, health, effect or duration')
+      .. ' has no sound verb, delay, reason, strikes, mark, health, effect or duration')
   end
 end
 
@@ -134,8 +136,10 @@ for base = FIRST, #ARGV, ITEM do
       verb, spent = 'release', '0'
     end
     leave(id, job)
-    if ARGV[base + 6] == '1' then
-      job.ambiguous = '1'
+    if ARGV[base + 6] == 'doubt' then
+      add_doubt(id, job, '')
+    elseif ARGV[base + 6] == 'refused' and job.ambiguous == '0' then
+      set_later_word(job, 'refused', '1')
     end
     if spent == '0' then
       job.attempts = integer(tonumber(job.attempts) - 1)
