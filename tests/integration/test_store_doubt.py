@@ -101,6 +101,21 @@ def a_restore_is_carried_by_a_redrive(store: Store) -> None:
     assert store.claim_one().past == Past(Doubt.FORGOTTEN)
 
 
+def a_restore_overrides_only_refusals_since(store: Store) -> None:
+    for name, wait in (("acme/early", 0), ("acme/late", 60_000)):
+        store.now_ms += wait
+        store.enqueue(Item(name, "1", "EUR"))
+        store.end(store.claim_one(), Verb.BURY, "unverified_duplicate", refused=True)
+    store.now_ms += 60_000
+    store.restored(since_ms=store.now_ms - 90_000)
+    store.now_ms += 1
+    store.redrive("acme/early", "acme/late")
+    assert {job.id: job.past for job in store.claim().jobs} == {
+        "acme/early": Past(Doubt.FORGOTTEN, refused=True),
+        "acme/late": Past(Doubt.FORGOTTEN),
+    }
+
+
 RULES = (
     doubt_is_kept_with_its_content,
     a_correction_taken_back_is_confirmed,
@@ -109,6 +124,7 @@ RULES = (
     a_restore_is_carried_by_an_edit,
     a_restore_is_carried_by_a_claim,
     a_restore_is_carried_by_a_redrive,
+    a_restore_overrides_only_refusals_since,
 )
 
 

@@ -191,13 +191,15 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert self.store.pause(tenant) == self.model.pause(tenant)
 
-    @rule(tenant=st.none() | tenants)
-    def restored(self, tenant: str | None) -> None:
+    @rule(tenant=st.none() | tenants, forgotten_ms=st.sampled_from([None, 0, 5_000]))
+    def restored(self, tenant: str | None, forgotten_ms: int | None) -> None:
+        since_ms = None if forgotten_ms is None else self.model.now_ms - forgotten_ms
         known = {name.decode() for name in self.store.client.smembers(self.store.keys.tenants)}
         told = known if tenant is None else {tenant}
-        assert self.store.restored(tenant) == len(told)
+        assert self.store.restored(tenant, since_ms=since_ms) == len(told)
         for name in told:
             self.model.tenants[name].doubt_ms = self.model.now_ms
+            self.model.tenants[name].doubt_since_ms = since_ms
 
     @rule(lose=st.booleans())
     def ring(self, lose: bool) -> None:

@@ -45,15 +45,15 @@ EDITS = {
     "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
 }
 CONTENT_EDITS = {
-    "settle that forgets a refusal": Edit("settle", "set_later_word(job, 'refused', '1')", ""),
+    "settle that forgets a refusal": Edit("settle", "set_later_word(job, 'refused', integer(NOW_MS))", ""),
     "a dedupe key that changes in doubt": Edit("edit", "if new_key and job.ambiguous == '1' then", "if false then"),
     "doubt without its content": Edit("reclaim", "corrected or job.fingerprint", "job.fingerprint"),
     "a claim that takes the first content for the present one": Edit(
         "claim", "corrected or job.fingerprint", "job.fingerprint"
     ),
-    "an edit that forgets a restore": Edit("edit", "if may_be_forgotten(job, restored_ms) or (", "if ("),
+    "an edit that forgets a restore": Edit("edit", "if may_be_forgotten(job, restored[1]) then", "if false then"),
     "a claim that forgets a restore": Edit(
-        "claim", "lease_end, token\n  carry_doubt(id, job, restored_ms)", "lease_end, token"
+        "claim", "lease_end, token\n  carry_doubt(id, job, restored)", "lease_end, token"
     ),
 }
 """Of the invariant "content truth"; `tests/integration/test_store_doubt.py` catches them."""

@@ -144,9 +144,9 @@ class Store:
         """Prune what is over."""
         return run(self.client, self.jobs.prune(most, now_ms=self.now_ms))
 
-    def restored(self, tenant: str | None = None) -> int:
+    def restored(self, tenant: str | None = None, *, since_ms: int | None = None) -> int:
         """Say that the store may have forgotten things."""
-        return run(self.client, self.jobs.restored(tenant, now_ms=self.now_ms))
+        return run(self.client, self.jobs.restored(tenant, since_ms=since_ms, now_ms=self.now_ms))
 
     def redrive(self, *ids: str, note: str = '{"kind":"redrive"') -> list[str]:
         """Redrive dead letters; `note` is the beginning of the entry in their history."""

@@ -48,7 +48,7 @@ class ModelJob:
     """Fingerprint of what the body says now."""
     doubt: list[tuple[str, Decimal | None, str | None, bool]] = field(default_factory=list)
     """Contents that may be at Trackdesk, in the order in which they came to be."""
-    refused: bool = False
+    refused_ms: int | None = None
     strikes: int = 0
     redrives: int = 0
     reason: str | None = None
@@ -71,9 +71,9 @@ class ModelJob:
     def past(self) -> Past:
         """Return what a claim must say."""
         if {content for content, *_ in self.doubt} - {self.content}:
-            return Past(Doubt.OTHER, self.refused)
+            return Past(Doubt.OTHER, self.refused_ms is not None)
         forgotten = Doubt.FORGOTTEN if any(entry[3] for entry in self.doubt) else Doubt.SAME
-        return Past(forgotten if self.doubt else Doubt.NONE, self.refused)
+        return Past(forgotten if self.doubt else Doubt.NONE, self.refused_ms is not None)
 
     def disagreements(self, record: JobRecord) -> list[str]:
         """Return the fields in which the stored record differs."""
@@ -89,8 +89,8 @@ class ModelJob:
             if getattr(record, name) != value
         ]
         doubt = [(c.fingerprint, c.amount, c.currency, c.forgotten) for c in record.doubt]
-        if not self.state.terminal and (doubt, record.refused) != (self.doubt, self.refused):
-            differing.append(f"doubt: store {doubt} {record.refused}, model {self.doubt} {self.refused}")
+        if not self.state.terminal and (doubt, record.refused) != (self.doubt, self.refused_ms is not None):
+            differing.append(f"doubt: store {doubt} {record.refused}, model {self.doubt} {self.refused_ms}")
         return differing
 
 
@@ -113,6 +113,8 @@ class ModelTenant:
     tat: int = 0
     doubt_ms: int = -1
     """What was accepted until then may have been sent before."""
+    doubt_since_ms: int | None = None
+    """Since when the store may have forgotten."""
     own: Limits | None = None
     bound: int = 0
     """Until when a limit may keep the tenant waiting."""
@@ -266,8 +268,7 @@ class Model:
             assert int(claim.token) > self.last_token, "tokens rise"
             self.last_token = int(claim.token)
             job.state, job.at, job.token = State.IN_FLIGHT, self.now_ms + lease_ms, int(claim.token)
-            if job.may_be_forgotten(tenant.doubt_ms):
-                job.may_have_landed(forgotten=True)
+            self._carry_doubt(claim.id)
             job.attempts += 1
             job.attempts_total += 1
             self.count(claim.id, "claimed")
@@ -322,8 +323,8 @@ class Model:
         job.token = 0
         if s.ambiguous:
             job.may_have_landed()
-        elif s.refused and not job.ambiguous:
-            job.refused = True
+        elif s.refused and not job.ambiguous and job.refused_ms is None:
+            job.refused_ms = self.now_ms
         job.attempts -= not spends
         if s.entry:
             job.history += 1
@@ -486,9 +487,11 @@ class Model:
         return replies
 
     def _carry_doubt(self, identity: str) -> None:
-        job = self.jobs[identity]
-        if job.may_be_forgotten(self.tenants[tenant_of(identity)].doubt_ms):
+        job, tenant = self.jobs[identity], self.tenants[tenant_of(identity)]
+        if job.may_be_forgotten(tenant.doubt_ms):
             job.may_have_landed(forgotten=True)
+            if job.refused_ms is not None and tenant.doubt_since_ms is not None:
+                job.refused_ms = job.refused_ms if job.refused_ms < tenant.doubt_since_ms else None
 
     def edit(self, item: Item, *, new_key: bool) -> str:
         """Return the reply."""
@@ -499,7 +502,7 @@ class Model:
         if new_key and (job.ambiguous or forgotten):
             return "in_doubt"
         self._carry_doubt(item.id)
-        job.refused = job.refused and not new_key
+        job.refused_ms = None if new_key else job.refused_ms
         sums = self.accepted_money[tenant_of(item.id)]
         with localcontext(prec=60):
             if job.amount:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
         run.producer.enqueue_many(sale(external_id) for external_id in ids)
         run.start_worker({**LEASE, "TRACKDESK_RATE_LIMIT": "300", "TRACKDESK_BURST": "50"})
         wait_until(lambda: delivered() >= 300, "a part of them delivered")
+        backup_at = datetime.now(UTC).isoformat()
         shell(lines_of_the_manual()[BACK_UP], own_server, backup)
         run.producer.enqueue_many(sale(external_id) for external_id in since)
         at_backup = delivered()
@@ -126,7 +128,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
             assert cli("import", str(file)).code == 0
             run.wait_until_finished()
             assert run.book().jobs["dead"] > 0, "without a word every forgotten delivery ends with a person"
-            assert cli(*said_so).code == 0
+            assert cli(*said_so, "--since", backup_at).code == 0
             redrive = ("redrive", "--all", "--cause", "unverified_duplicate", "--reason", "restored", "--yes")
             assert cli(*redrive).code == 0
         else:
@@ -136,7 +138,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
         book = run.wait_until_finished()
 
         assert (book.jobs[State.DEAD], book.jobs[State.DELIVERED]) == (0, len(ids) + len(since))
-        assert book.jobs["delivered_confirmed_duplicate"] >= forgotten
+        assert book.jobs["delivered_restored_duplicate"] >= forgotten
         once = trackdesk.exactly_once(ids + since, tenant="acme")
         assert once.ok, once
         assert cli("audit").code == 0

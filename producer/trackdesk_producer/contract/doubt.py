@@ -79,7 +79,7 @@ def read_past(words: str) -> Past:
     if words == "-":
         return Past()
     fingerprint, doubt, refused = words.split(" ")
-    return Past(doubt_of(read_doubt(doubt), fingerprint), refused == "1")
+    return Past(doubt_of(read_doubt(doubt), fingerprint), refused != "-")
 
 
 def _content(entry: str) -> Content:

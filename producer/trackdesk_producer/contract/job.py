@@ -46,8 +46,8 @@ LIVE_FIELDS = (
 ``at`` is the job's score in the index of its state: ready since (µs), due (ms), end of the lease (ms),
 died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when
 the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
-is 1 once an attempt may have landed, and ``doubt`` (`doubt.py`) names the contents with which one may; ``refused`` is 1
-once Trackdesk said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the enqueue
+is 1 once an attempt may have landed, and ``doubt`` (`doubt.py`) names the contents with which one may; ``refused`` is
+when (ms) Trackdesk first said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the enqueue
 (`trace.py`), no part of the fingerprint. ``-`` stands for no value.
 """
 
@@ -211,7 +211,7 @@ class JobRecord:
             reason=optional("reason"),
             trace=field.get("trace", NO_TRACE),
             doubt=read_doubt(field.get("doubt", "-")),
-            refused=field.get("refused") == "1",
+            refused=field.get("refused", "-") != "-",
             body=body,
         )
 

@@ -44,15 +44,20 @@ def resume(client: redis.Redis, keys: Keys, tenant: str, operator: Operator) -> 
     return changed
 
 
-def restored(client: redis.Redis, keys: Keys, tenant: str | None, operator: Operator) -> int:
+def restored(
+    client: redis.Redis, keys: Keys, tenant: str | None, operator: Operator, *, since_ms: int | None = None
+) -> int:
     """Note that the store may have forgotten deliveries, of one tenant or of all; return of how many.
+
+    Args:
+        since_ms: the time of the backup or failover; an "already exists" since then refused nothing.
 
     Raises:
         TenantUnknown: if the tenant never had a job.
     """
     if tenant is not None:
         _check_known(client, keys, tenant)
-    count = run(client, Jobs(keys).restored(tenant))
+    count = run(client, Jobs(keys).restored(tenant, since_ms=since_ms))
     record(client, keys, Act.RESTORED, operator, count=0, tenant=tenant)
     return count
 

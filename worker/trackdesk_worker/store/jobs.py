@@ -259,9 +259,16 @@ class Jobs:
         arguments = (clock(now_ms), self._envelope, "resume", tenant)
         return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
 
-    def restored(self, tenant: str | None = None, *, now_ms: int | None = None) -> Operation[int]:
-        """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants."""
-        return Operation(script("restored"), self.keys.prefix, (clock(now_ms), tenant or ""), int)
+    def restored(
+        self, tenant: str | None = None, *, since_ms: int | None = None, now_ms: int | None = None
+    ) -> Operation[int]:
+        """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants.
+
+        Args:
+            since_ms: when the store may have forgotten first; an "already exists" since then refused nothing.
+        """
+        arguments = (clock(now_ms), tenant or "", "" if since_ms is None else since_ms)
+        return Operation(script("restored"), self.keys.prefix, arguments, int)
 
     def edit(
         self,

@@ -77,9 +77,16 @@ local function add_doubt(id, job, mark)
   end
 end
 
--- Write into the record what else makes the job ambiguous, before it is sent again or its content changes.
-local function carry_doubt(id, job, restored_ms)
-  if may_be_forgotten(job, restored_ms) or (job.ambiguous == '1' and later_word(job, 'doubt') == '-') then
+-- Write into the record what else makes the job ambiguous, before it is sent again or its content changes. `restored`:
+-- when the tenant's store was restored, and since when it forgot things, if that is known: a refusal since then was none.
+local function carry_doubt(id, job, restored)
+  if may_be_forgotten(job, restored[1]) then
+    add_doubt(id, job, FORGOTTEN)
+    local refused = tonumber(later_word(job, 'refused'))
+    if refused and restored[2] and refused >= tonumber(restored[2]) then
+      set_later_word(job, 'refused', '-')
+    end
+  elseif job.ambiguous == '1' and later_word(job, 'doubt') == '-' then
     add_doubt(id, job, FORGOTTEN)
   end
 end

@@ -8,7 +8,7 @@
 -- Reply { wait, now, job… }: wait is the time (ms) until the next tenant's turn, 0 if one waits now, -1 if no job
 --       is ready; now is the store's time (ms); each job is 13 values: id | token | attempts | strikes | reason | past |
 --       epoch | accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body;
---       past: '-', or the fingerprint of its content, the contents in doubt (contract/doubt.py), and 1 if refused
+--       past: '-', or the fingerprint of its content, the contents in doubt (contract/doubt.py), and when it was refused
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
 
 local VISITS = 64
@@ -61,14 +61,14 @@ local function past_of(id, job)
   return content_of(id, job) .. ' ' .. later_word(job, 'doubt') .. ' ' .. later_word(job, 'refused')
 end
 
-local function hand_out(tenant, id, token, probe, restored_ms)
+local function hand_out(tenant, id, token, probe, restored)
   local job = expect(id, 'ready')
   if not job then
     return
   end
   book(tenant, 'ready', job, -1)
   job.state, job.at, job.token = 'in_flight', lease_end, token
-  carry_doubt(id, job, restored_ms)
+  carry_doubt(id, job, restored)
   job.attempts = integer(tonumber(job.attempts) + 1)
   job.attempts_total = integer(tonumber(job.attempts_total) + 1)
   write_live(id, job)
@@ -95,7 +95,7 @@ end
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
 local function serve(tenant, most)
   local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
-    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt')
+    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt', 'doubt_since')
   local frozen_us = (tonumber(state[2]) or 0) * 1000
   local held = state[3]
   local probe_us = (tonumber(state[4]) or 0) * 1000
@@ -138,7 +138,7 @@ local function serve(tenant, most)
   count(tenant, 'claimed', #ids)
   local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
   for i, id in ipairs(ids) do
-    hand_out(tenant, id, integer(last - #ids + i), held, state[12])
+    hand_out(tenant, id, integer(last - #ids + i), held, { state[12], state[13] })
   end
   local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then

@@ -138,8 +138,8 @@ for base = FIRST, #ARGV, ITEM do
     leave(id, job)
     if ARGV[base + 6] == 'doubt' then
       add_doubt(id, job, '')
-    elseif ARGV[base + 6] == 'refused' and job.ambiguous == '0' then
-      set_later_word(job, 'refused', '1')
+    elseif ARGV[base + 6] == 'refused' and job.ambiguous == '0' and later_word(job, 'refused') == '-' then
+      set_later_word(job, 'refused', integer(NOW_MS))
     end
     if spent == '0' then
       job.attempts = integer(tonumber(job.attempts) - 1)
