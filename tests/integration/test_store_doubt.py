@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.support.planted import CONTENT_EDITS, plant
-from tests.support.store import START_MS, Item, Store
+from tests.support.store import Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Content, Doubt, Past
 from trackdesk_producer.contract.job import JobRecord, State
@@ -57,7 +57,7 @@ def a_refusal_is_remembered(store: Store) -> None:
     store.enqueue(FIRST)
     store.end(store.claim_one(), Verb.BURY, "unverified_duplicate", refused=True)
     store.redrive("acme/1")
-    store.end(store.claim_one(), Verb.RETRY, "server_error", at_ms=START_MS, ambiguous=True)
+    store.end(store.claim_one(), Verb.RETRY, "server_error", ambiguous=True)
     store.promote()
     assert store.claim_one().past == Past(Doubt.SAME, refused=True)
 

@@ -466,13 +466,17 @@ class Model:
                 replies.append("unknown" if job is None else f"refused:{job.state}")
                 continue
             self._carry_doubt(identity)
-            job.state, job.at, job.job_class = State.READY, -1, JobClass.REDRIVE  # -1: about now
-            job.attempts, job.strikes, job.epoch_ms = 0, 0, self.now_ms
-            job.redrives += 1
-            job.history += 1
-            self.count(identity, "redriven")
+            self._redrive(identity)
             replies.append("redriven")
         return replies
+
+    def _redrive(self, identity: str) -> None:
+        job = self.jobs[identity]
+        job.state, job.at, job.job_class = State.READY, -1, JobClass.REDRIVE  # -1: about now
+        job.attempts, job.strikes, job.epoch_ms = 0, 0, self.now_ms
+        job.redrives += 1
+        job.history += 1
+        self.count(identity, "redriven")
 
     def discard(self, ids: Sequence[str]) -> list[str]:
         """Return the replies."""
@@ -515,7 +519,8 @@ class Model:
             del sums[currency]
         job.body, job.content = item.body.encode(), item.fingerprint
         self.count(item.id, "edited")
-        return "ok" if self.redrive([item.id]) == ["redriven"] else "never"
+        self._redrive(item.id)
+        return "ok"
 
     def pause(self, tenant: str) -> bool:
         """Return whether that changed anything."""

@@ -47,8 +47,8 @@ LIVE_FIELDS = (
 died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when
 the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
 is 1 once an attempt may have landed, and ``doubt`` (`doubt.py`) names the contents with which one may; ``refused`` is
-when (ms) Trackdesk first said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the enqueue
-(`trace.py`), no part of the fingerprint. ``-`` stands for no value.
+when (ms) Trackdesk first said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the
+enqueue (`trace.py`), no part of the fingerprint. ``-`` stands for no value.
 """
 
 LIVE_BASE = LIVE_FIELDS.index("trace")

@@ -29,8 +29,8 @@ def command(
     Every sale accepted until now then counts as perhaps sent before: where Trackdesk answers that it exists already, it
     is delivered (restored_duplicate) instead of a dead letter for a person to judge. Nothing is sent by this.
 
-    Run it before the workers start. If they ran before, pass the time of the backup or failover as --since, then redrive
-    the dead letters of reason unverified_duplicate: refusals before that time stay refusals.
+    Run it before the workers start. If they ran before, pass the time of the backup or failover as --since, then
+    redrive the dead letters of reason unverified_duplicate: refusals before that time stay refusals.
     """
     who = operator_of(operator, why)
     whose = "all tenants" if tenant is None else tenant
