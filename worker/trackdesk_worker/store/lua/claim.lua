@@ -55,10 +55,11 @@ end
 
 -- What is known of earlier attempts, for the answer table.
 local function past_of(id, job)
-  if job.ambiguous == '0' and job.redrives == '0' then
+  local refused = later_word(job, 'refused')
+  if job.ambiguous == '0' and refused == '-' then
     return '-' -- most jobs
   end
-  return content_of(id, job) .. ' ' .. later_word(job, 'doubt') .. ' ' .. later_word(job, 'refused')
+  return content_of(id, job) .. ' ' .. later_word(job, 'doubt') .. ' ' .. refused
 end
 
 local function hand_out(tenant, id, token, probe, restored)
