@@ -1,0 +1,56 @@
+"""Whether a tag may be released: ``python -m tests.support.release v1.2.3`` prints its part of the changelog.
+
+Exits 1 with one sentence when the tag, both distributions and the changelog do not have one version.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class NotReleasable(Exception):
+    """The tag does not fit the tree."""
+
+
+def notes(tag: str, *, root: Path = ROOT) -> str:
+    """Return the changelog's section of a tag.
+
+    Raises:
+        NotReleasable: versions differ, or the changelog has no entry.
+    """
+    producer, worker = (
+        tomllib.loads((root / folder / "pyproject.toml").read_text("utf-8"))["project"]
+        for folder in ("producer", "worker")
+    )
+    version = tag.removeprefix("v")
+    for project in (producer, worker):
+        if project["version"] != version:
+            raise NotReleasable(f"{project['name']} has version {project['version']}, the tag is {tag}")
+    wanted = f"trackdesk-producer=={version}"
+    if wanted not in worker["dependencies"]:
+        raise NotReleasable(f"trackdesk-worker does not require {wanted}")
+    changelog = (root / "CHANGELOG.md").read_text("utf-8")
+    entry = re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
+    if entry is None:
+        raise NotReleasable(f"CHANGELOG.md has no section [{version}] with a date")
+    return entry[1].strip() + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the notes, or say why there is nothing to release."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m tests.support.release TAG\n")
+        return 2
+    try:
+        sys.stdout.write(notes(arguments[0]))
+    except NotReleasable as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
