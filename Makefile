@@ -39,7 +39,7 @@ up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl
 PURE := $(addprefix tests/property/test_,answers_properties.py contract_conversion.py import_properties.py policy_properties.py)
 
 unit: $(READY) ## Run the tests that need no server (under 30 seconds)
-	$(BIN)/python -m pytest -n $(JOBS) -q tests/unit $(PURE) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -q --hypothesis-profile quick tests/unit $(PURE) $(ARGS)
 
 test: $(READY) ## Run all tests on real servers (between five and six minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)

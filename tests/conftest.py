@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from tests.support.simulator import SimulatorProcess, simulator_process
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer, valkey_binary
 
 SERVERS = ("valkey", "redis")
+
+settings.register_profile("quick", max_examples=20, deadline=None)  # of `make unit`; `make test` takes the usual 100
 
 
 def server_binary(kind: str) -> Path:

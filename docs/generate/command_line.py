@@ -28,7 +28,7 @@ plain sentence.
 
 def render() -> str:
     """Return the page."""
-    parent = click.Context(cli, info_name="trackdesk")
+    parent = click.Context(cli, info_name="trackdesk", **cli.context_settings)
     parts = [INTRODUCTION, "| command | does |\n|---|---|\n"]
     parts += [f"| [`trackdesk {name}`](#trackdesk-{name}) | {line} |\n" for name, line in COMMANDS.items()]
     for name in COMMANDS:
