@@ -71,9 +71,9 @@ test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd
 	$(BIN)/python -m pytest -rsP --no-header tests/deploy $(ARGS)
 
 SEED ?= 1
-RUNS ?= 351
+RUNS ?= 585
 
-chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=351: each combination once)
+chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=585: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus (20 minutes)

@@ -25,10 +25,27 @@ class StoreFault(StrEnum):
     SUSPEND = "SIGSTOP"
     HALF_OPEN = "half-open connections"
     FULL = "full"
+    AT_THE_EDGE = "OOM in the middle of a call"
     FORGETS = "NOSCRIPT"
+    FAILOVER = "failover behind one address"
+    CLOCK = "clock jump and correction"
+    BUSY = "-BUSY"
+    LOADING = "-LOADING"
+    MISCONF = "-MISCONF"
 
 
 LOSES_A_SECOND = StoreFault.POWER_CUT
+
+
+class Trouble(StrEnum):
+    """What goes wrong beside the crash and the store's fault."""
+
+    NONE = "none"
+    LOG_FULL = "a log on a full disk"
+    LOG_CLOSED = "a log nobody reads any more"
+    POISON = "a poison sale"
+    TENANTS = "a bad tenants file"
+
 
 TRACKDESK: dict[str, dict[str, Any]] = {
     "sound": {},
@@ -74,19 +91,23 @@ class Plan:
     jobs: int
     dead: int
     """Jobs among them that become dead letters first."""
+    trouble: Trouble = Trouble.NONE
+    clock_s: int = 0
+    """How far the store's clock jumps, where that is its fault."""
 
     def __str__(self) -> str:
         order = "then" if self.crash_first else "beside"
         return (
             f"seed {self.seed}: {self.point.name} at passage {self.passage} {order} {self.kind} "
             f"{self.store_fault.value} for {self.fault_s:.1f} s after {self.after_share:.0%}, "
-            f"Trackdesk {self.trackdesk}, {self.jobs} jobs"
+            f"Trackdesk {self.trackdesk}, trouble beside: {self.trouble.value}, {self.jobs} jobs"
         )
 
 
 def plan(seed: int) -> Plan:
     """Return the plan of a seed; as many neighbouring seeds as there are combinations meet each of them once."""
     rng = random.Random(seed)
+    beside = random.Random(f"beside {seed}")
     point, fault = COMBINATIONS[seed * _STRIDE % len(COMBINATIONS)]
     trackdesk = rng.choice(list(TRACKDESK))
     return Plan(
@@ -98,6 +119,8 @@ def plan(seed: int) -> Plan:
         crash_first=_alone(point) or (rng.random() < 0.5 and point.role in (Role.WORKER, Role.IMPORT)),
         after_share=rng.uniform(0.05, 0.6),
         trackdesk=FAILS if point.name.startswith("promote") else trackdesk,
+        trouble=beside.choice([Trouble.NONE, *Trouble]),
+        clock_s=beside.choice([7_200, 600, -600]),
         kind=rng.choice(["valkey", "redis"]),
         jobs=rng.randint(40, 80),
         dead=20 if point.role in (Role.REDRIVE, Role.DISCARD) else 0,

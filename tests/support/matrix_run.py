@@ -3,6 +3,7 @@ books are opened.
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from tests.support.crash_points import Role
-from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, StoreFault
+from tests.support.faked_clock import libfaketime
+from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, StoreFault, Trouble
 from tests.support.matrix_store import SufferingStore, suffering_store
 from tests.support.planted import VARIABLE as PLANT_VARIABLE
 from tests.support.simulator import SimulatorProcess, sale
@@ -44,12 +46,20 @@ VARIABLES = {
     "TRACKDESK_BREAKER_FAILURES": "50",
     "USER": "matrix",
 }
+WORKER = ("-m", "trackdesk_worker", "worker")
 WAKEUPS_AT_MOST = 12
 """Those the scripts let wait, and those that Celery put back when a connection or a process of its ended."""
 ACTS = (Role.REDRIVE, Role.DISCARD)
 BLOCKED = "source_blocked"
 PIXEL = ["pixel-900", "pixel-901"]
 """Sales that Trackdesk already has from another system, over another amount: a person must look at them."""
+
+POISON = "order-900"
+"""A sale that Trackdesk answers with 403 whenever it comes, as a firewall rule on its content does."""
+FORBIDDEN = {"code": 7, "message": "blocked by rule 949110"}
+"""What an inactive offer is answered with in these runs: code 7 is HTTP's 403."""
+GOOD_TABLES = "[other-shop]\nrate_limit = 5\n"
+BAD_TABLES = '[other-shop]\nbase_url = "https://xn--a.trackdesk.com"\n'
 
 
 @dataclass
@@ -103,6 +113,11 @@ class Run:
         ids = [f"order-{number}" for number in range(plan.jobs)]
         first, last = int(plan.jobs * 0.5), int(plan.jobs * 0.8)
         self._first, self._meanwhile, self._late = PIXEL + ids[:first], ids[first:last], ids[last:]
+        if plan.trouble is Trouble.POISON:
+            self._first = [POISON, *self._first]
+        self._variables = {**VARIABLES, "TRACKDESK_CONFIG": str(deployed.logs / "tenants.toml")}
+        self._tables = deployed.logs / "tenants.toml"
+        self._tables.write_text(GOOD_TABLES, "utf-8")
         self._blocked = ids[: plan.dead]
 
     def carry_out(self) -> Verdict:
@@ -127,7 +142,7 @@ class Run:
             witness = self._start_witness()
             wait_until(lambda: self._still_dead() == plan.dead, "the blocked clicks are dead letters")
             if role is Role.REDRIVE:
-                self._configure(clicks={"blocked-*": "known"})
+                self._configure(clicks={"inactive-*": "inactive", "blocked-*": "known"})
         if plan.point.name.startswith("reclaim"):
             self._lose_claims()
         victim = self._start_victim()
@@ -140,6 +155,8 @@ class Run:
             self._await_progress(victim, int(plan.after_share * len(self._first)))
         if role is Role.STOP:
             victim.send_signal(signal.SIGTERM)
+        if plan.trouble is Trouble.TENANTS:
+            self._tables.write_text(BAD_TABLES, "utf-8")
         with ThreadPoolExecutor(1) as shop:
             selling = shop.submit(self._accept, self._meanwhile, at_a_time=3, pause_s=0.02)
             self._store.suffer()
@@ -147,7 +164,7 @@ class Run:
             finished = self._finished()
             selling.result()
         self._accept(self._late)
-        if plan.store_fault is not StoreFault.NONE and self._run.unfinished():
+        if plan.store_fault is not StoreFault.NONE and self._unfinished():
             wait_until(
                 lambda: self._finished() > finished,
                 "deliveries go on after the store's return",
@@ -157,13 +174,25 @@ class Run:
         if not self.verdict.crashed:
             self._await_death(victim)
         self._repeat_what_died()
-        self._run.wait_until_finished(within_s=self._finishes_within_s)
+        self._wait_until_finished()
         if witness.poll() is not None:
             self.verdict.problems.append(f"the worker beside ended by itself with {witness.returncode}")
 
+    def _unfinished(self) -> int:
+        """Jobs that are still to be sent; a poison sale may wait much longer than a run takes."""
+        poison = self._plan.trouble is Trouble.POISON and self._poison() not in (State.DEAD, None)
+        return self._run.unfinished() - int(poison)
+
+    def _poison(self) -> State | None:
+        status = self._producer.get(POISON)
+        return None if status is None else status.state
+
+    def _wait_until_finished(self) -> None:
+        wait_until(lambda: self._unfinished() == 0, "all jobs finished", within_s=self._finishes_within_s, poll_s=0.05)
+
     def _start_witness(self) -> subprocess.Popen[bytes]:
         """Start the worker that must live through everything, and wait until it has signed on."""
-        witness = self._run.start_worker(VARIABLES)
+        witness = self._start_witness_process()
         name = f":{witness.pid}".encode()
         workers = self._run.keys.workers
         wait_until(
@@ -172,10 +201,24 @@ class Run:
         )
         return witness
 
+    def _start_witness_process(self) -> subprocess.Popen[bytes]:
+        match self._plan.trouble:
+            case Trouble.LOG_FULL:
+                with Path("/dev/full").open("wb") as full:
+                    return self._run.start(WORKER, self._variables, output=full)
+            case Trouble.LOG_CLOSED:
+                reader, writer = os.pipe()
+                with os.fdopen(writer, "wb") as pipe:
+                    witness = self._run.start(WORKER, self._variables, output=pipe)
+                os.close(reader)
+                return witness
+            case _:
+                return self._run.start(WORKER, self._variables)
+
     def _start_doomed(self, point: str, passage: int, *arguments: str) -> subprocess.Popen[bytes]:
         return self._run.start(
             ["-m", "tests.support.launcher", point, str(passage), *arguments],
-            {**VARIABLES, PLANT_VARIABLE: self._plant},
+            {**self._variables, PLANT_VARIABLE: self._plant},
         )
 
     def _start_victim(self) -> subprocess.Popen[bytes]:
@@ -247,6 +290,8 @@ class Run:
     def _sale(self, external_id: str) -> dict[str, object]:
         number = int(external_id.rpartition("-")[2])
         cid = f"blocked-{number}" if external_id in self._blocked else f"click-{number}"
+        if external_id == POISON:
+            cid = "inactive-poison"
         return sale(external_id, cid=cid, amount={"value": f"{number + 1}.25"})
 
     def _accept(self, ids: Iterable[str], *, at_a_time: int = 500, pause_s: float = 0.05) -> None:
@@ -276,14 +321,14 @@ class Run:
         elif role in ACTS:
             for _ in range(5):
                 # A power cut may have brought letters back to life; they die again first, so that they can be counted.
-                self._run.wait_until_finished(within_s=self._finishes_within_s)
+                self._wait_until_finished()
                 if not self._still_dead():
                     return
                 self._repeat(self._act_command())
             raise AssertionError("dead letters stay after five tries")
 
     def _repeat(self, command: tuple[str, ...]) -> None:
-        again = self._run.start(["-m", "trackdesk_worker", *command], VARIABLES)
+        again = self._run.start(["-m", "trackdesk_worker", *command], self._variables)
         wait_until(lambda: again.poll() is not None, f"{command[0]} repeated ends", within_s=40)
         assert again.returncode == 0, f"{command[0]} repeated ends with {again.returncode}"
 
@@ -304,7 +349,12 @@ class Run:
                 self.verdict.kills += 1
 
     def _configure(self, **own: object) -> None:
-        settings = {"faults": TRACKDESK[self._plan.trackdesk], "latency_s": LATENCY_S, **own}
+        settings = {
+            "faults": TRACKDESK[self._plan.trackdesk],
+            "latency_s": LATENCY_S,
+            "problems": {"offer_not_active": FORBIDDEN},
+            **own,
+        }
         self._trackdesk.configure({"tenants": {self._tenant: settings}})
 
     def prepare(self) -> None:
@@ -340,8 +390,12 @@ class Run:
                 verdict.problems.append(f"{external_id} was accepted and is lost")
             return
         record = JobRecord.parse(identity, raw)
-        discarded = self._plan.point.role is Role.DISCARD and external_id in self._blocked
         said = (record.state, record.reason)
+        if external_id == POISON:
+            if paid or said not in ((State.DEAD, "refused_alone"), (State.READY, None), (State.SCHEDULED, None)):
+                verdict.problems.append(f"the poison sale is {said}, paid: {paid}")
+            return
+        discarded = self._plan.point.role is Role.DISCARD and external_id in self._blocked
         if record.reason == "confirmed_duplicate" and record.attempts_total < 2:
             verdict.problems.append(f"{external_id} was called delivered on a clean first attempt's duplicate")
             return
@@ -385,6 +439,8 @@ def carry_out(
     binary = server_for(plan.kind)
     if binary is None:
         plan, binary = replace(plan, kind="valkey"), valkey_binary()
+    if plan.store_fault is StoreFault.CLOCK and libfaketime() is None:
+        plan = replace(plan, store_fault=StoreFault.NONE)
     tenant = f"run-{plan.seed}"
     with (
         suffering_store(plan, directory, binary) as store,

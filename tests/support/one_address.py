@@ -3,7 +3,7 @@ server to which it was opened, a new one leads to the master.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import redis
@@ -68,9 +68,9 @@ def _role(server: EmbeddedServer) -> str:
 
 
 @contextlib.contextmanager
-def one_address(directory: Path, binary: Path) -> Iterator[OneAddress]:
+def one_address(directory: Path, binary: Path, *, config: Mapping[str, str] | None = None) -> Iterator[OneAddress]:
     """Run both servers and the address while the block does."""
-    servers = [EmbeddedServer(directory / f"server-{number}", binary=binary) for number in range(2)]
+    servers = [EmbeddedServer(directory / f"server-{number}", binary=binary, config=config) for number in range(2)]
     try:
         for server in servers:
             server.start()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from trackdesk_producer import Producer, State
 from trackdesk_producer.connections import open_client
@@ -65,16 +65,21 @@ class Deployment:
             program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
         return self.start([*program, "worker", *arguments], variables)
 
-    def start(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start one Python process of the deployment, whatever it runs."""
-        log = self.logs / f"worker-{len(self.workers)}.log"
-        with log.open("wb") as output:
+    def start(
+        self,
+        arguments: Sequence[str],
+        variables: Mapping[str, str] | None = None,
+        *,
+        output: BinaryIO | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start one Python process of the deployment; its log goes to a file, or to `output`."""
+        with (self.logs / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
                 env={**os.environ, **self.environment, **(variables or {})},
-                stdout=output,
-                stderr=output,
+                stdout=output or log,
+                stderr=output or log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
