@@ -5,7 +5,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,9 @@ import structlog
 from tests.support.store import UNLIMITED, Item, Store
 from trackdesk_producer.contract.job import State, external_id_of
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import Replies
+from trackdesk_producer.contract.scripts import Operation
+from trackdesk_worker import delivery
 from trackdesk_worker.attempt import Attempts
 from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
 from trackdesk_worker.domain.policy import Policy
@@ -53,6 +56,7 @@ async def running(
     *,
     concurrency: int = 8,
     lease_ms: int = 30_000,
+    timeout_s: float = 10.0,
     told: list[str] | None = None,
 ) -> AsyncIterator[DeliveryLoop]:
     """A loop at work until the block ends; what it logs of attempts goes to `told`."""
@@ -70,7 +74,7 @@ async def running(
                 log=BufferedLog("test", told.append),
                 rng=random.Random(1),
             ),
-            config=DeliveryConfig(concurrency, lease_ms, 60_000, UNLIMITED, Shares().slots(), Breaker()),
+            config=DeliveryConfig(concurrency, lease_ms, timeout_s, 60_000, UNLIMITED, Shares().slots(), Breaker()),
             metrics=metrics,
             health=Health(),
             log=structlog.get_logger(),
@@ -98,11 +102,79 @@ async def test_a_request_that_outlives_its_lease_gives_its_place_to_the_next(
 
     sender = Sender(first_hangs)
     Store(client, keys).enqueue("acme/1", "acme/2")
-    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, concurrency=1, lease_ms=200) as loop:
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        running(server, keys, sender, concurrency=1, lease_ms=700, timeout_s=0.1) as loop,
+    ):
         await sender.arrived.get()
-        await asyncio.sleep(0.4)  # the lease ends; without the wake-up the loop would look within two seconds
+        await asyncio.sleep(0.8)  # the lease ends; without the wake-up the loop would look within two seconds
         loop.wake()
         await sender.arrived.get()
+
+
+async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claimed_again(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[tuple[float, int]] = []
+    right = delivery.arun_all
+
+    async def held_up(client: Any, operations: Sequence[Operation[Any]]) -> Replies:
+        began = time.monotonic()
+        replies = await right(client, operations)
+        tokens = [reply[3] for operation, reply in zip(operations, replies, strict=True) if len(reply) > 2]
+        if tokens:
+            claimed.append((began, int(tokens[0])))
+            if len(claimed) == 1:
+                time.sleep(0.6)  # noqa: ASYNC251 - as if the process were stopped
+        return replies
+
+    async def answer(_: bytes) -> Answer:
+        sent_at.append(time.monotonic())
+        return PAIRED
+
+    sent_at: list[float] = []
+    monkeypatch.setattr(delivery, "arun_all", held_up)
+    sender = Sender(answer)
+    store = Store(client, keys)
+    store.enqueue("acme/1")
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, lease_ms=2_000, timeout_s=1.0) as loop:
+        while not sent_at:
+            loop.wake()
+            await asyncio.sleep(0.01)
+    assert len(claimed) == 2
+    assert len(sent_at) == 1
+    assert sent_at[0] - claimed[1][0] < 0.5, "with less than its timeout left it would have been given back again"
+    record = store.record("acme/1")
+    assert (record.state, record.attempts_total) == (State.DELIVERED, 1)
+
+
+async def test_claims_that_came_with_a_refused_settlement_are_sent_all_the_same(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys
+) -> None:
+    async def paired(_: bytes) -> Answer:
+        return PAIRED
+
+    sender = Sender(paired)
+    store = Store(client, keys)
+    store.enqueue("acme/1")
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, lease_ms=3_600_000, concurrency=1) as loop:
+        settle = loop._jobs.settle
+        refusals = 0
+
+        def refused_once(settlements: list[Settlement], **options: Any) -> Any:
+            nonlocal refusals
+            refusals += 1
+            if refusals == 1:
+                store.enqueue("acme/2", "acme/3")
+                loop._claim_now()
+                return settle([settlements[0]._replace(reason="no word")], **options)
+            return settle(settlements, **options)
+
+        loop._jobs.settle = refused_once  # type: ignore[method-assign]
+        for _ in range(3):
+            await sender.arrived.get()
+    assert [store.record(f"acme/{n}").state for n in (1, 2, 3)] == [State.DELIVERED] * 3
+    assert sender.arrived.empty()
 
 
 @pytest.mark.parametrize("wrong_by_s", [86_400, -700, -86_400])

@@ -5,13 +5,15 @@ import json
 import pytest
 import redis
 
-from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
+from tests.support.store import LEASE_MS, START_MS, UNLIMITED, WINDOW_MS, Item, Store
 from tests.support.store_check import HOUR_MS, check_store
 from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.outcome import Effect
+from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.causes import group_sizes
-from trackdesk_worker.store.jobs import Reclaimed, Verb
+from trackdesk_worker.store.jobs import Limits, Reclaimed, Verb
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_a_job_that_keeps_losing_its_sender_is_buried(store: Store) -> None:
     for attempt in range(1, 4):
         assert store.claim_one().attempts == attempt
         store.now_ms += LEASE_MS
-        assert store.reclaim(max_attempts=3) == (Reclaimed(1, 0) if attempt < 3 else Reclaimed(0, 1))
+        assert store.reclaim(policy=Policy(max_attempts=3)) == (Reclaimed(1, 0) if attempt < 3 else Reclaimed(0, 1))
     record = store.record("acme/1")
     assert (record.state, record.reason, record.strikes, record.ambiguous) == (State.DEAD, "lost", 3, True)
     assert len(store.history("acme/1")) == 3
@@ -301,3 +303,33 @@ def test_with_no_explicit_time_the_servers_clock_rules(store: Store) -> None:
     store.now_ms = ""  # type: ignore[assignment]
     store.enqueue("acme/1")
     assert abs(store.record("acme/1").accepted_ms - seconds * 1000) < 10_000
+
+
+@pytest.mark.parametrize("gone", ["record", "record and index entry", "ledger counts too many"])
+def test_places_of_jobs_that_vanished_come_back_when_their_leases_end(store: Store, gone: str) -> None:
+    store.enqueue(*(f"acme/{n}" for n in range(6)))
+    limits = Limits(rate_per_s=0, cap=3)
+    lost = [job.id for job in store.claim(limits=limits).jobs]
+    assert len(lost) == 3
+    if gone == "ledger counts too many":
+        store.client.hincrby(store.keys.ledger("acme"), "in_flight", 100)
+    else:
+        store.client.delete(*map(store.keys.job, lost))
+    if gone == "record and index entry":
+        store.client.zrem(store.keys.in_flight, *lost)
+    assert store.claim(limits=limits).jobs == []
+    store.now_ms += LEASE_MS
+    store.reclaim()
+    store.now_ms += 1_000
+    assert len(store.claim(limits=limits).jobs) == 3
+
+
+def test_a_lost_job_is_buried_by_its_own_tenants_policy_and_by_its_horizon(store: Store) -> None:
+    own = {"strict": (UNLIMITED, Policy(max_attempts=1)), "short": (UNLIMITED, Policy(horizon_s=20))}
+    run(store.client, store.jobs.limits([*own, "other"], own, now_ms=store.now_ms))
+    store.enqueue("strict/1", "short/1", "other/1")
+    assert len(store.claim().jobs) == 3
+    store.now_ms += LEASE_MS
+    assert store.reclaim() == Reclaimed(ready=1, buried=2)
+    states = {name: store.record(f"{name}/1").state for name in ("strict", "short", "other")}
+    assert states == {"strict": State.DEAD, "short": State.DEAD, "other": State.READY}

@@ -17,12 +17,14 @@ from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
 
 TENANTS = ("a", "b", "c-d")
 OWN = Limits(rate_per_s=10, burst=2, cap=4)
 """Of the last tenant; the others' limits differ from claim to claim."""
+OWN_POLICY = Policy(max_attempts=3, horizon_s=600)
 EXAMPLES = {"valkey": 180, "redis": 50}
 """About 30 seconds together on two busy cores; raise them to search longer."""
 
@@ -101,7 +103,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.breaker = Breaker(failures=2, first_probe_ms=1_000, last_probe_ms=3_000)
         self.model = Model(breaker=self.store.breaker)
         self.model.tenants[TENANTS[-1]].own = OWN
-        run(client, self.store.jobs.limits(TENANTS, {TENANTS[-1]: OWN}))
+        self.model.tenants[TENANTS[-1]].policy = OWN_POLICY
+        run(client, self.store.jobs.limits(TENANTS, {TENANTS[-1]: (OWN, OWN_POLICY)}))
         self.claims: list[ClaimedJob] = []
         self.sent_ms: list[int] = []
         """When the tenant with limits of its own sent."""
@@ -158,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(most=st.sampled_from([1, 3, 500]), max_attempts=st.sampled_from([1, 2, 20]))
     def reclaim(self, most: int, max_attempts: int) -> None:
-        got = self.store.reclaim(most, max_attempts=max_attempts)
+        got = self.store.reclaim(most, policy=Policy(max_attempts=max_attempts))
         assert (got.ready, got.buried) == self.model.reclaim(most, max_attempts)
 
     @rule(most=st.sampled_from([1, 3, 500]))

@@ -43,7 +43,7 @@ class Duties:
     def made(self, client: redis.Redis, jobs: Jobs, tenants: Tenants) -> Maintenance:
         """Return the duties as a worker makes them."""
         return all_duties(
-            client, jobs, tenants=tenants, worker_id="w", max_attempts=20, metrics=self.metrics, log=self.log,
+            client, jobs, tenants=tenants, worker_id="w", lease_ms=30_000, metrics=self.metrics, log=self.log,
             wake=self._wake,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from trackdesk_producer.contract.scripts import Argument, Operation, load_script
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.jobs import (
     Breaker,
     ClaimedJob,
@@ -136,9 +137,9 @@ class Store:
         """Promote what is due."""
         return run(self.client, self.jobs.promote(most, now_ms=self.now_ms))
 
-    def reclaim(self, most: int = 500, *, max_attempts: int = 20) -> Reclaimed:
+    def reclaim(self, most: int = 500, *, policy: Policy = Policy()) -> Reclaimed:
         """Reclaim what was lost."""
-        return run(self.client, self.jobs.reclaim(most, max_attempts=max_attempts, now_ms=self.now_ms))
+        return run(self.client, self.jobs.reclaim(most, policy=policy, lease_ms=LEASE_MS, now_ms=self.now_ms))
 
     def prune(self, most: int = 500) -> int:
         """Prune what is over."""

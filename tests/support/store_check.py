@@ -123,12 +123,14 @@ def _indexes(walk: Walk, content: dict[str, Any], keys: Keys) -> None:
                 wanted[f"{NAMES['ready']}{record.tenant}:{record.job_class}"][identity] = record.at
             case State.SCHEDULED | State.IN_FLIGHT:
                 wanted[NAMES[record.state]][identity] = record.at
+                if record.state is State.IN_FLIGHT:
+                    wanted[f"{NAMES['places']}{record.tenant}"][identity] = record.at
             case State.DEAD:
                 wanted[NAMES["dead"]][identity] = record.at
             case State.DELIVERED | State.CANCELLED | State.DISCARDED:
                 pass
     single = {NAMES["scheduled"], NAMES["in_flight"], NAMES["dead"]}
-    families = (NAMES["ready"],)
+    families = (NAMES["ready"], NAMES["places"])
     found = {name: _scores(value) for name, value in content.items() if name in single or name.startswith(families)}
     for name in wanted.keys() | found.keys():
         have, want = found.get(name, {}), wanted.get(name, {})
@@ -139,6 +141,13 @@ def _indexes(walk: Walk, content: dict[str, Any], keys: Keys) -> None:
                 )
         if name.startswith(NAMES["ready"]) and name.rpartition(":")[2] not in set(JobClass):
             walk.wrong.append(f"{name} is no class")
+
+    waiting = walk.in_state(State.SCHEDULED)
+    walk.wrong += [
+        f"{identity} waits as a retry since {since} and is not scheduled, or for a time before that"
+        for identity, since in _scores(content.get(NAMES["retries"])).items()
+        if identity not in waiting or walk.records[identity].at < since
+    ]
 
 
 def _tombstones(walk: Walk, content: dict[str, Any]) -> None:

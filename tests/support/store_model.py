@@ -15,6 +15,7 @@ from tests.support.store_check import HOUR_MS
 from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Doubt, Past
 from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
 from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
 
 TURN_SLACK_US = 64 + 1_000
@@ -116,6 +117,7 @@ class ModelTenant:
     doubt_since_ms: int | None = None
     """Since when the store may have forgotten."""
     own: Limits | None = None
+    policy: Policy | None = None
     bound: int = 0
     """Until when a limit may keep the tenant waiting."""
 
@@ -140,8 +142,10 @@ class ModelTenant:
             "probe_at": (self.probe_at // 1000, 0),
             "probe_ms": (self.probe_ms, 0),
             "probe_token": (self.probe_token, 0),
-            "tat": (self.tat, 0),
         }
+        # A visit brings it down to what the present limits allow, whether or not it hands anything out.
+        assert int(stored.get("tat", 0)) <= self.tat, f"tat: store {stored.get('tat')}, model {self.tat}"
+        self.tat = int(stored.get("tat", 0))
         return [
             f"{name}: store {stored.get(name)}, model {value}"
             for name, (value, default) in wanted.items()
@@ -240,14 +244,17 @@ class Model:
             if not most:
                 state.wait_until(self.now_us + CAPPED_US)
         if interval := state.interval_us(limits, self.now_us):
-            tat = max(state.tat, self.now_us)
+            tat = min(max(state.tat, self.now_us), self.now_us + limits.burst * interval)
             state.wait_until(tat)
             most = min(most, max(0, (self.now_us + limits.burst * interval - tat) // interval))
         return most
 
     def in_flight(self, tenant: str) -> int:
-        """Return how many of the tenant's jobs are claimed."""
-        return sum(job.state is State.IN_FLIGHT and tenant_of(name) == tenant for name, job in self.jobs.items())
+        """Return how many of the tenant's jobs are claimed, and within their lease."""
+        return sum(
+            job.state is State.IN_FLIGHT and tenant_of(name) == tenant and job.at > self.now_ms
+            for name, job in self.jobs.items()
+        )
 
     def claimed(self, jobs: Sequence[ClaimedJob], limits: Limits, lease_ms: int) -> None:
         """Take over what a claim handed out; fail where it may not have."""
@@ -277,7 +284,8 @@ class Model:
             assert said == (job.attempts, job.attempts_total, job.strikes, job.past(), job.body, job.epoch_ms)
             assert claim.last_reason == (job.reason or "-")
             if interval := tenant.interval_us(tenant.own or limits, self.now_us):
-                tenant.tat = max(tenant.tat, self.now_us) + interval
+                whole = self.now_us + (tenant.own or limits).burst * interval
+                tenant.tat = min(max(tenant.tat, self.now_us), whole) + interval
                 tenant.wait_until(tenant.tat)
             if tenant.hold:
                 assert not (beside := self._live_probes(tenant)), f"probe {claim.id} beside {beside}"
@@ -423,7 +431,8 @@ class Model:
             job.may_have_landed()
             job.history += 1
             self.count(identity, "reclaimed")
-            if job.attempts >= max_attempts:
+            own = self.tenants[tenant_of(identity)].policy or Policy(max_attempts=max_attempts)
+            if job.attempts >= own.max_attempts or self.now_ms - job.epoch_ms >= own.horizon_s * 1000:
                 job.state, job.at = State.DEAD, self.now_ms
             else:
                 if job.strikes >= SUSPECT_AFTER:

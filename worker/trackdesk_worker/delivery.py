@@ -36,6 +36,8 @@ SOON_S = 0.02
 BEAT_S = 2.0
 TRIP_S = 15.0
 """Limit for one trip, however slowly its replies drip; below the age at which a loop counts as stuck."""
+SEND_MARGIN_S = 0.5
+"""A request is sent only if its lease outlives its timeout by this: time to settle the answer."""
 STORE_RETRY_S = (0.1, 2.0)
 """First and longest pause after a failed trip."""
 
@@ -46,6 +48,8 @@ class DeliveryConfig:
 
     concurrency: int
     lease_ms: int
+    timeout_s: float
+    """Of one request in all."""
     dedupe_window_ms: int
     limits: Limits
     slots: str
@@ -205,16 +209,22 @@ class DeliveryLoop:
         try:
             async with asyncio.timeout(TRIP_S):
                 replies = await arun_all(self._client, operations)
-            results = [result(o, r) for o, r in zip(operations, replies, strict=True)]
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
             return
         took_s = time.monotonic() - started
         self._store_pause_s = 0.0
+        # Each reply on its own: a claim that the store has carried out counts, even if it refused to settle.
         if batch:
-            self._settled(batch, results[0], took_s)
+            try:
+                self._settled(batch, result(operations[0], replies[0]), took_s)
+            except RedisError as error:
+                self._store_failed(error, claimed=False)
         if wanted > 0:
-            self._claimed(results[-1], started, took_s)
+            try:
+                self._claimed(result(operations[-1], replies[-1]), started, took_s)
+            except RedisError as error:
+                self._store_failed(error, claimed=True)
 
     def _store_failed(self, error: Exception, *, claimed: bool) -> None:
         # Claims of a trip whose reply was lost come back by themselves when their lease ends.
@@ -252,7 +262,8 @@ class DeliveryLoop:
         clock = StoreClock(claims.now_ms, sent_at + took_s)
         lease_end = sent_at + self._config.lease_ms / 1000  # no later than in the store, which began it meanwhile
         for job in claims.jobs:
-            if self._stopping:  # the stop came while the claim was under way
+            # The stop came while the claim was under way, or what was to be settled beside it still takes the room.
+            if self._stopping or self._room() < 1:
                 self._pending.append(_Pending(release(job), job, clock, lease_end))
                 self._changed.set()
             else:
@@ -264,6 +275,12 @@ class DeliveryLoop:
 
     async def _deliver(self, job: ClaimedJob, clock: StoreClock, lease_end: float) -> None:
         try:
+            if time.monotonic() + self._config.timeout_s + SEND_MARGIN_S > lease_end:
+                # The reply, this loop or the whole process was held up: another worker may have the job before the
+                # request ends.
+                self._log.warning("delivery.claim_too_old", job=job.id)
+                self._pending.append(_Pending(release(job), job, clock, lease_end))
+                return
             finished = await self._attempts.make(job, clock)
         except asyncio.CancelledError:
             self._log.error("delivery.overdue", job=job.id)

@@ -60,7 +60,7 @@ class WorkerRuntime:
                 self._jobs,
                 tenants=self._tenants,
                 worker_id=f"{socket.gethostname()}:{os.getpid()}",
-                max_attempts=settings.max_attempts,
+                lease_ms=settings.lease_ms,
                 metrics=metrics,
                 log=self._log,
                 wake=self.wake,
@@ -151,6 +151,7 @@ class WorkerRuntime:
                 config=DeliveryConfig(
                     concurrency=settings.concurrency,
                     lease_ms=settings.lease_ms,
+                    timeout_s=settings.timeout_s,
                     dedupe_window_ms=settings.dedupe_window_s * 1000,
                     limits=self._tenants.default.limits,
                     slots=settings.shares.slots(),

@@ -12,7 +12,10 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | tenant:<tenant> | hash | budget, freeze, hold, pause of one tenant |
 | tenants | set | every tenant that ever had a job |
 | scheduled | sorted set | jobs that wait for a time, by that time (ms) |
+| retries | sorted set | those of them that wait for a duration, by its beginning (ms) |
 | in_flight | sorted set | claimed jobs, by the end of their lease (ms) |
+| places:<tenant> | sorted set | the same of one tenant: what counts against its requests in flight |
+| longest_lease | integer | of any worker so far (ms): no lease ends further ahead |
 | newer | sorted set | jobs whose record only a newer release can read, out of the way of this one, by when (ms) |
 | dead | sorted set | dead letters, by the time they died (ms) |
 | cause_numbers, causes | hash | cause (tenant, reason, HTTP status, currency, type) → its number, and back |
@@ -54,7 +57,10 @@ NAMES = {
     "tenant": "tenant:",
     "tenants": "tenants",
     "scheduled": "scheduled",
+    "retries": "retries",
     "in_flight": "in_flight",
+    "places": "places:",
+    "longest_lease": "longest_lease",
     "newer": "newer",
     "dead": "dead",
     "cause_numbers": "cause_numbers",
@@ -110,6 +116,7 @@ class Keys:
     turn = _Single()
     tenants = _Single()
     scheduled = _Single()
+    retries = _Single()
     in_flight = _Single()
     newer = _Single()
     dead = _Single()

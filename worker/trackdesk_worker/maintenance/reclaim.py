@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
 from trackdesk_worker.telemetry.labels import DutyName, MaintenanceKind
+from trackdesk_worker.tenants import Tenants
 
 
 class Reclaim(Duty):
@@ -12,9 +13,10 @@ class Reclaim(Duty):
     name: ClassVar = DutyName.RECLAIM
     share_s: ClassVar = 0.5
 
-    def __init__(self, context: DutyContext, max_attempts: int) -> None:
+    def __init__(self, context: DutyContext, tenants: Tenants, lease_ms: int) -> None:
         super().__init__(context)
-        self._max_attempts = max_attempts
+        self._tenants = tenants
+        self._lease_ms = lease_ms
 
     def run_once(self, turn: Turn) -> None:
         """Take back what was lost."""
@@ -22,7 +24,9 @@ class Reclaim(Duty):
 
         def step() -> int:
             nonlocal ready, buried
-            taken = context.run(context.jobs.reclaim(BATCH, max_attempts=self._max_attempts))
+            taken = context.run(
+                context.jobs.reclaim(BATCH, policy=self._tenants.default.policy, lease_ms=self._lease_ms)
+            )
             ready, buried = ready + taken.ready, buried + taken.buried
             return taken.ready + taken.buried
 

@@ -35,7 +35,7 @@ class RefreshTenants(Duty):
 
     def _apply_limits(self) -> None:
         context = self._context
-        own = {name: settings.limits for name, settings in self._tenants.own.items()}
+        own = {name: (settings.limits, settings.policy) for name, settings in self._tenants.own.items()}
         known = {text(name) for name in context.client.smembers(context.keys.tenants)}
         tenants = sorted(known | own.keys())
         for start in range(0, len(tenants), BATCH):

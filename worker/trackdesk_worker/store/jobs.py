@@ -15,6 +15,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.policy import Policy
 
 
 def script(name: str) -> Script:
@@ -215,9 +216,15 @@ class Jobs:
         """Move up to `most` due jobs from scheduled to ready; return how many."""
         return Operation(script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int)
 
-    def reclaim(self, most: int = 500, *, max_attempts: int, now_ms: int | None = None) -> Operation[Reclaimed]:
-        """Take back up to `most` jobs whose lease ran out."""
-        arguments = (clock(now_ms), self._envelope, most, max_attempts)
+    def reclaim(
+        self, most: int = 500, *, policy: Policy, lease_ms: int, now_ms: int | None = None
+    ) -> Operation[Reclaimed]:
+        """Take back up to `most` jobs whose lease ran out.
+
+        `policy` holds for tenants without one of their own (`limits`); no lease is longer than `lease_ms`, or that of
+        another worker before.
+        """
+        arguments = (clock(now_ms), self._envelope, most, policy.max_attempts, round(policy.horizon_s * 1000), lease_ms)
         return Operation(script("reclaim"), self.keys.prefix, arguments, lambda r: Reclaimed(int(r[0]), int(r[1])))
 
     def prune(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
@@ -233,20 +240,26 @@ class Jobs:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
-    def alive(self, worker: str, *, forget_after_ms: int) -> Operation[int]:
+    def alive(self, worker: str, *, forget_after_ms: int, now_ms: int | None = None) -> Operation[int]:
         """Note a worker's heartbeat, and forget workers that have been silent for so long."""
-        return Operation(script("alive"), self.keys.prefix, (clock(None), worker, forget_after_ms), int)
+        return Operation(script("alive"), self.keys.prefix, (clock(now_ms), worker, forget_after_ms), int)
 
     def admission(self, *, closed_for_s: int) -> Operation[int]:
         """Close the store to new sales for so long, or open it: 0."""
         return Operation(script("admission"), self.keys.prefix, (clock(None), closed_for_s), int)
 
-    def limits(self, tenants: Iterable[str], own: Mapping[str, Limits]) -> Operation[int]:
-        """Give each of `tenants` its own limits, or take old ones away."""
-        arguments: list[Argument] = [clock(None)]
+    def limits(
+        self, tenants: Iterable[str], own: Mapping[str, tuple[Limits, Policy]], *, now_ms: int | None = None
+    ) -> Operation[int]:
+        """Give each of `tenants` its own limits and policy, or take old ones away."""
+        arguments: list[Argument] = [clock(now_ms)]
         for tenant in tenants:
-            limits = own.get(tenant)
-            arguments += [tenant, "-", 0, 0] if limits is None else [tenant, limits.rate_us, limits.burst, limits.cap]
+            if tenant in own:
+                limits, policy = own[tenant]
+                arguments += [tenant, limits.rate_us, limits.burst, limits.cap]
+                arguments += [policy.max_attempts, round(policy.horizon_s * 1000)]
+            else:
+                arguments += [tenant, "-", 0, 0, 0, 0]
         return Operation(script("limits"), self.keys.prefix, tuple(arguments), int)
 
     def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> Operation[bool]:

@@ -360,6 +360,27 @@ end
 
 -- Wake-ups --------------------------------------------------------------------------------------------
 
+-- Clocks jump. A time that was stored lies further ahead than its rule allows if the clock was ahead then, and has been
+-- put right since. It is found where it is read, and then counts from now.
+
+local LOOK_AGAIN_US = 60000000 -- no turn lies further ahead: who waits longer is looked at meanwhile
+local LONGEST_WAIT_MS = 3600000 -- of a tenant, where it is not stored with the time itself
+
+local function turn_at(at_us)
+  return integer(math.min(at_us, NOW_US + LOOK_AGAIN_US))
+end
+
+-- A time (ms) in the state of a tenant, stored when it was `ahead_ms` ahead.
+local function time_ahead(tenant, field, at_ms, ahead_ms)
+  local latest = NOW_MS + (tonumber(ahead_ms) or LONGEST_WAIT_MS)
+  at_ms = tonumber(at_ms) or 0
+  if at_ms > latest then
+    at_ms = latest
+    redis.call('HSET', key('tenant', tenant), field, integer(at_ms))
+  end
+  return at_ms
+end
+
 -- Add up to `most` wake-ups, as long as fewer than wanted are waiting.
 local function ring(envelope, most)
   local missing = WAKEUPS_WANTED - redis.call('LLEN', key('wakeups'))
@@ -395,10 +416,11 @@ local function to_ready(id, job, at_us)
   book(tenant, 'ready', job, 1)
 end
 
-local function to_scheduled(id, job, due_ms)
-  job.state, job.at, job.token = 'scheduled', integer(due_ms), '0'
+local function to_scheduled(id, job, delay_ms)
+  job.state, job.at, job.token = 'scheduled', integer(NOW_MS + delay_ms), '0'
   write_live(id, job)
   add_later(key('scheduled'), job.at, id)
+  add_later(key('retries'), integer(NOW_MS), id)
   book(tenant_of(id), 'scheduled', job, 1)
 end
 
@@ -431,8 +453,10 @@ local function leave(id, job)
     remove_later(key('ready', tenant .. ':' .. job.job_class), id)
   elseif job.state == 'scheduled' then
     remove_later(key('scheduled'), id)
+    remove_later(key('retries'), id)
   elseif job.state == 'in_flight' then
     remove_later(key('in_flight'), id)
+    remove_later(key('places', tenant), id)
   elseif job.state == 'dead' then
     redis.call('ZREM', key('dead'), id)
     unfile_dead(id, job)
@@ -450,6 +474,9 @@ local function expect(id, state, index)
   end
   if index then
     redis.call('ZREM', index, id)
+  end
+  if state == 'in_flight' then
+    redis.call('ZREM', key('places', tenant_of(id)), id) -- nobody sends what has no record: the place is free again
   end
   if job and job.state == NEWER then
     redis.call('ZADD', key('newer'), 'NX', integer(NOW_MS), id)

@@ -74,6 +74,7 @@ local function hand_out(tenant, id, token, probe, restored)
   job.attempts_total = integer(tonumber(job.attempts_total) + 1)
   write_live(id, job)
   add_later(key('in_flight'), lease_end, id)
+  add_later(key('places', tenant), lease_end, id)
   book(tenant, 'in_flight', job, 1)
   for _, value in ipairs({
     id, token, job.attempts, job.strikes, job.reason, past_of(id, job), job.epoch, job.accepted, job.job_class,
@@ -96,11 +97,11 @@ end
 -- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
 local function serve(tenant, most)
   local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
-    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt', 'doubt_since')
-  local frozen_us = (tonumber(state[2]) or 0) * 1000
+    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt', 'doubt_since', 'frozen_for', 'probe_in')
+  local frozen_us = time_ahead(tenant, 'frozen_until', state[2], state[14]) * 1000
   local held = state[3]
-  local probe_us = (tonumber(state[4]) or 0) * 1000
-  local tat = math.max(tonumber(state[5]) or 0, NOW_US)
+  local probe_us = time_ahead(tenant, 'probe_at', state[4], state[15]) * 1000
+  local doubt_ms = state[12] and time_ahead(tenant, 'doubt', state[12], 0)
   local rate_us = tonumber(state[6] or ARGV[4])
   local burst = tonumber(state[7] or ARGV[5])
   local cap = math.min(tonumber(state[8] or ARGV[6]), tonumber(state[11]) or FIRST_WINDOW)
@@ -116,15 +117,22 @@ local function serve(tenant, most)
       return probe_us
     end
   end
-  local room = cap - (tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0)
+  local room = cap - redis.call('ZCOUNT', key('places', tenant), '(' .. integer(NOW_MS), '+inf')
   if room < 1 and not held then
     redis.call('HSET', key('tenant', tenant), 'capped', 1)
     return NOW_US + CAPPED_US
   end
   most = held and 1 or math.min(most, room)
+  local tat
   if rate_us > 0 then
-    -- GCRA: `tat` is when the budget would be whole again if nothing more were sent.
+    -- GCRA: `tat` is when the budget would be whole again if nothing more were sent; at the present pace that takes
+    -- no longer than `burst` requests.
     rate_us = slowed(rate_us, tonumber(state[10]), frozen_us)
+    tat = math.max(tonumber(state[5]) or 0, NOW_US)
+    if tat > NOW_US + burst * rate_us then
+      tat = NOW_US + burst * rate_us
+      redis.call('HSET', key('tenant', tenant), 'tat', integer(tat))
+    end
     local allowed = math.floor((NOW_US + burst * rate_us - tat) / rate_us)
     if allowed < 1 then
       return tat - (burst - 1) * rate_us
@@ -139,7 +147,7 @@ local function serve(tenant, most)
   count(tenant, 'claimed', #ids)
   local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
   for i, id in ipairs(ids) do
-    hand_out(tenant, id, integer(last - #ids + i), held, { state[12], state[13] })
+    hand_out(tenant, id, integer(last - #ids + i), held, { doubt_ms, state[13] })
   end
   local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then
@@ -147,7 +155,7 @@ local function serve(tenant, most)
   end
   if held then
     -- One probe at a time: the next one when this is settled, or its lease has ended.
-    for _, value in ipairs({ 'probe_at', lease_end, 'probe_token', integer(last) }) do
+    for _, value in ipairs({ 'probe_at', lease_end, 'probe_in', integer(lease_ms), 'probe_token', integer(last) }) do
       write[#write + 1] = value
     end
   end
@@ -171,7 +179,7 @@ if eligible > 0 and wanted > 0 then
       redis.call('ZREM', key('turn'), tenant)
     else
       -- Served last, next in turn last: + i keeps the order of this round.
-      redis.call('ZADD', key('turn'), integer(next_us + i), tenant)
+      redis.call('ZADD', key('turn'), turn_at(next_us + i), tenant)
     end
   end
 end

@@ -1,7 +1,19 @@
--- Move scheduled jobs that are due to ready.
+-- Move scheduled jobs that are due to ready. Retries that a clock which was ahead scheduled wait from now on, as long as
+-- they were to wait.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 jobs at most
 -- Reply number of jobs moved
+
+local ahead = redis.call('ZRANGEBYSCORE', key('retries'), '(' .. integer(NOW_MS), '+inf', 'WITHSCORES', 'LIMIT', 0,
+  tonumber(ARGV[3]))
+for i = 1, #ahead, 2 do
+  local id, since_ms = ahead[i], tonumber(ahead[i + 1])
+  local job = expect(id, 'scheduled', key('retries'))
+  if job then
+    leave(id, job)
+    to_scheduled(id, job, math.max(0, tonumber(job.at) - since_ms))
+  end
+end
 
 local due = redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', integer(NOW_MS), 'LIMIT', 0, tonumber(ARGV[3]))
 local woken = {}

@@ -51,18 +51,18 @@ local function tenant_state(tenant)
   local state = tenants[tenant]
   if not state then
     local stored = redis.call('HMGET', key('tenant', tenant), 'streak', 'window', 'hold', 'probe_ms', 'capped',
-      'probe_at', 'probe_token', 'frozen_until', 'factor')
+      'probe_at', 'probe_token', 'frozen_until', 'factor', 'probe_in', 'frozen_for')
     state = {
       streak = tonumber(stored[1]) or 0,
       window = tonumber(stored[2]) or FIRST_WINDOW,
       hold = stored[3],
       probe_ms = tonumber(stored[4]) or first_probe_ms,
       capped = stored[5],
-      probe_at = tonumber(stored[6]) or 0,
+      probe_at = time_ahead(tenant, 'probe_at', stored[6], stored[10]),
       probe_token = stored[7],
-      frozen_until = tonumber(stored[8]) or 0,
+      frozen_until = time_ahead(tenant, 'frozen_until', stored[8], stored[11]),
       factor = tonumber(stored[9]),
-      in_flight = tonumber(redis.call('HGET', key('ledger', tenant), 'in_flight')) or 0,
+      in_flight = redis.call('ZCOUNT', key('places', tenant), '(' .. integer(NOW_MS), '+inf'),
       answered = 0,
       changes = {},
     }
@@ -159,7 +159,7 @@ for base = FIRST, #ARGV, ITEM do
       if job.job_class == 'live' then
         job.job_class = 'retry'
       end
-      to_scheduled(id, job, NOW_MS + duration(ARGV[base + 3]))
+      to_scheduled(id, job, duration(ARGV[base + 3]))
     elseif verb == 'bury' then
       to_dead(id, job, reason)
     else
@@ -212,7 +212,8 @@ for tenant, state in pairs(tenants) do
     changes.streak = integer(state.streak)
   end
   if state.released and not changes.hold then
-    redis.call('HDEL', key('tenant', tenant), 'hold', 'held_since', 'probe_at', 'probe_ms', 'probe_token')
+    redis.call('HDEL', key('tenant', tenant), 'hold', 'held_since', 'probe_at', 'probe_in', 'probe_ms',
+      'probe_token')
     redis.call('ZADD', key('turn'), 'XX', 'LT', integer(NOW_US), tenant)
     changes.probe_at, changes.probe_ms = nil, nil
     woken[tenant] = true
@@ -225,6 +226,12 @@ for tenant, state in pairs(tenants) do
     redis.call('ZADD', key('turn'), 'XX', 'LT', integer(NOW_US), tenant)
     woken[tenant] = true
   end
+  if changes.probe_at then
+    changes.probe_in = integer(tonumber(changes.probe_at) - NOW_MS)
+  end
+  if changes.frozen_until then
+    changes.frozen_for = integer(tonumber(changes.frozen_until) - NOW_MS)
+  end
   local write = {}
   for name, value in pairs(changes) do
     write[#write + 1], write[#write + 2] = name, value
@@ -233,7 +240,7 @@ for tenant, state in pairs(tenants) do
     redis.call('HSET', key('tenant', tenant), unpack(write))
   end
   if changes.probe_at then
-    redis.call('ZADD', key('turn'), 'XX', integer(tonumber(changes.probe_at) * 1000), tenant)
+    redis.call('ZADD', key('turn'), 'XX', turn_at(tonumber(changes.probe_at) * 1000), tenant)
   end
 end
 

@@ -16,6 +16,9 @@ for _, id in ipairs(redis.call('ZRANDMEMBER', key('newer'), tonumber(ARGV[3]))) 
       woken[tenant_of(id)] = true
     elseif job and (job.state == 'scheduled' or job.state == 'in_flight') then
       redis.call('ZADD', key(job.state), job.at, id)
+      if job.state == 'in_flight' then
+        redis.call('ZADD', key('places', tenant_of(id)), job.at, id)
+      end
     end
     back = back + 1
   end

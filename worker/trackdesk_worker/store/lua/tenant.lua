@@ -14,10 +14,10 @@ if act == 'pause' then
   redis.call('ZREM', key('turn'), tenant)
   return 'done'
 end
-local changed = redis.call('HDEL', state, 'paused', 'paused_by', 'paused_why', 'frozen_until', 'frozen_reason',
-  'factor')
+local changed = redis.call('HDEL', state, 'paused', 'paused_by', 'paused_why', 'frozen_until', 'frozen_for',
+  'frozen_reason', 'factor')
 if redis.call('HEXISTS', state, 'hold') == 1 then
-  redis.call('HSET', state, 'probe_at', integer(NOW_MS))
+  redis.call('HSET', state, 'probe_at', integer(NOW_MS), 'probe_in', 0)
   changed = 1
 end
 redis.call('ZADD', key('turn'), 'LT', integer(NOW_US), tenant)
