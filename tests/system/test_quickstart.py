@@ -102,8 +102,12 @@ def test_its_commands_deliver_a_sale_and_redrive_a_refused_one(tmp_path: Path) -
             def in_third(code: str) -> str:
                 return terminals.run(f"{third}\n{code}")
 
+            def recorded() -> list[str]:
+                return sorted(row["external_id"] for row in terminals.get(ledger).json()["rows"])
+
             assert "accepted" in in_third(enqueue)
-            wait_until(lambda: "delivered (paired)" in in_third(show), "the sale is delivered", within_s=30, poll_s=0.3)
+            wait_until(lambda: recorded() == ["order-1001"], "Trackdesk has the sale", poll_s=0.1)
+            wait_until(lambda: "delivered (paired)" in in_third(show), "the sale is delivered", within_s=60)
             assert [row["external_id"] for row in json.loads(in_third(LEDGER))["rows"]] == ["order-1001"]
             assert "duplicate" in in_third(enqueue)
 
@@ -111,12 +115,11 @@ def test_its_commands_deliver_a_sale_and_redrive_a_refused_one(tmp_path: Path) -
 
             refused = REFUSED.strip().splitlines()
             assert "accepted" in in_third(refused[0])
-            wait_until(lambda: "order-1003" in in_third(refused[1]), "it is a dead letter", within_s=30, poll_s=0.3)
+            wait_until(lambda: "order-1003" in in_third(refused[1]), "it is a dead letter", within_s=60)
             assert "type_not_found" in in_third(refused[2])
             create, redrive, show_again, audit = REDRIVE.strip().splitlines()
             in_third(create)
             in_third(redrive)
-            wait_until(lambda: "delivered" in in_third(show_again), "it is delivered too", within_s=30, poll_s=0.3)
+            wait_until(lambda: "delivered" in in_third(show_again), "it is delivered too", within_s=60)
+            assert recorded() == ["order-1001", "order-1002", "order-1003"]
             in_third(audit)
-            rows = json.loads(in_third(LEDGER))["rows"]
-            assert sorted(row["external_id"] for row in rows) == ["order-1001", "order-1002", "order-1003"]
