@@ -5,6 +5,7 @@ import random
 import pytest
 import redis
 
+from tests.support.planted import CLOCK_EDITS, plant
 from tests.support.store import LEASE_MS, START_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
 from trackdesk_producer.contract.job import State
@@ -163,6 +164,40 @@ def test_what_was_accepted_after_a_clock_ahead_named_a_doubt_is_not_in_doubt(sto
     store.now_ms += 1
     store.enqueue("acme/2")
     assert not store.claim_one().ambiguous
+
+
+def test_who_lost_its_lease_does_not_hold_its_tenant(store: Store) -> None:
+    store.enqueue("acme/1")
+    late = store.claim_one()
+    store.now_ms += LEASE_MS
+    maintain(store)
+    holder = store.claim_one()
+    assert not store.end(late, Verb.RELEASE, "unauthorized", effect=Effect.HOLD, effect_ms=PROBE_MS)
+    assert store.end(holder, Verb.DELIVER)
+
+
+RULES = (
+    test_a_retry_that_a_clock_ahead_scheduled_waits_no_longer_than_it_was_to,
+    test_a_lease_that_a_clock_ahead_gave_ends_a_lease_after_the_correction,
+    test_a_freeze_by_a_clock_ahead_lasts_its_own_time_at_most,
+    test_a_budget_that_a_clock_ahead_spent_is_whole_again_within_its_burst,
+    test_who_lost_its_lease_does_not_hold_its_tenant,
+)
+
+
+@pytest.mark.parametrize("bug", CLOCK_EDITS)
+def test_a_planted_bug_breaks_a_rule(bug: str, client: redis.Redis, keys: Keys) -> None:
+    take_out = plant(bug)
+    broken = []
+    try:
+        for place, rule in enumerate(RULES):
+            try:
+                rule(Store(client, Keys(f"{keys.namespace}-{place}")))
+            except AssertionError:
+                broken.append(rule.__name__)
+    finally:
+        take_out()
+    assert broken
 
 
 @pytest.mark.parametrize("seed", range(5))

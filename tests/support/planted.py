@@ -57,6 +57,17 @@ CONTENT_EDITS = {
     ),
 }
 """Of the invariant "content truth"; `tests/integration/test_store_doubt.py` catches them."""
+CLOCK_EDITS = {
+    "retries that keep a clock's time": Edit(
+        "promote", "'(' .. integer(NOW_MS), '+inf', 'WITHSCORES'", "'(inf', '+inf', 'WITHSCORES'"
+    ),
+    "turns that keep a clock's time": Edit("ring", "'(' .. integer(NOW_US + LOOK_AGAIN_US), '+inf'", "'(inf', '+inf'"),
+    "leases that keep a clock's time": Edit("reclaim", "'(' .. integer(NOW_MS + longest_ms), '+inf'", "'(inf', '+inf'"),
+    "a budget that is never brought down": Edit("claim", "if tat > NOW_US + burst * rate_us then", "if false then"),
+    "a freeze without its length": Edit("settle", "changes.frozen_for =", "changes.frozen_ms ="),
+    "a late settler that holds its tenant": Edit("settle", "or job.token ~= token then", "then"),
+}
+"""Of the invariant "durations, not clocks"; `tests/integration/test_store_clock.py` catches them."""
 BOOKS_OUTSIDE = "books written after the script"
 CLEAN_DUPLICATE = "a clean duplicate taken for success"
 
@@ -67,7 +78,7 @@ def plant(name: str) -> Callable[[], None]:
         return _plant_books_outside()
     if name == CLEAN_DUPLICATE:
         return _plant_clean_duplicate()
-    return _plant_edit((EDITS | CONTENT_EDITS)[name])
+    return _plant_edit((EDITS | CONTENT_EDITS | CLOCK_EDITS)[name])
 
 
 def _plant_edit(edit: Edit) -> Callable[[], None]:
