@@ -57,20 +57,28 @@ class Deployment:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(
-        self, variables: Mapping[str, str] | None = None, arguments: Sequence[str] = (), *, planted: str | None = None
+        self,
+        variables: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        *,
+        planted: str | None = None,
+        output: BinaryIO | int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start one worker process; its output goes to a file of its own. `planted` is Python that runs in it first."""
+        """Start one worker process; its output goes to a file of its own, or to a descriptor.
+
+        `planted` is Python that runs in it first.
+        """
         program = ["-m", "trackdesk_worker"]
         if planted is not None:
             program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
-        return self.start([*program, "worker", *arguments], variables)
+        return self.start([*program, "worker", *arguments], variables, output=output)
 
     def start(
         self,
         arguments: Sequence[str],
         variables: Mapping[str, str] | None = None,
         *,
-        output: BinaryIO | None = None,
+        output: BinaryIO | int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start one Python process of the deployment; its log goes to a file, or to `output`."""
         with (self.logs / f"worker-{len(self.workers)}.log").open("wb") as log:
@@ -78,8 +86,8 @@ class Deployment:
                 [sys.executable, *arguments],
                 cwd=ROOT,
                 env={**os.environ, **self.environment, **(variables or {})},
-                stdout=output or log,
-                stderr=output or log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )

@@ -160,3 +160,26 @@ def test_the_way_to_the_store_is_looked_at(url: str, level: str) -> None:
 
     settings = load_settings(redis_url=url)
     assert {c.name: c.level.value for c in doctor.check_settings(settings, [])}["store url"] == level
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "said"),
+    [
+        ('[acme]\nburst = 3\n[other]\napi_key_file = "{key}"', "ok", "2 tables"),
+        ('[acme]\nbase_url = "https://xn--a.trackdesk.com"', "fail", "base URL is not an address"),
+        ('[acme]\napi_key_file = "{key}.gone"', "fail", "api_key_file cannot be read"),
+        ('[acme]\nbase_url = "http://trackdesk.example"', "fail", "plain http to another machine"),
+        ("[acme", "fail", "not TOML"),
+    ],
+)
+def test_the_tenants_file_and_what_it_names_are_read_as_a_worker_reads_them(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, level: str, said: str
+) -> None:
+    file, key = tmp_path / "tenants.toml", tmp_path / "key"
+    key.write_text("s3cret")
+    file.write_text(text.replace("{key}", str(key)))
+    monkeypatch.setenv("TRACKDESK_CONFIG", str(file))
+    told = cli("doctor", "--json")
+    (check,) = [check for check in told.json["checks"] if check["name"] == "tenants file"]
+    assert (check["level"], said in check["finding"]) == (level, True)
+    assert "s3cret" not in told.out

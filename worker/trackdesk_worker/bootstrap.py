@@ -64,16 +64,20 @@ def open_producer(settings: Settings) -> Producer:
     )
 
 
-def open_traces(settings: Settings, *, service: str, tell: Callable[[str], None]) -> Tracing | None:
+def open_traces(
+    settings: Settings, *, service: str, tell: Callable[[str], None], drop: Callable[[], None] = lambda: None
+) -> Tracing | None:
     """Return what sends spans to the collector that OTEL_* variables name; None, and no import, where none is named.
 
     Args:
         tell: gets a sentence when traces are asked for and cannot be had; work goes on without them.
+        drop: counts spans that cannot be recorded.
     """
     if not tracing_wanted():
         return None
     try:
-        return open_tracing(namespace=settings.namespace, service=service, protocol=tracing_protocol())
+        protocol = tracing_protocol()
+        return open_tracing(namespace=settings.namespace, service=service, protocol=protocol, drop=drop)
     except TracingUnavailable as error:
         tell(str(error))
         return None

@@ -17,6 +17,8 @@ from trackdesk_worker import bootstrap, tasks
 from trackdesk_worker.runtime import WorkerRuntime
 from trackdesk_worker.settings import Settings, SettingsInvalid
 from trackdesk_worker.telemetry.health import Health, store_ready
+from trackdesk_worker.telemetry.labels import Signal
+from trackdesk_worker.telemetry.log_writer import open_log_writer, take_standard_streams
 from trackdesk_worker.telemetry.logging import configure_logging
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.worker_server import WorkerServer
@@ -106,10 +108,14 @@ def create_app(settings: Settings, runtime: WorkerRuntime) -> Celery:
 
 def serve(settings: Settings) -> int:
     """Run one worker process, with its metrics and health, until a signal ends it; return the exit code."""
-    configure_logging(settings.log_level)
     metrics, health = WorkerMetrics(), Health(expected=("delivery", "maintenance"))
+    output = open_log_writer(lambda lines: metrics.telemetry_dropped(Signal.LOG, lines))
+    take_standard_streams(output)
+    configure_logging(settings.log_level, output)
     # Here, in the process that delivers: the exporter's thread would not live through a fork.
-    tracing = bootstrap.open_traces(settings, service="trackdesk-worker", tell=_tell_tracing)
+    tracing = bootstrap.open_traces(
+        settings, service="trackdesk-worker", tell=_tell_tracing, drop=lambda: metrics.telemetry_dropped(Signal.TRACE)
+    )
     runtime = WorkerRuntime(settings, metrics=metrics, health=health, tracing=tracing)
     app = create_app(settings, runtime)
 

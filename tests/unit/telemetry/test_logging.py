@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from trackdesk_worker.telemetry.logging import WHOLE_BYTES, BufferedLog, buffered_log, configure_logging
+from trackdesk_worker.telemetry.log_writer import WHOLE_BYTES
+from trackdesk_worker.telemetry.logging import BufferedLog, buffered_log, configure_logging
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def lines(stream: io.StringIO) -> list[dict]:
 
 
 def test_an_event_is_one_json_object_with_time_level_and_logger(stream):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     structlog.get_logger("trackdesk.delivery").info("delivery.attempt", tenant="acme", status=503)
     structlog.get_logger().debug("too.low")
 
@@ -48,8 +49,8 @@ def test_lines_of_libraries_are_json_too_and_written_once(stream):
     own = logging.getLogger("uvicorn.error")
     own.addHandler(logging.StreamHandler(stream))
     own.propagate = False
-    configure_logging("info", stream=stream)
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
+    configure_logging("info", stream)
     own.warning("%s is late", "the answer")
 
     (event,) = lines(stream)
@@ -57,7 +58,7 @@ def test_lines_of_libraries_are_json_too_and_written_once(stream):
 
 
 def test_credentials_in_addresses_are_hidden_wherever_they_stand(stream):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     log = structlog.get_logger()
     log.info("store.away", detail="redis://worker:hunter2@store:6379/0 refused", parts=[{"url": "rediss://:hunter2@h"}])
     logging.getLogger("kombu").error("lost %s", "redis://:hunter2@store/1")
@@ -74,21 +75,21 @@ def test_credentials_in_addresses_are_hidden_wherever_they_stand(stream):
 
 @pytest.mark.parametrize("name", ["api_key", "X-Api-Key", "authorization", "redis_password", "client_secret"])
 def test_values_under_the_name_of_a_secret_are_hidden(stream, name):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     structlog.get_logger().info("started", **{name: "k-123", "headers": {name: "k-123"}})
 
     assert "k-123" not in stream.getvalue()
 
 
 def test_request_lines_of_the_http_client_never_appear(stream):
-    configure_logging("debug", stream=stream)
+    configure_logging("debug", stream)
     logging.getLogger("httpx").info("HTTP Request: GET https://a.example/?customerId=jane")
 
     assert stream.getvalue() == ""
 
 
 def test_warnings_are_logged(stream):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old ways", DeprecationWarning, stacklevel=1)
@@ -97,7 +98,7 @@ def test_warnings_are_logged(stream):
 
 
 def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(stream):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     fields = {"tenant": "acme", "status": None, "ambiguous": False, "external_id": "Zo\xeb \u2028\n", "ms": 1.5}
     structlog.get_logger("trackdesk.delivery").info("delivery.attempt", **fields)
     (expected,) = lines(stream)
@@ -115,7 +116,7 @@ def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(
 
 
 def test_the_buffered_log_keeps_the_level(stream):
-    configure_logging("warning", stream=stream)
+    configure_logging("warning", stream)
     log = buffered_log("trackdesk.delivery")
     log.info("delivery.attempt")
     log.flush()
@@ -124,7 +125,7 @@ def test_the_buffered_log_keeps_the_level(stream):
 
 
 def test_the_buffered_log_hides_credentials_too(stream):
-    configure_logging("info", stream=stream)
+    configure_logging("info", stream)
     log = buffered_log("trackdesk.delivery")
     log.info("delivery.attempt", external_id="redis://worker:hunter2@store/0", note="jane@example.com")
     log.flush()

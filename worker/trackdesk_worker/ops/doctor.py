@@ -17,11 +17,13 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.lookup import tenants_of
 from trackdesk_worker.ops.operations_log import now_ms
 from trackdesk_worker.ops.status import WORKER_SEEN_S
-from trackdesk_worker.settings import LEASE_MARGIN_S, Settings
+from trackdesk_worker.settings import LEASE_MARGIN_S, Settings, SettingsInvalid
+from trackdesk_worker.tenants import Tenants
 
 FULL_WARN, FULL_FAIL = 0.75, 0.9
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0
 _OLDEST = (7, 0)
+SHOWN = 10
 
 
 class Level(StrEnum):
@@ -73,7 +75,7 @@ def diagnose(
 
 def check_settings(settings: Settings, secrets_in_environment: Sequence[str]) -> Checks:
     """Check what needs no store."""
-    checks = [_lease(settings), _base_url(settings), _redis_url(settings)]
+    checks = [_lease(settings), _base_url(settings), *_tenants_file(settings), _redis_url(settings)]
     for name in secrets_in_environment:
         finding = f"{name} holds a secret in clear, where every child process and crash report sees it"
         checks.append(Check("secrets", Level.WARN, finding, f"write it to a file and set {name}_FILE to its path"))
@@ -129,6 +131,27 @@ def _base_url(settings: Settings) -> Check:
         finding = "TRACKDESK_BASE_URL is this machine: a trial, no sale reaches Trackdesk"
         return Check("base url", Level.WARN, finding, "TRACKDESK_BASE_URL=https://{tenant}.trackdesk.com")
     return Check("base url", Level.OK, "https")
+
+
+def _tenants_file(settings: Settings) -> Checks:
+    """Read TRACKDESK_CONFIG and the files it names as a worker does."""
+    try:
+        tenants = Tenants(settings)
+    except SettingsInvalid as error:
+        remedy = "correct it; running workers keep the settings before it, and new ones do not start"
+        return [Check("tenants file", Level.FAIL, str(error), remedy)]
+    if settings.config is None:
+        return []
+    open_to_all = [
+        name
+        for name, own in tenants.own.items()
+        if (parts := urlsplit(own.endpoint.base_url)).scheme == "http" and not _is_loopback(parts.hostname)
+    ]
+    if open_to_all:
+        names = ", ".join(sorted(open_to_all)[:SHOWN])
+        finding = f"base_url of {names} is plain http to another machine: the key and the sales can be read and changed"
+        return [Check("tenants file", Level.FAIL, finding, "write https:// addresses")]
+    return [Check("tenants file", Level.OK, f"{len(tenants.own)} tables")]
 
 
 def _redis_url(settings: Settings) -> Check:

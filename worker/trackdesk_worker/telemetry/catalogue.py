@@ -20,6 +20,7 @@ from trackdesk_worker.telemetry.labels import (
     QUEUE,
     REASON,
     RESULT,
+    SIGNAL,
     STANDING,
     STATE,
     STATUS_CLASS,
@@ -116,6 +117,12 @@ DUTY_FAILURES = Metric(
 )
 TENANTS_REFUSED = Metric(
     "trackdesk_tenants_file_refused", _G, "1 while a changed tenants file is refused and the settings before it apply."
+)
+TELEMETRY_DROPPED = Metric(
+    "trackdesk_telemetry_dropped_total",
+    _C,
+    "Log lines, spans and counts given up because they could not be written; deliveries went on.",
+    (SIGNAL,),
 )
 HEARTBEAT = Metric("trackdesk_heartbeat_timestamp_seconds", _G, "Unix time of this process's last heartbeat.")
 
@@ -237,7 +244,7 @@ DURABILITY_PROBES = Metric(
 WORKER_METRICS = (
     *(BUILD_INFO, ATTEMPTS, ATTEMPT_DURATION, DELIVERIES, END_TO_END, REQUESTS_IN_FLIGHT, CLAIMED, CLAIM_DURATION),
     *(SETTLED, LEASES_LOST, SETTLE_DURATION, STORE_ERRORS, SLICES, MAINTENANCE, HEARTBEAT),
-    *(DUTY_FAILURES, TENANTS_REFUSED),
+    *(DUTY_FAILURES, TENANTS_REFUSED, TELEMETRY_DROPPED),
 )
 EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),

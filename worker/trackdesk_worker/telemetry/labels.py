@@ -42,6 +42,14 @@ class DutyName(StrEnum):
     ADMISSION = "admission"
 
 
+class Signal(StrEnum):
+    """What telemetry is made of."""
+
+    LOG = "log"
+    TRACE = "trace"
+    METRIC = "metric"
+
+
 class TenantState(StrEnum):
     """Whether jobs of a tenant may leave; the first that applies, in this order."""
 
@@ -113,6 +121,7 @@ HOW = _label("how", [Reason.PAIRED, Reason.UNPAIRED, Reason.CONFIRMED_DUPLICATE,
 JOB_CLASS = _label("class", JobClass)
 KIND = _label("kind", MaintenanceKind)
 DUTY = _label("duty", DutyName)
+SIGNAL = _label("signal", Signal)
 STATE = _label("state", State)
 ENDED_STATE = _label("state", [state for state in State if state.terminal])
 TENANT_STATE = _label("tenant_state", TenantState)

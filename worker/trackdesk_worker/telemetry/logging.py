@@ -2,20 +2,21 @@
 
 Our own events never carry payloads or personal data; what libraries write is cut where it may: credentials in
 URLs, values of keys that name a secret, and the request lines of the HTTP client, which hold the sale itself
-when it is sent by GET.
+when it is sent by GET. No call here raises or blocks: what cannot be written or rendered is dropped, and counted.
 """
 
 import json
 import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from trackdesk_worker.telemetry.log_writer import WHOLE_BYTES, LogWriter
 
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
 _SECRET_NAME = re.compile(r"(?i)api[-_]?key|authorization|password|passwd|secret|credential")
@@ -26,17 +27,16 @@ QUIET = ("httpx", "httpcore", "pyreqwest", "celery.worker.strategy", "celery.app
 REDIRECTED = ("celery", "celery.task", "celery.redirected", "kombu", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers that bring handlers of their own, which would write a second, plain line."""
 
-WHOLE_BYTES = 4_096
-"""A write of so much reaches a pipe in one piece (PIPE_BUF), beside those of other processes with the same stderr."""
 _ENCODE = json.JSONEncoder(default=str).encode
 
 
-def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
-    """Send every log of this process to `stream` (stderr) as JSON, from `level` up.
+def configure_logging(level: str, stream: LogWriter | TextIO) -> None:
+    """Send every log of this process to `stream` as JSON, from `level` up.
 
     Idempotent. structlog's loggers write straight to the stream: an event per attempt has to be cheap.
     """
-    output = stream or sys.stderr
+    output = cast("TextIO", stream)
+    dropped: Callable[[], None] = stream.drop if isinstance(stream, LogWriter) else lambda: None
     number = logging.getLevelNamesMapping()[level.upper()]
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -49,10 +49,10 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     render = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
         processors=[*before, render],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=_never_raising(structlog.make_filtering_bound_logger(number), dropped),
         logger_factory=lambda *names: _NamedLogger(output, *names),
     )
-    handler = logging.StreamHandler(output)
+    handler = _Handler(output, dropped)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -71,6 +71,34 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     for name in QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _never_raising(
+    wrapper: type[structlog.typing.FilteringBoundLogger], dropped: Callable[[], None]
+) -> type[structlog.typing.FilteringBoundLogger]:
+    """Return a wrapper class that drops an event which cannot be rendered or written."""
+
+    class NeverRaising(wrapper):  # type: ignore[valid-type, misc] # made by structlog
+        def _proxy_to_logger(self, *arguments: Any, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(*arguments, **fields)
+            except Exception:
+                dropped()
+                return None
+
+    return cast("type[structlog.typing.FilteringBoundLogger]", NeverRaising)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """For the logs of libraries: what cannot be rendered is counted instead of printed."""
+
+    def __init__(self, stream: TextIO, dropped: Callable[[], None]) -> None:
+        super().__init__(stream)
+        self._dropped = dropped
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Count it."""
+        self._dropped()
 
 
 class _NamedLogger(structlog.WriteLogger):
@@ -103,9 +131,12 @@ class BufferedLog:
         fields["event"] = event
         fields |= self._fixed
         fields["time"] = self._now()
-        line = _ENCODE(fields)
-        if "@" in line:
-            line = _ENCODE(_hide(fields))
+        try:
+            line = _ENCODE(fields)
+            if "@" in line:
+                line = _ENCODE(_hide(fields))
+        except Exception:
+            line = _ENCODE({"event": event, "unrendered": sorted(fields), **self._fixed})
         self._lines.append(line)
 
     def flush(self) -> None:

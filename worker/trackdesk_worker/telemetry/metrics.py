@@ -1,5 +1,6 @@
 """What a worker process counts. One registry per process: N processes have N ports, and Prometheus adds them up."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -11,13 +12,28 @@ from prometheus_client.process_collector import ProcessCollector
 from trackdesk_producer.contract.job import JobClass
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric
-from trackdesk_worker.telemetry.labels import DUTY, HOW, JOB_CLASS, KIND, OUTCOME, REASON, DutyName, status_class
+from trackdesk_worker.telemetry.guard import guarded
+from trackdesk_worker.telemetry.labels import (
+    DUTY,
+    HOW,
+    JOB_CLASS,
+    KIND,
+    OUTCOME,
+    REASON,
+    SIGNAL,
+    DutyName,
+    Signal,
+    status_class,
+)
 
 Child = TypeVar("Child")
 
 
 class WorkerMetrics:
-    """Counts what happens, beside the event. Thread-safe; label sets stay bounded whatever is passed in."""
+    """Counts what happens, beside the event. Thread-safe; label sets stay bounded whatever is passed in.
+
+    Counting never raises: what cannot be counted is dropped, and that is counted.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         # A second series for each counter and histogram, which nobody reads.
@@ -44,60 +60,84 @@ class WorkerMetrics:
         self._duty_failures = _Children(self._counter(catalogue.DUTY_FAILURES).labels)
         for duty in DutyName:
             self._duty_failures[(duty.value,)]
+        self._telemetry_dropped = _Children(self._counter(catalogue.TELEMETRY_DROPPED).labels)
+        for signal in Signal:
+            self._telemetry_dropped[(signal.value,)]
         self._tenants_refused = self._gauge(catalogue.TENANTS_REFUSED)
         self._heartbeat = self._gauge(catalogue.HEARTBEAT)
 
+    @guarded
     def attempt(self, *, outcome: str, status: int | None, reason: str, duration_s: float) -> None:
         """Count one request and its answer, or the lack of one (`status` None)."""
         outcome = OUTCOME.of(outcome)
         self._attempts[outcome, status_class(status), REASON.of(reason)].inc()
         self._durations[(outcome,)].observe(duration_s)
 
+    @guarded
     def delivered(self, *, how: str, end_to_end_s: float, job_class: str) -> None:
         """Count one sale delivered, `end_to_end_s` after it was accepted."""
         job_class = JOB_CLASS.of(job_class)
         self._deliveries[HOW.of(how), job_class].inc()
         self._end_to_end[(job_class,)].observe(max(0.0, end_to_end_s))  # two machines' clocks may differ a little
 
+    @guarded
     def in_flight(self, n: int) -> None:
         """Say how many requests wait for their answer now."""
         self._in_flight.set(n)
 
+    @guarded
     def claimed(self, n: int, duration_s: float) -> None:
         """Count one claim and the jobs it brought."""
         self._claimed.inc(n)
         self._claim_duration.observe(duration_s)
 
+    @guarded
     def settled(self, n: int, lost: int, duration_s: float) -> None:
         """Count one batch of `n` claims, of which `lost` were no longer held."""
         self._settled.inc(n - lost)
         self._leases_lost.inc(lost)
         self._settle_duration.observe(duration_s)
 
+    @guarded
     def store_error(self) -> None:
         """Count one failed call to the store."""
         self._store_errors.inc()
 
+    @guarded
     def slice(self) -> None:
         """Count one slice of the delivery loop."""
         self._slices.inc()
 
+    @guarded
     def maintenance(self, kind: str, n: int) -> None:
         """Count what maintenance did; `kind` is a `labels.MaintenanceKind`."""
         if n:
             self._maintenance[(KIND.of(kind),)].inc(n)
 
+    @guarded
     def duty_failed(self, duty: str) -> None:
         """Count one failed run of a background duty."""
         self._duty_failures[(DUTY.of(duty),)].inc()
 
+    @guarded
+    def telemetry_dropped(self, signal: str, n: int = 1) -> None:
+        """Count log lines, spans or counts that were given up."""
+        self._telemetry_dropped[(SIGNAL.of(signal),)].inc(n)
+
+    @guarded
     def tenants_refused(self, refused: bool) -> None:
         """Say whether a changed tenants file is refused now."""
         self._tenants_refused.set(int(refused))
 
+    @guarded
     def heartbeat(self) -> None:
         """Say that this process is alive now."""
         self._heartbeat.set(self._clock())
+
+    def drop(self) -> None:
+        """Count one thing that was not counted."""
+        with contextlib.suppress(Exception):
+            self._telemetry_dropped[(Signal.METRIC.value,)].inc()
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.label_names, registry=self.registry)

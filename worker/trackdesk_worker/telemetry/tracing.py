@@ -14,7 +14,7 @@ Without a trace the standard ``OTEL_TRACES_SAMPLER`` decides.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from trackdesk_producer.contract.job import JobClass, external_id_of
 from trackdesk_producer.contract.trace import NO_TRACE, sound_trace
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind
 from trackdesk_worker.store.jobs import ClaimedJob, Settlement
+from trackdesk_worker.telemetry.guard import guarded
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -40,13 +41,16 @@ OTHER_PROTOCOL = "only OTLP over HTTP is spoken: set OTEL_EXPORTER_OTLP_PROTOCOL
 class AttemptSpan:
     """The span of one attempt. Its methods may be called whether it is recorded or not."""
 
-    __slots__ = ("_span", "ids")
+    __slots__ = ("_span", "drop", "ids")
 
-    def __init__(self, span: "Span | None", ids: Mapping[str, str]) -> None:
+    def __init__(self, span: "Span | None", ids: Mapping[str, str], drop: Callable[[], None] = lambda: None) -> None:
         self._span = span
+        self.drop = drop
+        """Called for what cannot be recorded; no method raises."""
         self.ids = ids
         """What the log line of the attempt names."""
 
+    @guarded
     def answered(self, outcome: Outcome, settlement: Settlement, duration_s: float) -> None:
         """Add what came back and what was decided."""
         if self._span is None:
@@ -67,12 +71,14 @@ class AttemptSpan:
         self._span.add_event("answered")
         self._span.set_attributes(attributes)
 
+    @guarded
     def crashed(self, error: BaseException) -> None:
         """End it as a failure of ours; the lease takes the job back."""
         if self._span is not None:
             self._fail(type(error).__name__)
             self._span.end()
 
+    @guarded
     def settled(self, how: str) -> None:
         """End it: ``kept``, ``lease_lost`` (another holder decides), or ``abandoned`` (the store was away too long)."""
         if self._span is not None:
@@ -113,12 +119,13 @@ class _DrawnIds:
 class Tracing:
     """Starts the spans of one process, and hands them to the exporter's thread."""
 
-    def __init__(self, provider: "TracerProvider", *, namespace: str) -> None:
+    def __init__(self, provider: "TracerProvider", *, namespace: str, drop: Callable[[], None] = lambda: None) -> None:
         from opentelemetry import trace
         from opentelemetry.context import Context
         from opentelemetry.sdk.trace.sampling import Decision
 
-        self._drop = Decision.DROP
+        self._unwanted = Decision.DROP
+        self._drop = drop
         self._sampler = provider.sampler
         self._ids = _DrawnIds(provider.id_generator)
         provider.sampler = _follow_links(provider.sampler)
@@ -136,7 +143,14 @@ class Tracing:
         self._trace.set_tracer_provider(self._provider)
 
     def attempt(self, job: ClaimedJob, *, now_ms: int) -> AttemptSpan:
-        """Start the span of one attempt."""
+        """Start the span of one attempt; one that records nothing, should that fail."""
+        try:
+            return self._attempt(job, now_ms)
+        except Exception:
+            self._drop()
+            return _UNRECORDED
+
+    def _attempt(self, job: ClaimedJob, now_ms: int) -> AttemptSpan:
         # What is not recorded is found out before anything is made for it: with sampling that is nearly every attempt.
         origin = None
         if sound_trace(job.trace) == NO_TRACE:
@@ -148,7 +162,8 @@ class Tracing:
             return AttemptSpan(None, {"trace_id": job.trace[3:35]})
         span = self._start(job, origin, now_ms)
         context = span.get_span_context()
-        return AttemptSpan(span, {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"})
+        ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+        return AttemptSpan(span, ids, self._drop)
 
     def stop(self) -> None:
         """Send what is left, for `SHUTDOWN_S` at most."""
@@ -187,7 +202,7 @@ class Tracing:
 
     def _root_is_sampled(self) -> bool:
         asked = self._sampler.should_sample(self._nowhere, self._ids.draw(), self._name)
-        return asked.decision is not self._drop
+        return asked.decision is not self._unwanted
 
     def _origin(self, trace: str) -> "SpanContext":
         return self._trace.SpanContext(
@@ -202,8 +217,8 @@ class TracingUnavailable(Exception):
     """Traces are asked for and cannot be had; the message says what to do. No reason not to deliver."""
 
 
-def open_tracing(*, namespace: str, service: str, protocol: str) -> Tracing:
-    """Return tracing as the standard OTEL_* variables say.
+def open_tracing(*, namespace: str, service: str, protocol: str, drop: Callable[[], None] = lambda: None) -> Tracing:
+    """Return tracing as the standard OTEL_* variables say; `drop` counts spans that cannot be recorded.
 
     Raises:
         TracingUnavailable: if a package is missing, or another protocol is asked for.
@@ -222,7 +237,7 @@ def open_tracing(*, namespace: str, service: str, protocol: str) -> Tracing:
         resource = resource.merge(Resource({"service.name": service}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider, namespace=namespace)
+    return Tracing(provider, namespace=namespace, drop=drop)
 
 
 def _follow_links(sampler: "Sampler") -> "Sampler":

@@ -24,6 +24,7 @@ from trackdesk_worker.ops.operations_log import Operator
 from trackdesk_worker.outlook import Lookout
 from trackdesk_worker.settings import Settings, load_settings
 from trackdesk_worker.telemetry.exporter import create_app
+from trackdesk_worker.telemetry.log_writer import open_log_writer
 from trackdesk_worker.telemetry.logging import configure_logging
 from trackdesk_worker.tenants import Tenants
 
@@ -133,7 +134,7 @@ def rules_of(settings: Settings, operator: str) -> Rules:
 def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
     rules = None if metrics_only else rules_of(settings, operator)
     listener = _listen(settings.console_host, settings.console_port)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, open_log_writer())
     lookout = Lookout(Tenants(settings), settings.shares)
     keys = bootstrap.keys(settings)
     with ExitStack() as stack:

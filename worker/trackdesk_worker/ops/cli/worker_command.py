@@ -4,6 +4,7 @@ import click
 
 from trackdesk_worker.ops.supervisor import Child, Supervisor
 from trackdesk_worker.settings import Settings, load_settings
+from trackdesk_worker.telemetry.log_writer import open_log_writer
 
 
 @click.command("worker")
@@ -18,10 +19,11 @@ def command(processes: int, concurrency: int | None) -> int:
     settings = load_settings(concurrency=concurrency)
     if processes == 1:
         return _run_one(settings)
+    output = open_log_writer()
     supervisor = Supervisor(
         [_child(settings, number) for number in range(processes)],
         grace_s=grace_s(settings),
-        tell=lambda line: click.echo(line, err=True),
+        tell=output.write_line,
     )
     supervisor.run()
     return 0
