@@ -171,7 +171,7 @@ def is_stuck_and_ends(
             time.sleep(0.05)
         assert worker.returncode == 1, run.log_text()
         assert said in run.log_text()
-        stacks = ("Thread 0x",) if said == "Timeout" else ('"threads":', "maintenance/loop.py")
+        stacks = ("Thread 0x",) if said == "Timeout" else ('"threads":', "watchdog.py")
         assert all(part in run.log_text() for part in stacks), "the stacks of all threads are in the log"
         if said.startswith("no beat"):
             assert unhealthy.startswith(said), "unhealthy before it ended"
