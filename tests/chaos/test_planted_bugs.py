@@ -7,14 +7,22 @@ import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.integration import test_maintenance
 from tests.property.test_store_state_machine import StoreMachine
 from tests.support.crash_points import BY_NAME
+from tests.support.duties import Clock, Duties
 from tests.support.matrix_plan import Plan, StoreFault
 from tests.support.matrix_run import carry_out
-from tests.support.planted import BOOKS_OUTSIDE, CLEAN_DUPLICATE, EDITS, HastyProducer, plant
+from tests.support.planted import BOOKS_OUTSIDE, CLEAN_DUPLICATE, EDITS, PARTS, HastyProducer, plant
 from tests.support.simulator import simulator_process
+from tests.support.store import Store
+from tests.unit import test_tenants
+from tests.unit.telemetry import test_log_writer
 from trackdesk_producer import Producer
+from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.settings import load_settings
+from trackdesk_worker.tenants import Tenants
 
 FEW = settings(
     max_examples=100,
@@ -37,6 +45,38 @@ def test_the_state_machine_catches(bug: str, server: EmbeddedServer) -> None:
             run_state_machine_as_test(lambda: StoreMachine(client), settings=FEW)
     finally:
         take_out()
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_the_tests_of_one_part_catch_its_bugs(
+    server: EmbeddedServer, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACKDESK_CONFIG", raising=False)
+    file, clock = tmp_path / "tenants.toml", Clock()
+
+    def load(text: str) -> Tenants:
+        file.write_text(text)
+        return Tenants(load_settings(config=file), clock=clock)
+
+    with redis.Redis(port=server.port) as client:
+        store = Store(client, keys)
+        damage = test_maintenance.test_damage_that_one_duty_meets_leaves_every_other_duty_at_work
+        rewriting = test_tenants.test_no_part_of_a_file_that_is_rewritten_in_place_comes_into_force
+        refusal = test_log_writer.test_a_descriptor_that_refuses_costs_lines_only
+        newer = test_maintenance.poison_the_newer
+        checks = {
+            "duties without a guard of their own": lambda: damage(store, Duties(client, store.jobs), newer),
+            "a tenants file that applies at once": lambda: rewriting(load, file, clock),
+            "a log written by whoever logs": lambda: refusal("/dev/full"),
+        }
+        assert checks.keys() == PARTS.keys()
+        for bug, check in checks.items():
+            take_out = PARTS[bug]()
+            try:
+                with pytest.raises((AssertionError, redis.ResponseError, OSError)):
+                    check()
+            finally:
+                take_out()
 
 
 def _plan(point: str, passage: int, fault: StoreFault) -> Plan:

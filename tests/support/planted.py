@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from typing import Any
 
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
 from trackdesk_producer.contract.scripts import Operation, Script
-from trackdesk_worker import delivery
+from trackdesk_worker import delivery, tenants
 from trackdesk_worker.domain.outcome import Effect, OutcomeKind, Reason
+from trackdesk_worker.maintenance import loop
 from trackdesk_worker.store import jobs
+from trackdesk_worker.telemetry import log_writer
 from trackdesk_worker.trackdesk import answers
 
 VARIABLE = "TRACKDESK_TEST_PLANT"
@@ -147,3 +150,46 @@ class HastyProducer(Producer):
 
     def _store(self, sales: list[Any]) -> None:
         super().enqueue_many(sales)
+
+
+def _unguarded_duties() -> Callable[[], None]:
+    """Every duty raises straight into the round, as if one guard held all of them."""
+    original = loop.Maintenance._run
+
+    def unguarded(self: loop.Maintenance, scheduled: loop._Scheduled) -> None:
+        scheduled.duty.run_once(loop.Turn(scheduled.duty.share_s))
+
+    return _replaced(loop.Maintenance, "_run", original, unguarded)
+
+
+def _hasty_tenants() -> Callable[[], None]:
+    """A tenants file applies as soon as it is seen, whatever it lost."""
+    take_outs = [_replaced(tenants, name, getattr(tenants, name), 0.0) for name in ("RESTED_S", "RESTED_AFTER_LOSS_S")]
+
+    def take_out() -> None:
+        for one in take_outs:
+            one()
+
+    return take_out
+
+
+def _log_without_thread() -> Callable[[], None]:
+    """Whoever logs writes, and gets what the descriptor says."""
+
+    def write(self: log_writer.LogWriter, text: str) -> int:
+        return os.write(self._descriptor, text.encode())
+
+    return _replaced(log_writer.LogWriter, "write", log_writer.LogWriter.write, write)
+
+
+def _replaced(owner: Any, name: str, original: Any, planted: Any) -> Callable[[], None]:
+    setattr(owner, name, planted)
+    return lambda: setattr(owner, name, original)
+
+
+PARTS = {
+    "duties without a guard of their own": _unguarded_duties,
+    "a tenants file that applies at once": _hasty_tenants,
+    "a log written by whoever logs": _log_without_thread,
+}
+"""Bugs of one part: each returns what takes it out again."""
