@@ -50,6 +50,11 @@ def test_every_file_a_page_names_exists(page: Path) -> None:
 
 
 @each_page
+def test_a_page_has_no_mark_of_an_unfinished_merge(page: Path) -> None:
+    assert not re.search(r"^(<<<<<<<|>>>>>>>) ", page.read_text("utf-8"), re.MULTILINE)
+
+
+@each_page
 def test_every_command_a_page_shows_exists(page: Path) -> None:
     text = page.read_text("utf-8")
     shown = set(re.findall(r"(?:^|`)\s*(?:\$ )?trackdesk ([a-z]+)", text, re.MULTILINE))
