@@ -370,11 +370,25 @@ def _sound(reply: Any) -> Any:
     return reply
 
 
+_GIVEN_UP = {
+    State.CANCELLED: (
+        "this sale was cancelled before and will not be delivered; to sell it after all, use a new externalId"
+    ),
+    State.DISCARDED: (
+        "this sale was discarded before and will not be delivered; to sell it after all, look it up at Trackdesk, and "
+        "if it is not there, use a new externalId"
+    ),
+}
+
+
 def _receipt(item: _Prepared, verdict: str) -> Receipt:
     status, state = _meaning(verdict)
     if status is None:
         return _refused(item, RecordTooNew(item.external_id))
-    return Receipt(status, item.tenant, item.external_id, item.job_id, state, item.created, item.warnings)
+    warnings = item.warnings
+    if status is ReceiptStatus.DUPLICATE and state in _GIVEN_UP:
+        warnings = (*warnings, _GIVEN_UP[state])
+    return Receipt(status, item.tenant, item.external_id, item.job_id, state, item.created, warnings)
 
 
 @cache

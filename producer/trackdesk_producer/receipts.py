@@ -26,7 +26,7 @@ class ReceiptStatus(StrEnum):
     ACCEPTED = "accepted"
     """Stored; it will be delivered."""
     DUPLICATE = "duplicate"
-    """The same conversion was accepted before; nothing was stored twice."""
+    """The same conversion was accepted before; nothing was stored twice. ``state`` says what became of it."""
     CONFLICT = "conflict"
     """The same externalId was accepted before with other content; this one was not stored. Look at it."""
     REFUSED = "refused"
@@ -47,14 +47,22 @@ class Receipt:
     external_id_created: bool = False
     """Whether the conversion came without an externalId. Keep the created one: only it makes a repeat safe."""
     warnings: tuple[str, ...] = ()
-    """What was accepted although it looks odd."""
+    """What was accepted although it looks odd; last, that the sale was given up before."""
     error: ProducerError | None = None
     """Why it was refused."""
 
     @property
     def ok(self) -> bool:
-        """Whether this very conversion is stored, by this call or an earlier one."""
-        return self.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE)
+        """Whether this very conversion is stored, by this call or an earlier one, and nobody gave it up.
+
+        False for the duplicate of a sale that was cancelled or discarded: it will not be delivered.
+        """
+        return self.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE) and not self.given_up
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the sale was cancelled or discarded before. To sell it after all, enqueue it under a new externalId."""
+        return self.status is ReceiptStatus.DUPLICATE and self.state in (State.CANCELLED, State.DISCARDED)
 
 
 class CancelStatus(StrEnum):

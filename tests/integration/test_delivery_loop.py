@@ -16,7 +16,7 @@ import structlog
 from tests.support.store import UNLIMITED, Item, Store
 from trackdesk_producer.contract.job import State, external_id_of
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import Replies
+from trackdesk_producer.contract.runner import Replies, run
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_worker import delivery
 from trackdesk_worker.attempt import Attempts
@@ -30,7 +30,7 @@ from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
-from trackdesk_worker.trackdesk.exchange import Answer, Failure
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, NotSent
 
 PAIRED = Answer(200, "application/json", None, b'{"cid":"x"}')
 DEADLINE_S = 10.0
@@ -58,10 +58,11 @@ async def running(
     lease_ms: int = 30_000,
     timeout_s: float = 10.0,
     told: list[str] | None = None,
+    policy: Policy = Policy(),
 ) -> AsyncIterator[DeliveryLoop]:
     """A loop at work until the block ends; what it logs of attempts goes to `told`."""
     told = [] if told is None else told
-    settings = TenantSettings(UNLIMITED, Endpoint("https://trackdesk.test"), Policy(), CreatedAt.NEVER, False)
+    settings = TenantSettings(UNLIMITED, Endpoint("https://trackdesk.test"), policy, CreatedAt.NEVER, False)
     metrics = WorkerMetrics()
     async with redis.asyncio.Redis(port=server.port) as client:
         loop = DeliveryLoop(
@@ -226,3 +227,27 @@ async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: r
         for _ in range(3):
             await sender.arrived.get()
     assert sorted(settled) == ["acme/1", "acme/2", "acme/3"]
+
+
+@pytest.mark.parametrize(
+    ("error", "in_doubt"), [(NotSent("before"), False), (RuntimeError("after"), True)], ids=["not sent", "perhaps sent"]
+)
+async def test_an_error_of_ours_is_doubt_only_if_the_request_may_have_left_and_is_bounded(
+    server: EmbeddedServer, client: redis.Redis, keys: Keys, error: Exception, in_doubt: bool
+) -> None:
+    async def fail(body: bytes) -> Answer:
+        raise error
+
+    store = Store(client, keys)
+    store.enqueue("acme/1")
+    quick = Policy(backoff_base_s=0.01, backoff_cap_s=0.01)
+    async with running(server, keys, Sender(fail), policy=quick) as loop:
+        deadline = time.monotonic() + DEADLINE_S
+        while store.record("acme/1").state is not State.DEAD:
+            assert time.monotonic() < deadline
+            run(client, Jobs(keys).promote())
+            loop.wake()
+            await asyncio.sleep(0.02)
+    record = store.record("acme/1")
+    assert (record.reason, record.ambiguous, record.attempts) == ("internal_error", in_doubt, 3)
+    assert bool(record.doubt) is in_doubt

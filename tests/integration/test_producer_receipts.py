@@ -86,6 +86,16 @@ def test_a_duplicate_tells_where_the_first_one_is(producer: AnyProducer, client:
     assert producer.enqueue(sale("order-1")).state is State.DELIVERED
 
 
+def test_the_duplicate_of_a_cancelled_sale_is_not_ok_and_says_how_to_sell_it(producer: AnyProducer) -> None:
+    producer.enqueue(sale("order-1"))
+    producer.cancel("order-1")
+    receipt = producer.enqueue(sale("order-1"))
+    assert (receipt.status, receipt.state) == (ReceiptStatus.DUPLICATE, State.CANCELLED)
+    assert (receipt.ok, receipt.given_up) == (False, True)
+    assert "use a new externalId" in receipt.warnings[-1]
+    assert producer.enqueue(sale("order-1b")).ok
+
+
 def test_a_sale_without_an_id_gets_one_that_makes_a_repeat_safe(producer: AnyProducer) -> None:
     receipt = producer.enqueue(sale(None))
     assert receipt.external_id_created

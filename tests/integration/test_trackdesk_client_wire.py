@@ -9,7 +9,8 @@ import pytest
 from tests.support.raw_http import RawRequest, RawServer, always, answer, raw_server
 from trackdesk_worker.trackdesk.answers import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.client import TrackdeskClient
-from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid
+from trackdesk_worker.trackdesk.endpoint import Endpoint
+from trackdesk_worker.trackdesk.exchange import NotSent
 
 BODY = (
     b'{"conversionTypeCode":"sale","cid":"0b7a4a5e-4c1e","amount":{"value":"100.50"},"currency":{"code":"EUR"},'
@@ -211,8 +212,24 @@ async def test_a_body_no_query_can_be_made_of_is_not_sent(body: bytes) -> None:
         assert server.requests == []
 
 
-async def test_a_tenant_that_is_no_host_name_raises_and_sends_nothing() -> None:
-    client = client_for(Endpoint("https://{tenant}.trackdesk.com"))
-    with pytest.raises(EndpointInvalid):
-        await client.send("evil.example/", BODY)
+@pytest.mark.parametrize(
+    ("base_url", "tenant"),
+    [("https://{tenant}.trackdesk.com", "evil.example/"), ("https://xn--a.trackdesk.com", "shop"), ("nowhere", "shop")],
+)
+async def test_settings_that_name_no_address_are_a_failure_that_sent_nothing(base_url: str, tenant: str) -> None:
+    client = client_for(Endpoint(base_url))
+    result, _ = await client.send(tenant, BODY)
     await client.aclose()
+    assert isinstance(result, Failure)
+    assert (result.kind, result.sent) == (FailureKind.NO_ADDRESS, False)
+
+
+async def test_an_error_of_ours_before_the_request_left_says_so() -> None:
+    def endpoint_for(tenant: str) -> Endpoint:
+        raise KeyError(tenant)
+
+    client = TrackdeskClient(endpoint_for, connect_timeout_s=1, timeout_s=1, concurrency=1)
+    with pytest.raises(NotSent) as raised:
+        await client.send("shop", BODY)
+    await client.aclose()
+    assert isinstance(raised.value.__cause__, KeyError)

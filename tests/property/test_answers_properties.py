@@ -76,4 +76,4 @@ def test_a_failure_is_never_a_delivery_and_ambiguous_exactly_if_the_request_may_
 ) -> None:
     outcome = read_answer(Failure(kind, sent, "detail"), context)
     assert outcome.kind is not OutcomeKind.DELIVERED
-    assert outcome.may_have_landed == (sent and kind is not FailureKind.UNSENDABLE)
+    assert outcome.may_have_landed == (sent and kind not in (FailureKind.UNSENDABLE, FailureKind.NO_ADDRESS))

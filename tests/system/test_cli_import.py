@@ -109,12 +109,29 @@ def test_a_csv_file_is_imported_and_its_bad_rows_told(cli: Cli, tmp_path: Path) 
     assert list(told.json["warnings"].values()) == [1]
 
 
-def test_a_csv_file_that_may_be_cut_off_in_its_last_value_is_told(cli: Cli, tmp_path: Path) -> None:
+def test_a_csv_file_that_may_be_cut_off_in_its_last_value_does_not_pay_it(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "sales.csv"
-    file.write_text("conversionTypeCode,cid,externalId,amount.value\nsale,6f1c,o-1,10")
-    told = cli("import", str(file))
-    assert told.code == 0
-    assert "its last value may be incomplete" in told.err
+    whole = "conversionTypeCode,cid,externalId,amount.value\nsale,6f1c,o-1,7.00\nsale,6f1c,o-2,1050.00\n"
+    file.write_text(whole[: -len("50.00\n")])
+    told = cli("import", str(file), "--json")
+    assert (told.code, told.json["accepted"], told.json["rejected"]) == (1, 1, 1)
+    (reject,) = (tmp_path / "sales.csv.rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject)["line"] == 3
+    assert "its last value may be cut off" in reject
+    file.write_text(whole)
+    told = cli("import", str(file), "--json")
+    assert (told.code, told.json["accepted"], told.json["duplicate"]) == (0, 1, 1)
+
+
+def test_a_file_with_a_sale_that_was_cancelled_before_says_so(cli: Cli, tmp_path: Path) -> None:
+    file = write(tmp_path / "sales.jsonl", sale("o-1"), sale("o-2"))
+    assert cli("import", str(file)).code == 0
+    assert cli("cancel", "o-1", "--reason", "returned").code == 0
+    told = cli("import", str(file), "--json")
+    assert (told.code, told.json["duplicate"], told.json["given_up"]) == (1, 2, 1)
+    (reject,) = map(json.loads, (tmp_path / "sales.jsonl.rejects.jsonl").read_text().splitlines())
+    assert (reject["line"], reject["external_id"]) == (1, "o-1")
+    assert "use a new externalId" in str(reject)
 
 
 def test_lines_without_external_id_are_taken_on_demand(cli: Cli, tmp_path: Path) -> None:

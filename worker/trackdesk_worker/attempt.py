@@ -15,6 +15,7 @@ from trackdesk_worker.domain.policy import (
     Complete,
     Decision,
     JobView,
+    Policy,
     Release,
     Retry,
     TenantEffect,
@@ -28,7 +29,7 @@ from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
 from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.answers import Context, read_answer
 from trackdesk_worker.trackdesk.created_at import dated
-from trackdesk_worker.trackdesk.exchange import Answer, Failure
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
 
 _EXTERNAL_CID, _EXTERNAL_CLIENT_ID = b'"externalCid":', b'"externalClientId":'
 """As keys of a JSON object; inside a value the quotes would be escaped."""
@@ -48,6 +49,8 @@ class Finished(NamedTuple):
     settlement: Settlement
     span: AttemptSpan | None = None
     """Open until the settlement is known; None without tracing."""
+    error: Exception | None = None
+    """An error of ours that ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +105,36 @@ class Attempts:
             raise
 
     async def _make(self, job: ClaimedJob, clock: StoreClock, span: AttemptSpan | None) -> Finished:
-        own = self._settings_for(job.tenant)
-        body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=clock.now_ms(), policy=own.created_at)
-        answer, duration_s = await self._sender.send(job.tenant, body)
+        policy, answer, duration_s, error = await self._exchange(job, clock)
         now_ms = clock.now_ms()
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
         outcome = read_answer(answer, Context(job.past, by_external_cid, now_ms))
         view = JobView(job.attempts, job.strikes, job.last_reason, max(0, now_ms - job.epoch_ms), job.ambiguous)
-        decision = decide(view, outcome, rng=self._rng, policy=own.policy)
-        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=own.policy)
+        decision = decide(view, outcome, rng=self._rng, policy=policy)
+        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
         settlement = _settlement(job, outcome, decision, effect, duration_s, now_ms)
         if span is not None:
             span.answered(outcome, settlement, duration_s)
         self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
-        return Finished(job, settlement, span)
+        return Finished(job, settlement, span, error)
+
+    async def _exchange(
+        self, job: ClaimedJob, clock: StoreClock
+    ) -> tuple[Policy, Answer | Failure, float, Exception | None]:
+        """Send it. An error of ours is a failure: what was not sent leaves no doubt, what may have been does."""
+        policy, sent = Policy(), False
+        try:
+            own = self._settings_for(job.tenant)
+            policy = own.policy
+            body = dated(job.body, accepted_ms=job.accepted_ms, now_ms=clock.now_ms(), policy=own.created_at)
+            sent = True  # from here on, unless the sender says otherwise
+            answer, duration_s = await self._sender.send(job.tenant, body)
+        except NotSent as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            return policy, Failure(FailureKind.CRASHED, sent=False, detail=type(cause).__name__), 0.0, cause
+        except Exception as error:
+            return policy, Failure(FailureKind.CRASHED, sent=sent, detail=type(error).__name__), 0.0, error
+        return policy, answer, duration_s, None
 
     def flush_log(self) -> None:
         """Write the log lines of attempts made; to be called before they are settled."""

@@ -286,9 +286,11 @@ class DeliveryLoop:
             self._log.error("delivery.overdue", job=job.id)
             raise
         except Exception:
-            # A bug of ours, not the network's trouble. The lease takes the job back, and attempts bound how often.
+            # A bug of ours in what follows the answer. The lease takes the job back, and attempts bound how often.
             self._log.exception("delivery.crashed", job=job.id)
         else:
+            if finished.error is not None:
+                self._log.error("delivery.crashed", job=job.id, exc_info=finished.error)
             self._pending.append(_Pending(finished.settlement, job, clock, lease_end, finished.span))
         finally:
             del self._in_flight[job.token]

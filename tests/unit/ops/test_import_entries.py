@@ -61,11 +61,30 @@ def test_a_csv_row_has_the_guides_get_names() -> None:
     assert second.conversion.customer_id is None  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
-def test_every_line_end_and_none_at_the_end_are_read(end: str) -> None:
-    text = (end or "\n").join(json.dumps(sale(f"o-{n}")) for n in range(3)) + end
+@pytest.mark.parametrize(
+    "last", ["10", '"10"', '"10', "10\r"], ids=["plain", "quoted", "open quote", "half a line end"]
+)
+def test_a_last_row_without_a_line_end_may_be_cut_off_and_is_refused(last: str) -> None:
+    found = csv_rows(
+        "sale,c,o-1,5.00", f"sale,c,o-2,{last}", header="conversionTypeCode,cid,externalId,amount.value", end=""
+    )
+    assert ids(found) == ["o-1"]
+    assert [line for line, _ in problems(found)] == [3]
+
+
+def test_a_cut_json_line_is_refused_and_a_closed_object_needs_no_line_end() -> None:
+    whole = json.dumps(sale("o-2"))
+    for length in range(1, len(whole)):
+        found = json_lines(sale("o-1"), whole[:length], end="")
+        assert (ids(found), [line for line, _ in problems(found)]) == (["o-1"], [2])
+    assert ids(json_lines(sale("o-1"), whole, end="")) == ["o-1", "o-2"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_line_end_is_read(end: str) -> None:
+    text = end.join(json.dumps(sale(f"o-{n}")) for n in range(3)) + end
     assert ids(list(read_json_lines(reader(text.encode())))) == ["o-0", "o-1", "o-2"]
-    rows = (end or "\n").join([HEADER, *(ROW.format(f"o-{n}", "") for n in range(3))]) + end
+    rows = end.join([HEADER, *(ROW.format(f"o-{n}", "") for n in range(3))]) + end
     assert ids(list(read_csv(reader(rows.encode())))) == ["o-0", "o-1", "o-2"]
 
 
@@ -126,7 +145,7 @@ def test_bytes_that_are_no_utf_8_are_refused_by_line() -> None:
     found = list(read_json_lines(reader(good + b'\n{"cid":"\xff"}\n' + good)))
     assert problems(found) == [(2, "is not UTF-8 (byte 9)")]
     rows = [HEADER.encode(), b"sale,\xe9,1,EUR,o-1,", ROW.format("o-2", "").encode()]
-    found = list(read_csv(reader(b"\n".join(rows))))
+    found = list(read_csv(reader(b"\n".join(rows) + b"\n")))
     assert [number for number, _ in problems(found)] == [2]
     assert ids(found) == ["o-2"]
 

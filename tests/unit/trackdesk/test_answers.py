@@ -382,6 +382,19 @@ def test_a_body_that_cannot_be_sent_is_dead_at_once() -> None:
     assert (outcome.row, outcome.kind, outcome.reason) == (13, REJECTED, Reason.CALLER_ERROR)
 
 
+def test_settings_without_an_address_hold_the_tenant_and_spend_nothing() -> None:
+    outcome = read_answer(Failure(FailureKind.NO_ADDRESS, sent=False, detail="why"), context())
+    assert (outcome.row, outcome.kind, outcome.reason) == (11, RETRYABLE, Reason.BAD_ENDPOINT)
+    assert (outcome.effect, outcome.spends_attempt, outcome.may_have_landed) == (Effect.HOLD, False, False)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_error_of_ours_gets_a_few_tries_and_is_doubt_only_if_it_may_have_been_sent(sent: bool) -> None:
+    outcome = read_answer(Failure(FailureKind.CRASHED, sent=sent, detail="KeyError"), context())
+    assert (outcome.kind, outcome.reason, outcome.tries) == (RETRYABLE, Reason.INTERNAL_ERROR, 3)
+    assert outcome.may_have_landed is sent
+
+
 @pytest.mark.parametrize("status", [400, 402, 406, 410, 413, 415, 422, 451])
 def test_any_other_4xx_is_dead_and_says_nothing_about_the_tenant(status: int) -> None:
     outcome = read(status, error(3, 'proto: syntax error (line 1:5): invalid value "x"'))

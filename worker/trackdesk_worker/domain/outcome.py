@@ -54,6 +54,7 @@ class Reason(StrEnum):
     TLS_ERROR = "tls_error"
     CONNECTION_LOST = "connection_lost"
     PROTOCOL_ERROR = "protocol_error"
+    INTERNAL_ERROR = "internal_error"  # an error of this program, before or after the request left
     LOST = "lost"  # the lease ran out: the process that held the job is gone, its attempt may have landed
 
 

@@ -54,6 +54,9 @@ REMEDIES: Final[dict[Reason, str]] = {
     Reason.PROTOCOL_ERROR: _PASSING,
     Reason.DNS_ERROR: "The host's name was not found: correct TRACKDESK_BASE_URL or the tenant's name, then redrive.",
     Reason.TLS_ERROR: "The TLS connection failed: check certificates, proxies and the clock, then redrive.",
+    Reason.INTERNAL_ERROR: (
+        "An error in the worker: look for delivery.crashed in its log, upgrade or report it, then redrive."
+    ),
     Reason.LOST: "Workers died while sending it: look at their logs for crashes or too little memory, then redrive.",
 }
 """Every reason has its remedy; ``test_every_reason_has_a_remedy`` says so."""

@@ -301,6 +301,25 @@ def _read_failure(failure: Failure) -> Outcome:
             reason = Reason.CONNECTION_LOST
         case FailureKind.PROTOCOL_ERROR:
             reason = Reason.PROTOCOL_ERROR
+        case FailureKind.NO_ADDRESS:
+            # The settings are wrong for every job of the tenant, as a refused key is: no attempt is spent.
+            return Outcome(
+                OutcomeKind.RETRYABLE,
+                Reason.BAD_ENDPOINT,
+                11,
+                effect=Effect.HOLD,
+                spends_attempt=False,
+                excerpt=failure.detail,
+            )
+        case FailureKind.CRASHED:
+            return Outcome(
+                OutcomeKind.RETRYABLE,
+                Reason.INTERNAL_ERROR,
+                12,
+                may_have_landed=failure.sent,
+                tries=FEW_TRIES,
+                excerpt=failure.detail,
+            )
         case FailureKind.UNSENDABLE:
             return Outcome(OutcomeKind.REJECTED, Reason.CALLER_ERROR, 13, excerpt=failure.detail)
         case _:

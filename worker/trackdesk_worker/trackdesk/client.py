@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pyreqwest.http import Url
 
 from trackdesk_producer.contract.wire import query_string
-from trackdesk_worker.trackdesk.endpoint import Endpoint, PreparedEndpoint
-from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
+from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, PreparedEndpoint
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
 from trackdesk_worker.trackdesk.failures import TROUBLE, failure_of
 from trackdesk_worker.trackdesk.transport import Transport, client_builder
 
@@ -51,14 +51,21 @@ class TrackdeskClient:
         """Send one POST body, or the query that says the same; return what came back and the seconds it took.
 
         Returns within `timeout_s`. Of an answer's body it keeps `max_body` bytes, and never holds much more.
-        Raises nothing for the network's or the server's trouble; `EndpointInvalid` for settings that name no
-        endpoint. A cancellation passes.
+        Raises nothing for the network's or the server's trouble, nor for settings that name no address; `NotSent`
+        for an error of this program before the request left. A cancellation passes.
         """
-        prepared = self._prepared_for(tenant)
+        try:
+            prepared = self._prepared_for(tenant)
+        except EndpointInvalid as error:
+            return Failure(FailureKind.NO_ADDRESS, sent=False, detail=str(error)), 0.0
+        except Exception as error:
+            raise NotSent from error
         try:
             url = _address(prepared, body)
         except (ValueError, RecursionError) as error:
             return Failure(FailureKind.UNSENDABLE, sent=False, detail=type(error).__name__), 0.0
+        except Exception as error:
+            raise NotSent from error
         started = time.perf_counter()
         result: Answer | Failure
         try:

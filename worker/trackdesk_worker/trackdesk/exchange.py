@@ -14,7 +14,13 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     CONNECTION_LOST = "connection_lost"
     PROTOCOL_ERROR = "protocol_error"
+    NO_ADDRESS = "no_address"  # the tenant's settings name no address that a request could go to
+    CRASHED = "crashed"  # an error of this program
     UNSENDABLE = "unsendable"  # the stored body is not one this worker can put into a request
+
+
+class NotSent(Exception):
+    """An error of this program before any byte of the request left; its cause is the error itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def _tell(file: Path, summary: ImportSummary, rejects: Path | None, as_json: boo
             {
                 "accepted": summary.accepted,
                 "duplicate": summary.duplicate,
+                "given_up": summary.given_up,
                 "conflict": summary.conflict,
                 "rejected": summary.rejected,
                 "lines": summary.lines,
@@ -112,7 +113,7 @@ def _tell(file: Path, summary: ImportSummary, rejects: Path | None, as_json: boo
         for sentence, count in summary.warnings.most_common():
             warn(f"{count:,} lines: {sentence}")
     if rejects is not None:
-        warn(f"the lines that were not stored are named in {rejects}")
+        warn(f"the lines that will not be delivered are named in {rejects}")
     if summary.stopped is not None:
         warn(f"stopped behind line {summary.line} of {file}: {summary.stopped}; {_SAFE}")
     elif not summary.lines:

@@ -17,6 +17,9 @@ TENANT, NOT_BEFORE = "tenant", "not_before"
 COLUMNS = (*QUERY_NAMES, TENANT, NOT_BEFORE, *sorted(ABOUT))
 _REPEATABLE = "couponCodes"
 _NAMEABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
+_UNENDED = (
+    "has no line end, so its last value may be cut off: check it, end the file with a line end, and repeat the command"
+)
 _CUT_OFF = "is cut off: the file ends in the middle of it"
 
 
@@ -85,6 +88,8 @@ def read_csv(lines: Iterable[RawLine]) -> Iterator[Entry]:
             cut = _CUT_OFF if not feed.ended and len(row) < len(header) else None
             problem = cut or f"has {len(row)} values, but the header names {len(header)} columns"
             yield _refused(feed.start, problem, raw=delimiter.join(row))
+        elif not feed.ended:  # half a JSON object is none, but half an amount is an amount
+            yield _refused(feed.start, _UNENDED, raw=delimiter.join(row))
         else:
             fields = dict(zip(header, row, strict=True)) if single else _gathered(header, row)
             yield _entry(feed.start, fields, parse_query, delimiter.join(row))

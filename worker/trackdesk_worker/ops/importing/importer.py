@@ -25,7 +25,6 @@ _NO_EXTERNAL_ID = (
 )
 _NO_TENANT = "names no tenant: add a tenant to the line, pass --tenant, or set TRACKDESK_TENANT"
 _CONFLICT = "this externalId was accepted before with other content; the first one stands"
-_UNENDED = "the file's last line has no line end: if the file was cut off, its last value may be incomplete"
 _READERS = {"jsonl": read_json_lines, "csv": read_csv}
 
 
@@ -35,6 +34,8 @@ class ImportSummary:
 
     accepted: int = 0
     duplicate: int = 0
+    given_up: int = 0
+    """Of the duplicates, those that were cancelled or discarded before: they will not be delivered."""
     conflict: int = 0
     rejected: int = 0
     line: int = 0
@@ -51,8 +52,8 @@ class ImportSummary:
 
     @property
     def clean(self) -> bool:
-        """Whether every line of the file is stored."""
-        return not (self.rejected or self.conflict or self.stopped)
+        """Whether every line of the file is stored, and nobody gave it up."""
+        return not (self.rejected or self.conflict or self.given_up or self.stopped)
 
 
 class _StoreAway(Exception):
@@ -161,6 +162,10 @@ class _Importer:
             summary.accepted += 1
         elif status is ReceiptStatus.DUPLICATE:
             summary.duplicate += 1
+            if not receipt.ok:
+                summary.given_up += 1
+                problem = receipt.warnings[-1]
+                rejects.append(Reject(entry.line, "given_up", problem, receipt.external_id, receipt.tenant, entry.text))
         elif status is ReceiptStatus.CONFLICT:
             summary.conflict += 1
             rejects.append(Reject(entry.line, "conflict", _CONFLICT, receipt.external_id, receipt.tenant, entry.text))
@@ -217,8 +222,6 @@ def import_file(
         except _StoreAway as error:
             summary.stopped = str(error)
         progress(reader.bytes_read, summary)
-    if form == "csv" and reader.unended:  # half a line of JSON is no JSON, but half an amount is an amount
-        summary.warnings[_UNENDED] += 1
     return summary
 
 
