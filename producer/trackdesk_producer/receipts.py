@@ -61,7 +61,7 @@ class Receipt:
 
     @property
     def given_up(self) -> bool:
-        """Whether the sale was cancelled or discarded before. To sell it after all, enqueue it under a new externalId."""
+        """Whether the sale was cancelled or discarded before. To sell it after all, use a new externalId."""
         return self.status is ReceiptStatus.DUPLICATE and self.state in (State.CANCELLED, State.DISCARDED)
 
 

@@ -239,6 +239,7 @@ async def test_an_error_of_ours_is_doubt_only_if_the_request_may_have_left_and_i
         raise error
 
     store = Store(client, keys)
+    store.now_ms = int(time.time() * 1000)
     store.enqueue("acme/1")
     quick = Policy(backoff_base_s=0.01, backoff_cap_s=0.01)
     async with running(server, keys, Sender(fail), policy=quick) as loop:

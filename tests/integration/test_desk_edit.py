@@ -12,8 +12,10 @@ from tests.support.shop import Shop, sale
 from tests.support.store_check import check_store
 from trackdesk_producer import ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.desk.edit import Change, Edit, EditInvalid, edit_and_redrive, propose
+from trackdesk_worker.ops.desk.search import Search, search
 from trackdesk_worker.ops.embedded import EmbeddedServer
 from trackdesk_worker.ops.operations_log import Operator, read_operations
 from trackdesk_worker.store.jobs import Verb
@@ -138,6 +140,33 @@ def test_doubt_is_told_before_a_correction(shop: Shop) -> None:
     shop.sell("o-1")
     shop.settle(shop.claim(), Verb.BURY, "timeout", ambiguous=True)
     assert "may have landed" in look(shop, {"amount": "1"}).warnings[0]
+
+
+@pytest.mark.parametrize("changes", [{"conversionTypeCode": "lead"}, {"revenueOriginId": "r-2"}])
+@pytest.mark.parametrize("doubt", ["an attempt", "a restore"])
+def test_what_trackdesk_dedupes_on_cannot_change_in_doubt(
+    shop: Shop, changes: dict[str, str | None], doubt: str
+) -> None:
+    shop.sell("o-1", revenueOriginId="r-1")
+    shop.settle(shop.claim(), Verb.BURY, "timeout", ambiguous=doubt == "an attempt")
+    if doubt == "a restore":
+        run(shop.client, shop.jobs.restored())
+    (error,) = look(shop, changes).errors
+    assert "cannot change now: an attempt may have landed" in error
+    assert "redrive" in error.lower()
+    with pytest.raises(EditInvalid, match="cannot change now"):
+        apply(shop, changes)
+    apply(shop, {"amount": "1"})
+
+
+def test_both_contents_are_shown_of_a_sale_that_trackdesk_may_hold_otherwise(shop: Shop) -> None:
+    shop.sell("o-1")
+    shop.settle(shop.claim(), Verb.BURY, "timeout", ambiguous=True)
+    assert "may have landed with 100.50 EUR" in look(shop, {"amount": "1"}).warnings[0]
+    apply(shop, {"amount": "1", "currency": "USD"})
+    shop.settle(shop.claim(), Verb.BURY, "duplicate_differs")
+    (row,) = search(shop.client, shop.keys, Search()).rows
+    assert (row.amount, row.currency, row.in_doubt) == (Decimal("1"), "USD", ("100.50 EUR",))
 
 
 def test_a_body_changed_behind_a_correction_is_found(shop: Shop) -> None:

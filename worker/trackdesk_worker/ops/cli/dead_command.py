@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 from trackdesk_producer.contract.job import NO_CURRENCY, State
+from trackdesk_worker.domain.outcome import Reason
 from trackdesk_worker.ops.cli import CommandFailed
 from trackdesk_worker.ops.cli.job_view import print_job
 from trackdesk_worker.ops.cli.options import (
@@ -63,6 +64,8 @@ def list_command(limit: int, after: str | None, as_json: bool, state: str, order
         )  # fmt: skip
         for row in page.rows:
             money = None if row.amount is None else readable_money({row.currency or NO_CURRENCY: row.amount})
+            if row.reason == Reason.DUPLICATE_DIFFERS:
+                money = f"{money or '-'} (in doubt: {', '.join(row.in_doubt)})"
             add_row(
                 rows, readable_moment(row.at_ms), row.tenant, row.external_id, row.conversion_type,
                 *([] if state == "dead" else [row.state.value.replace("_", " ")]), row.reason, row.http_status,
@@ -227,5 +230,6 @@ def _as_json(row: Row) -> dict[str, Any]:
         "currency": row.currency,
         "redrives": row.redrives,
         "may_have_landed": row.may_have_landed,
+        "in_doubt": list(row.in_doubt),
         "job_id": row.id,
     }

@@ -12,7 +12,7 @@ from trackdesk_worker.ops.cli.options import open_desk
 from trackdesk_worker.ops.cli.output import add_row, console, emit_json, facts, table
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.moments import iso, readable_moment
-from trackdesk_worker.ops.money import plain_amount, readable_money
+from trackdesk_worker.ops.money import in_doubt, plain_amount, readable_money
 from trackdesk_worker.ops.operations_log import Operator
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.show import JobDetail, read_job
@@ -73,6 +73,7 @@ def _as_json(detail: JobDetail) -> dict[str, Any]:
         "attempts": record.attempts_total,
         "attempts_in_budget": record.attempts,
         "may_have_landed": record.ambiguous,
+        "in_doubt": list(in_doubt(record)),
         "redrives": record.redrives,
         "trace_id": trace_id_of(record.trace),
         "conversion": detail.conversion,
@@ -96,6 +97,7 @@ def _print(to: Console, detail: JobDetail) -> None:
                 "redrives": record.redrives or None,
                 "trace": trace_id_of(record.trace),
                 "may have landed": "yes: an attempt broke off after it was sent" if record.ambiguous else None,
+                "in doubt": ", ".join(in_doubt(record)) or None,
                 "what to do": remedy(record.reason or "") if detail.dead else None,
             }
         )

@@ -20,6 +20,7 @@ from trackdesk_producer.contract.names import FIELD_OF_BODY_KEY, FIELD_OF_QUERY_
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.wire import fingerprint, post_body
 from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.ops.money import in_doubt
 from trackdesk_worker.ops.operations_log import Act, Operator, entry_of
 from trackdesk_worker.ops.show import MASK, PERSONAL
 from trackdesk_worker.store.jobs import Jobs
@@ -142,8 +143,8 @@ _IN_DOUBT = (
     "under a new externalId"
 )
 _MAY_DIFFER = (
-    "an attempt may have landed: if so, Trackdesk keeps what it has and refuses the correction, which then is a dead "
-    "letter again (duplicate_differs)"
+    "an attempt may have landed{content}: if so, Trackdesk keeps what it has and refuses the correction, which then is a "
+    "dead letter again (duplicate_differs)"
 )
 _MOVED = "the sale is not what you looked at any more: somebody acted on it; look again. Nothing was changed"
 
@@ -182,7 +183,8 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
     new_key = [field for field in DEDUPE_KEY if after.get(field) != before.get(field)]
     if record.may_have_landed(_restored_ms(client, keys, record.tenant)):
         errors += [_IN_DOUBT.format(field=field) for field in new_key]
-        warnings = (_MAY_DIFFER, *warnings)
+        known = ", ".join(in_doubt(record))
+        warnings = (_MAY_DIFFER.format(content=f" with {known}" if known else ""), *warnings)
     shown = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
     return _Draft(Edit(job_id, shown, diff, tuple(errors), warnings), conversion, record, bool(new_key))
 

@@ -13,6 +13,7 @@ from trackdesk_producer.contract.job import NO_CURRENCY, State, external_id_of
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.ops.money import in_doubt
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.store.causes import Cause, parse_causes, read_causes
 from trackdesk_worker.store.finding import BATCH, count, find
@@ -64,6 +65,8 @@ class Row:
     attempts: int
     redrives: int
     may_have_landed: bool
+    in_doubt: tuple[str, ...]
+    """The amounts with which an attempt may have landed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +298,7 @@ def _row(sale: Sale, cause: Cause | None) -> Row:
         attempts=record.attempts_total,
         redrives=record.redrives,
         may_have_landed=record.ambiguous,
+        in_doubt=in_doubt(record),
     )
 
 

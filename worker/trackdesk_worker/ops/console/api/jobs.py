@@ -17,7 +17,7 @@ from trackdesk_worker.ops.desk.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.desk.export import Form
 from trackdesk_worker.ops.desk.search import Row, Search, clusters, search
 from trackdesk_worker.ops.moments import iso
-from trackdesk_worker.ops.money import plain_amount, plain_money
+from trackdesk_worker.ops.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.operations_log import Operator, now_ms
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.show import JobDetail, read_job
@@ -62,6 +62,7 @@ def _row(row: Row) -> m.Row:
         attempts=row.attempts,
         redrives=row.redrives,
         may_have_landed=row.may_have_landed,
+        in_doubt=list(row.in_doubt),
     )
 
 
@@ -118,6 +119,7 @@ def _life(detail: JobDetail) -> m.Job:
         attempts=record.attempts_total,
         redrives=record.redrives,
         may_have_landed=record.ambiguous,
+        in_doubt=list(in_doubt(record)),
         conversion=None if detail.conversion is None else dict(detail.conversion),
         history=[dict(entry) for entry in detail.history],
         remedy=remedy(record.reason or "") if detail.dead else None,

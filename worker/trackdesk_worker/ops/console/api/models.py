@@ -141,6 +141,7 @@ class Job(Answer):
     attempts: int
     redrives: int
     may_have_landed: bool
+    in_doubt: list[str] = Field(description="The amounts with which an attempt may have landed")
     conversion: dict[str, Any] | None = Field(description="Personal data masked unless revealed; null once ended")
     history: list[dict[str, Any]] = Field(description="Attempts and operators' acts, the newest last")
     remedy: str | None = Field(description="What to do about a dead letter")
@@ -197,6 +198,7 @@ class Row(Answer):
     attempts: int
     redrives: int
     may_have_landed: bool
+    in_doubt: list[str] = Field(description="The amounts with which an attempt may have landed")
 
 
 class Found(Answer):

@@ -14,6 +14,7 @@ from trackdesk_worker.ops.console.gate import Refused, Visit
 from trackdesk_worker.ops.console.pages import Page
 from trackdesk_worker.ops.console.rendering import go_to, page
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
+from trackdesk_worker.ops.money import in_doubt
 from trackdesk_worker.ops.operations_log import Operator, now_ms
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.show import JobDetail, read_job
@@ -119,6 +120,7 @@ def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool =
         "job.html",
         job=record,
         moments=moments(record),
+        in_doubt=in_doubt(record),
         conversion=None if detail.conversion is None else flat(detail.conversion),
         history=[happening(entry) for entry in detail.history],
         remedy=remedy(record.reason or "") if detail.dead else None,
