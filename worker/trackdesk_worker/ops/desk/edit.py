@@ -143,8 +143,8 @@ _IN_DOUBT = (
     "under a new externalId"
 )
 _MAY_DIFFER = (
-    "an attempt may have landed{content}: if so, Trackdesk keeps what it has and refuses the correction, which then is a "
-    "dead letter again (duplicate_differs)"
+    "an attempt may have landed{content}: if so, Trackdesk keeps what it has and refuses the correction, which then "
+    "is a dead letter again (duplicate_differs)"
 )
 _MOVED = "the sale is not what you looked at any more: somebody acted on it; look again. Nothing was changed"
 
