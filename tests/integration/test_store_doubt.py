@@ -12,6 +12,7 @@ from tests.support.store_check import check_store
 from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Content, Doubt, Past
 from trackdesk_producer.contract.job import JobRecord, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.jobs import Verb
 
 FIRST = Item("acme/1", "100.50", "EUR", fingerprint="first-content")
@@ -38,7 +39,7 @@ def doubt_is_kept_with_its_content(store: Store) -> None:
     assert store.record("acme/1").doubt == (content(FIRST),)
     assert store.claim_one().past == Past(Doubt.OTHER)
     store.now_ms += 60_000
-    store.reclaim(max_attempts=1)
+    store.reclaim(policy=Policy(max_attempts=1))
     assert store.record("acme/1").doubt == (content(FIRST), content(OTHER)), "a lost claim may have landed as it was"
     store.edit(FIRST)
     assert store.claim_one().past == Past(Doubt.OTHER), "one of the two is there, and nobody knows which"
