@@ -103,6 +103,16 @@ def test_the_call_after_a_refused_one_reaches_the_new_master(kind: str, store: O
         assert producer.enqueue(sale("order-2")).ok
 
 
+@pytest.mark.parametrize("store", ["valkey"], indirect=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planted_connection_that_outlives_its_servers_role_is_caught(
+    kind: str, store: OneAddress, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenure.Tenure, "is_over", lambda *_: False)
+    with pytest.raises(ProducerError, match="replica"):
+        test_the_call_after_a_refused_one_reaches_the_new_master(kind, store, keys)
+
+
 def test_one_refusal_renews_every_connection_of_a_producer(store: OneAddress, keys: Keys) -> None:
     with (
         Producer(store.url, tenant="acme", namespace=keys.namespace, timeout_s=5) as producer,
