@@ -31,7 +31,7 @@ from trackdesk_worker.ops.embedded import valkey_binary
 from trackdesk_worker.store.causes import group_sizes
 
 RESUMES_WITHIN_S = 15.0
-FINISHES_WITHIN_S = 45.0
+FINISHES_WITHIN_S = 60.0
 FORGOTTEN_S = 2.0
 """The stated loss of AOF everysec under a power cut."""
 LATENCY_S = 0.05
@@ -248,7 +248,7 @@ class Run:
     def _lose_claims(self) -> None:
         """Let a worker die with claims, so that there is something to reclaim."""
         lost = self._start_doomed("request.sent", 3, "worker")
-        wait_until(lambda: lost.poll() is not None, "a worker died with claims", within_s=20)
+        wait_until(lambda: lost.poll() is not None, "a worker died with claims", within_s=45)
         self.verdict.kills += 1
 
     def _await_death(self, victim: subprocess.Popen[bytes]) -> None:
@@ -259,7 +259,7 @@ class Run:
                 self._plan.point.role is Role.WORKER and self._worked_off() and not self._more_passages()
             )
 
-        wait_until(settled, "the victim comes to its crash point", within_s=30, poll_s=0.05)
+        wait_until(settled, "the victim comes to its crash point", within_s=60, poll_s=0.05)
         if victim.poll() == -signal.SIGKILL:
             self.verdict.crashed = True
             self.verdict.kills += 1
@@ -280,7 +280,7 @@ class Run:
         wait_until(
             lambda: self._finished() >= wanted or victim.poll() is not None or not self._run.unfinished(),
             "deliveries under way",
-            within_s=15,
+            within_s=30,
         )
 
     def _finished(self) -> int:
