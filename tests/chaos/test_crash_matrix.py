@@ -10,10 +10,10 @@ from tests.support.matrix_plan import COMBINATIONS, plan
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 
-SMOKE = (6, 13, 18, 20, 26, 34, 38, 39, 222)
-"""Died in: claim, ring, promote, before the log, maintenance, plan, maintenance, import, script load; with the store
-half open, out of memory in the middle of a call, without power, failed over, killed, -MISCONF, -LOADING, scriptless,
--BUSY.
+SMOKE = (6, 13, 14, 18, 20, 26, 34, 38, 39, 42, 406)
+"""Died in: claim, ring, a decision, promote, before the log, maintenance, plan, maintenance, import, ring, settle; with
+the store half open, out of memory in the middle of a call, reset, without power, failed over, killed, -MISCONF,
+-LOADING, scriptless, -BUSY, its clock wrong; two of them with a log that cannot be written.
 """
 
 
@@ -22,7 +22,7 @@ def test_whoever_dies_and_whatever_the_store_suffers_nothing_is_lost_and_nothing
     verdicts = run_matrix(SMOKE, tmp_path, beside=4)
 
     assert not {str(v.plan): v.problems for v in verdicts if not v.ok}
-    assert sum(v.crashed for v in verdicts) >= len(SMOKE) - 1, "processes came to their crash points"
+    assert sum(v.crashed for v in verdicts) >= len(SMOKE) - 2, "processes came to their crash points"
 
 
 def test_as_many_neighbouring_seeds_as_there_are_combinations_meet_each_once() -> None:

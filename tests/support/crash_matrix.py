@@ -32,6 +32,8 @@ def run_matrix(seeds: Iterable[int], directory: Path, *, beside: int, tell: bool
         trackdesk, own = free.get(), directory / f"run-{seed}"
         try:
             verdict = carry_out(plan(seed), trackdesk, own)
+        except Exception as error:  # of the harness, such as a server that does not start: the other runs go on
+            verdict = Verdict(plan(seed), [f"broke off: {type(error).__name__}: {error}"])
         finally:
             free.put(trackdesk)
         if verdict.ok:

@@ -198,6 +198,7 @@ class Run:
         wait_until(
             lambda: any(worker.endswith(name) for worker in self._run.client.zrange(workers, 0, -1)),
             "the witness signs on",
+            within_s=60,
         )
         return witness
 
