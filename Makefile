@@ -36,7 +36,7 @@ up: $(READY) ## Run Valkey, a worker and the exporter on this machine until Ctrl
 ##@ Develop
 
 # Property tests of pure code. The others run the store's scripts on real servers.
-PURE := $(addprefix tests/property/test_,answers_properties.py contract_conversion.py import_properties.py policy_properties.py)
+PURE := $(addprefix tests/property/test_,answers_properties.py conversion_properties.py import_properties.py policy_properties.py)
 
 unit: $(READY) ## Run the tests that need no server (under 30 seconds)
 	$(BIN)/python -m pytest -n $(JOBS) -q --hypothesis-profile quick tests/unit $(PURE) $(ARGS)
@@ -93,8 +93,8 @@ screenshots: $(READY) ## Take the console's pictures anew, in a real browser
 
 ##@ Release
 
-wheels: $(READY) ## Build both wheels in dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./producer ./worker
+wheels: $(READY) ## Build the wheels in dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./producer ./worker ./worker/trackdesk_simulator
 
 sbom: $(READY) ## Write the bill of materials (CycloneDX) of what is locked to build/sbom.cdx.json
 	mkdir -p build
@@ -105,10 +105,10 @@ licences: $(READY) ## Check that every locked package has an allowed licence
 
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
+		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker --no-emit-package trackdesk-simulator \
 		--extra simulator --extra embedded --extra otel worker/pyproject.toml producer/pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker \
+		--no-header --quiet --no-emit-package trackdesk-producer --no-emit-package trackdesk-worker --no-emit-package trackdesk-simulator \
 		--extra simulator --extra embedded --extra otel -c requirements.lock --group pyproject.toml:dev \
 		worker/pyproject.toml producer/pyproject.toml -o requirements-dev.lock
 

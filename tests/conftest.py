@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from tests.support.simulator import SimulatorProcess, simulator_process
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer, valkey_binary
+from trackdesk_worker.local.embedded import EmbeddedServer, valkey_binary
 
 SERVERS = ("valkey", "redis")
 

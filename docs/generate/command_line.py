@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from trackdesk_worker.ops.cli import COMMANDS, cli
+from trackdesk_worker.cli import COMMANDS, cli
 
 WIDTH = 100
 

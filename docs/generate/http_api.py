@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trackdesk_worker.ops.console.api.serving import WORDS, as_json, openapi
+from trackdesk_worker.console.api.serving import WORDS, as_json, openapi
 
 INTRODUCTION = """# HTTP API
 

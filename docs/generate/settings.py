@@ -3,12 +3,12 @@
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from trackdesk_worker.settings import Settings
-from trackdesk_worker.tenants import TABLE_KEYS
+from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.config.tenants import TABLE_KEYS
 
 INTRODUCTION = """# Settings
 
-<!-- Generated from `worker/trackdesk_worker/settings.py` by `make reference`; do not edit. -->
+<!-- Generated from `worker/trackdesk_worker/config/settings.py` by `make reference`; do not edit. -->
 
 Settings are environment variables with the prefix `TRACKDESK_`: the first row is `TRACKDESK_REDIS_URL`. For secrets,
 `TRACKDESK_<NAME>_FILE` names a file that holds the value. A wrong value stops the process at start, with one sentence

@@ -11,12 +11,13 @@
 The promise: at least once, and once at Trackdesk by externalId.
 """
 
-from .aio import AsyncProducer
-from .contract.conversion import Conversion, CustomParams, parse_conversion, parse_query
-from .contract.job import State
-from .contract.names import ConversionStatus
-from .core import EnqueueItem
-from .errors import (
+from trackdesk_producer._flow import EnqueueItem
+from trackdesk_producer.aio import AsyncProducer
+from trackdesk_producer.client import Producer
+from trackdesk_producer.contract.record import State
+from trackdesk_producer.conversion.model import Conversion, CustomParams, parse_conversion, parse_query
+from trackdesk_producer.conversion.names import ConversionStatus
+from trackdesk_producer.errors import (
     ConversionInvalid,
     DurabilityNotMet,
     Problem,
@@ -25,8 +26,7 @@ from .errors import (
     QueueUnavailable,
     RecordTooNew,
 )
-from .producer import Producer
-from .receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
+from trackdesk_producer.receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
 
 __all__ = [
     "AsyncProducer",

@@ -13,13 +13,12 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .connections import open_async_client
-from .contract.conversion import Conversion
-from .contract.runner import Replies, arun_raw, asend
-from .core import EnqueueItem, ProducerCore, Request, Send, Talk
-from .errors import QueueUnavailable, unavailable
-from .producer import MAX_CONNECTIONS, connection_options
-from .receipts import Cancellation, Durability, JobStatus, Receipt
+from trackdesk_producer._flow import EnqueueItem, ProducerCore, Send, Talk
+from trackdesk_producer._redis.connections import MAX_CONNECTIONS, connection_options, open_async_client
+from trackdesk_producer.contract.runner import Replies, Request, arun_raw, asend
+from trackdesk_producer.conversion.model import Conversion
+from trackdesk_producer.errors import QueueUnavailable, unavailable
+from trackdesk_producer.receipts import Cancellation, Durability, JobStatus, Receipt
 
 T = TypeVar("T")
 

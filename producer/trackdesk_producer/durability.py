@@ -4,9 +4,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from .contract.runner import Command
-from .errors import DurabilityNotMet
-from .receipts import Durability
+from trackdesk_producer.contract.runner import Command
+from trackdesk_producer.errors import DurabilityNotMet
+from trackdesk_producer.receipts import Durability
 
 
 def confirmation(durability: Durability, *, replicas: int, timeout_s: float) -> list[Command]:

@@ -5,8 +5,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from .contract.job import State
-from .errors import ProducerError
+from trackdesk_producer.contract.record import State
+from trackdesk_producer.errors import ProducerError
 
 
 class Durability(StrEnum):

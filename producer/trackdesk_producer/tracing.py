@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
-from .contract.trace import NO_TRACE, sound_trace
+from trackdesk_producer.contract.trace import NO_TRACE, sound_trace
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer

@@ -18,8 +18,10 @@ import redis
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs, Limits, Settlement, Verb
+from trackdesk_worker.domain.claim import Settlement, Verb
+from trackdesk_worker.domain.limits import Limits
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Jobs
 
 BATCH = 500
 WINDOW_MS = 30 * 86_400_000

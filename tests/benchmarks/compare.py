@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import results_page
+from tests.benchmarks.measure import deliver, window
+from tests.benchmarks.measure.catalogue import SCENARIOS
+from tests.benchmarks.measure.figures import plain
+from tests.benchmarks.measure.rig import BenchFailed, Rig, Scale, StubProcess
+from tests.benchmarks.measure.sales import sale
+from tests.benchmarks.measure.session import machine, measure
 from tests.benchmarks.peer_setup import PEERS, Commands, Missing, Peer
-from trackdesk_worker.ops.bench import deliver, window
-from trackdesk_worker.ops.bench.catalogue import SCENARIOS
-from trackdesk_worker.ops.bench.figures import plain
-from trackdesk_worker.ops.bench.rig import BenchFailed, Rig, Scale, StubProcess
-from trackdesk_worker.ops.bench.sales import sale
-from trackdesk_worker.ops.bench.session import machine, measure
 
 SCRATCH = Path(__file__).parents[2] / ".trackdesk" / "bench"
 OUR_JOBS, OUR_SHORT_JOBS, OUR_QUICK_JOBS = 20_000, 10_000, 3_000

@@ -18,8 +18,8 @@ from tests.support.console import console_on
 from tests.support.shop import Shop, sale
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Verb
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 REASONS = ("type_not_found", "source_blocked", "offer_not_active", "server_error")
 BATCH = 2000

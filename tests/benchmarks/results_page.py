@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trackdesk_worker.ops.bench.catalogue import SCENARIOS
-from trackdesk_worker.ops.bench.figures import plain
+from tests.benchmarks.measure.catalogue import SCENARIOS
+from tests.benchmarks.measure.figures import plain
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 BEGIN, END = "<!-- measured: written by `make bench` -->", "<!-- measured: end -->"

@@ -13,7 +13,7 @@ import redis
 from tests.support.simulator import simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 CUSTOM = {"advS1": "web", "advS2": "newsletter-autumn"}
 

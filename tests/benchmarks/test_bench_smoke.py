@@ -19,7 +19,7 @@ def figures() -> dict[str, float]:
     """One quick run of the delivery scenario, as a script would start it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKDESK_")}
     told = subprocess.run(
-        [sys.executable, "-m", "trackdesk_worker", "bench", "--quick", "--only", "deliver", "--json"],
+        [sys.executable, "-m", "tests.benchmarks.measure", "--quick", "--only", "deliver", "--json"],
         env=environment,
         capture_output=True,
         text=True,

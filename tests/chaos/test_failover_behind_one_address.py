@@ -14,8 +14,9 @@ from tests.support.one_address import OneAddress, one_address
 from tests.support.producers import KINDS, AnyProducer, within
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
-from trackdesk_producer import Producer, ProducerError, State, tenure
-from trackdesk_producer.connections import open_async_client, open_client
+from trackdesk_producer import Producer, ProducerError, State
+from trackdesk_producer._redis import tenure
+from trackdesk_producer._redis.connections import open_async_client, open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit import audit
 

@@ -15,12 +15,14 @@ from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run as run_operation
+from trackdesk_worker.domain.claim import Settlement, Verb
+from trackdesk_worker.domain.limits import Limits
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.desk import plans
-from trackdesk_worker.ops.desk.search import Search
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import Act, Operator, read_operations
-from trackdesk_worker.store.jobs import Jobs, Limits, Settlement, Verb
+from trackdesk_worker.ops.audit_log import Act, Operator, read_operations
+from trackdesk_worker.ops.dead_letters.search import Search
+from trackdesk_worker.store.jobs import Jobs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 

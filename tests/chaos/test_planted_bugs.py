@@ -20,9 +20,9 @@ from tests.unit import test_tenants
 from tests.unit.telemetry import test_log_writer
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.tenants import Tenants
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 FEW = settings(
     max_examples=100,

@@ -10,9 +10,9 @@ from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.maintenance import PERIOD_S
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]
 

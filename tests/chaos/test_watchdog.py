@@ -12,7 +12,7 @@ import pytest
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 

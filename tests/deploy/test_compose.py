@@ -20,7 +20,7 @@ import pytest
 from tests.deploy.conftest import IMAGE
 from tests.support.engine import ROOT, Engine
 from tests.support.workers import wait_until
-from trackdesk_worker.ops.embedded import free_port
+from trackdesk_worker.local.embedded import free_port
 
 PROJECT = "trackdesk-demo"  # what deploy/demo/compose.env says
 SERVICES = ("redis", "worker", "exporter", "console", "simulator", "alertmanager", "prometheus")

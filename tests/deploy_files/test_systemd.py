@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tools import ROOT, run, tool
-from trackdesk_worker.settings import Settings
+from trackdesk_worker.config.settings import Settings
 
 UNITS = ROOT / "deploy/systemd"
 SERVICES = ("trackdesk-worker@.service", "trackdesk-console.service")

@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from tests.support.console import Console, console_on
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.console import application
-from trackdesk_worker.ops.console.access import AccessInvalid, Role, grant, read_people, revoke
-from trackdesk_worker.ops.console.gate import MAX_BODY_BYTES
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import read_operations
+from trackdesk_worker.console import application
+from trackdesk_worker.console.access import AccessInvalid, Role, grant, read_people, revoke
+from trackdesk_worker.console.auth import MAX_BODY_BYTES
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.audit_log import read_operations
 
 OPEN = {
     ("GET", "/sign-in"),

@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.support.console import Console, console_on
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.console.api.serving import as_json, openapi
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.console.api.serving import as_json, openapi
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/openapi.json"
 

@@ -14,10 +14,10 @@ import redis
 from tests.support.console import Console, console_on
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops import tenants
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import Operator, read_operations
-from trackdesk_worker.store.jobs import Verb
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops import tenant_actions
+from trackdesk_worker.ops.audit_log import Operator, read_operations
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}&lt;"
 
@@ -63,7 +63,7 @@ def test_hostile_text_of_shops_and_operators_stays_text_on_every_page(shop: Shop
     shop.settle([job], Verb.BURY, "type_not_found")
     entry = f'{{"kind":"attempt","at_ms":1,"attempt":"{EVIL[2:]}","outcome":"{EVIL[2:]}","excerpt":"{EVIL[2:]}"}}'
     shop.client.rpush(shop.keys.history(f"acme/{EVIL}"), entry)
-    tenants.pause(shop.client, shop.keys, "acme", Operator(EVIL, EVIL))
+    tenant_actions.pause(shop.client, shop.keys, "acme", Operator(EVIL, EVIL))
     made = admin.post("/plans", data={"filter_tenant": "acme", "name": EVIL, "reason": EVIL, "act": "redrive"})
     assert made.status_code == 303
     identity = {"id": f"acme/{EVIL}"}
@@ -215,8 +215,8 @@ def test_letters_are_taken_out_whole_by_an_admin_and_that_is_on_record(shop: Sho
 def test_the_log_pages_back_to_its_first_entry(shop: Shop, admin: httpx.Client) -> None:
     shop.sell("o-1")
     for number in range(30):
-        tenants.pause(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
-        tenants.resume(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
+        tenant_actions.pause(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
+        tenant_actions.resume(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
     first = admin.get("/log").text
     assert "reason 29" in first
     older = re.search(r'href="(/log\?before=\d+)"', first)

@@ -14,20 +14,22 @@ import redis.asyncio
 import structlog
 
 from tests.support.store import UNLIMITED, Item, Store
-from trackdesk_producer.contract.job import State, external_id_of
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State, external_id_of
 from trackdesk_producer.contract.runner import Replies, run
 from trackdesk_producer.contract.scripts import Operation
-from trackdesk_worker import delivery
-from trackdesk_worker.attempt import Attempts
-from trackdesk_worker.delivery import DeliveryConfig, DeliveryLoop
+from trackdesk_worker.config.tenants import TenantSettings
+from trackdesk_worker.delivery import loop as delivery
+from trackdesk_worker.delivery.attempt import Attempts
+from trackdesk_worker.delivery.loop import DeliveryConfig, DeliveryLoop
+from trackdesk_worker.domain.claim import Settlement
+from trackdesk_worker.domain.limits import Breaker, Shares
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Breaker, Jobs, Settlement, Shares
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, NotSent

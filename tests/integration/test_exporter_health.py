@@ -17,13 +17,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Shares
-from trackdesk_worker.telemetry.exporter import create_app
-from trackdesk_worker.telemetry.health import store_ready
-from trackdesk_worker.tenants import Tenants
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.domain.limits import Shares
+from trackdesk_worker.exporter.app import create_app
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
+from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.readiness import store_ready
 
 LOOKOUT = Lookout(Tenants(load_settings()), Shares())
 

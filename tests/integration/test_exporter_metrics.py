@@ -19,17 +19,18 @@ from tests.support.store import Item, Store
 from tests.support.workers import wait_until
 from trackdesk_producer import Durability
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.domain.outcome import Effect
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Limits, Shares, Verb
+from trackdesk_worker.exporter.app import create_app
+from trackdesk_worker.exporter.durability_probe import DurabilityProbe
+from trackdesk_worker.exporter.store_snapshot import read_store
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.backlog_forecast import Lookout
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
-from trackdesk_worker.telemetry.durability import DurabilityProbe
-from trackdesk_worker.telemetry.exporter import create_app
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
-from trackdesk_worker.telemetry.reading import read_store
-from trackdesk_worker.tenants import Tenants
 
 Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
 

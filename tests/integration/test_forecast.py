@@ -9,11 +9,11 @@ import redis
 from tests.support.virtual import World
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.config.tenants import TenantSettings
+from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.outlook import Outlook, outlook_of
-from trackdesk_worker.store.jobs import Limits, Shares
-from trackdesk_worker.store.survey import surveys
-from trackdesk_worker.tenants import TenantSettings
+from trackdesk_worker.ops.backlog_forecast import Outlook, outlook_of
+from trackdesk_worker.store.tenant_snapshot import surveys
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 

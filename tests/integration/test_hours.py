@@ -8,9 +8,9 @@ import redis
 
 from tests.support.store_check import check_store
 from tests.support.virtual import World
-from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.store.jobs import Limits
+from trackdesk_producer.contract.record import JobClass
+from trackdesk_worker.domain.limits import Limits
 
 HOUR_MS = 3_600_000
 LOCKOUT = {"rate_limit": {"per_s": 5, "lockout_s": 60}}

@@ -8,13 +8,13 @@ import redis
 
 from tests.support.duties import Clock, Duties
 from tests.support.store import START_MS, WINDOW_MS, Item, Store
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
 from trackdesk_worker.maintenance.loop import AWAY_S, RETRY_S, Maintenance
 from trackdesk_worker.maintenance.prune import Prune
 from trackdesk_worker.store.errors import store_away
-from trackdesk_worker.store.jobs import Verb
 from trackdesk_worker.telemetry.labels import DutyName
 
 

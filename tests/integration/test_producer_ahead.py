@@ -14,7 +14,7 @@ from tests.support.producers import KINDS, AnyProducer, sale, within
 from tests.support.store_check import check_store
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 MANY = 1_700
 """Four round trips."""

@@ -21,7 +21,7 @@ from tests.support.producers import (
 from tests.support.store_check import check_store
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 SHORT = {"timeout_s": 0.4, "connect_timeout_s": 0.15}
 TOLERANCE_S = 0.4  # the machine is busy

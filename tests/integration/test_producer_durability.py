@@ -11,7 +11,7 @@ from tests.conftest import server_binary
 from tests.support.producers import KINDS, AnyProducer, sale, wait_for
 from trackdesk_producer import Durability, DurabilityNotMet, QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 
 @pytest.fixture(params=KINDS)

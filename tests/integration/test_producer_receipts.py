@@ -21,9 +21,11 @@ from trackdesk_producer import (
 )
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.wire import post_body
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs, Limits, Settlement, Verb
+from trackdesk_producer.conversion.wire import post_body
+from trackdesk_worker.domain.claim import Settlement, Verb
+from trackdesk_worker.domain.limits import Limits
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Jobs
 
 
 @pytest.fixture(params=KINDS)

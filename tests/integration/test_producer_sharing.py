@@ -15,7 +15,7 @@ from tests.support.producers import sale, silent_listener
 from tests.support.store_check import check_store
 from trackdesk_producer import AsyncProducer, Producer, QueueUnavailable, Receipt, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 FORKING_SHOP = """
 import os, sys

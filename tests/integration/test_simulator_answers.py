@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.support.simulator import sale, simulator
-from trackdesk_worker.simulator import ManualClock, Problem, RunningSimulator
-from trackdesk_worker.simulator.problems import DEFAULTS, GATEWAY_STATUS
+from trackdesk_simulator import ManualClock, Problem, RunningSimulator
+from trackdesk_simulator.problems import DEFAULTS, GATEWAY_STATUS
 
 
 @pytest.fixture

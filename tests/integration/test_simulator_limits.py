@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.support.simulator import sale, simulator
-from trackdesk_worker.simulator import ManualClock, RunningSimulator
+from trackdesk_simulator import ManualClock, RunningSimulator
 
 MINUTE = 1_767_225_600.0
 

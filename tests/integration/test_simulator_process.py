@@ -117,7 +117,7 @@ def test_a_base_url_takes_the_tenant(trackdesk: SimulatorProcess) -> None:
     ],
 )
 def test_bad_settings_end_it_with_one_sentence(arguments: list[str], status: int, sentence: str) -> None:
-    command = [sys.executable, "-m", "trackdesk_worker.simulator", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "trackdesk_simulator", "--port", "0", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == status
     assert sentence in ended.stderr
@@ -125,7 +125,7 @@ def test_bad_settings_end_it_with_one_sentence(arguments: list[str], status: int
 
 
 def test_a_taken_port_ends_it_with_one_sentence(trackdesk: SimulatorProcess) -> None:
-    command = [sys.executable, "-m", "trackdesk_worker.simulator", "--port", str(trackdesk.port)]
+    command = [sys.executable, "-m", "trackdesk_simulator", "--port", str(trackdesk.port)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
     assert "cannot start" in ended.stderr

@@ -5,10 +5,11 @@ import redis
 
 from tests.support.store import LEASE_MS, START_MS, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, State
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.domain.limits import Breaker
 from trackdesk_worker.domain.outcome import Effect, Health
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Settlement, Verb
 
 FIRST_MS, LAST_MS = 5_000, 300_000
 OPEN_STATE = {"hold", "held_since", "probe_at", "probe_ms", "probe_token"}

@@ -7,10 +7,11 @@ import redis
 
 from tests.support.store import LEASE_MS, START_MS, Item, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, State
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.outcome import Effect
-from trackdesk_worker.store.jobs import Limits, Verb
 
 FIVE_PER_S = Limits(rate_per_s=5, burst=1)
 

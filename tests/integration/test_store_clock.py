@@ -8,12 +8,13 @@ import redis
 from tests.support.planted import CLOCK_EDITS, plant
 from tests.support.store import LEASE_MS, START_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import Breaker, Limits, Verb
 
 HOUR_MS = 3_600_000
 AHEAD_MS = 2 * HOUR_MS

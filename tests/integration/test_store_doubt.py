@@ -10,10 +10,10 @@ from tests.support.planted import CONTENT_EDITS, plant
 from tests.support.store import Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Content, Doubt, Past
-from trackdesk_producer.contract.job import JobRecord, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobRecord, State
+from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import Verb
 
 FIRST = Item("acme/1", "100.50", "EUR", fingerprint="first-content")
 OTHER = Item("acme/1", "5.00", "USD", fingerprint="other-content")

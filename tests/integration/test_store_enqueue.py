@@ -5,10 +5,10 @@ import redis
 
 from tests.support.store import START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
-from trackdesk_producer.contract.job import LIVE_BASE, JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import LIVE_BASE, JobClass, State
 from trackdesk_producer.contract.trace import NO_TRACE
-from trackdesk_worker.store.jobs import Settlement, Verb
+from trackdesk_worker.domain.claim import Settlement, Verb
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from tests.support.duties import Duties
 from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer import Producer, QueueFull
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import result, run_raw
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Reclaimed, Verb
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Reclaimed
 
 
 @pytest.fixture

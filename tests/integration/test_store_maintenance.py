@@ -7,13 +7,15 @@ import redis
 
 from tests.support.store import LEASE_MS, START_MS, UNLIMITED, WINDOW_MS, Item, Store
 from tests.support.store_check import HOUR_MS, check_store
-from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.outcome import Effect
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.causes import group_sizes
-from trackdesk_worker.store.jobs import Limits, Reclaimed, Verb
+from trackdesk_worker.store.dead_letters.causes import group_sizes
+from trackdesk_worker.store.jobs import Reclaimed
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from tests.support.next_release import REARRANGED, become, remember
 from tests.support.store import WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer import AsyncProducer, Producer, ReceiptStatus, RecordTooNew
-from trackdesk_producer.contract.job import NEWER, RecordNewer, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import NEWER, RecordNewer, State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import load_script
+from trackdesk_worker.domain.claim import Settlement, Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import Kind, audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Settlement, TakenBack, Verb
+from trackdesk_worker.store.jobs import TakenBack
 
 
 class Releases:

@@ -5,9 +5,9 @@ import redis
 
 from tests.support.store import Item, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.store.jobs import Settlement, Verb
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.domain.claim import Settlement, Verb
 
 
 @pytest.fixture

@@ -5,14 +5,16 @@ import redis
 
 from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Operation
 from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.domain.claim import Settlement, Verb
+from trackdesk_worker.domain.limits import Breaker
 from trackdesk_worker.domain.outcome import Effect, Health
-from trackdesk_worker.store.causes import group_sizes
-from trackdesk_worker.store.jobs import Breaker, Settlement, Verb, script
+from trackdesk_worker.store.dead_letters.causes import group_sizes
+from trackdesk_worker.store.jobs import script
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import redis
 
 from tests.support.store import START_MS, Item, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.tombstone import ENDS
-from trackdesk_worker.store.jobs import Verb
+from trackdesk_worker.domain.claim import Verb
 
 FINGERPRINT = "GuHC-3eJxFXM_zaC"
 MONEY = [("-", "-"), ("0", "XXX"), ("100.50", "EUR"), ("999999999999999.999999999", "JPY")]

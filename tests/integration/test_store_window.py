@@ -7,9 +7,10 @@ from tests.support.store import START_MS, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import ClaimedJob, Limits, Settlement, Verb
 
 TEN_PER_S = Limits(rate_per_s=10, burst=1)
 MINUTE_MS = 60_000

@@ -8,11 +8,11 @@ import redis
 from tests.support.duties import Clock, Duties
 from tests.support.store import START_MS, Store
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import RESTED_AFTER_LOSS_S, Tenants
+from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.maintenance.duty import Turn
 from trackdesk_worker.maintenance.refresh_tenants import RefreshTenants
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Limits
-from trackdesk_worker.tenants import RESTED_AFTER_LOSS_S, Tenants
 
 LIMIT_FIELDS = {"rate_us", "burst", "cap"}
 

@@ -13,7 +13,7 @@ from kombu import Queue
 from tests.support.store import Store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.wakeup import TASK_NAME
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 
 @pytest.fixture

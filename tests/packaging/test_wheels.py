@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-OURS = {"trackdesk-producer", "trackdesk-worker"}
+OURS = {"trackdesk-producer", "trackdesk-worker", "trackdesk-simulator"}
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
@@ -29,7 +29,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both wheels, by the name of their distribution."""
     target = tmp_path_factory.mktemp("wheels")
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation")
-    run(*pip, "--wheel-dir", target, ROOT / "producer", ROOT / "worker")
+    run(*pip, "--wheel-dir", target, ROOT / "producer", ROOT / "worker", ROOT / "worker/trackdesk_simulator")
     return {file.name.split("-")[0].replace("_", "-"): file for file in target.iterdir()}
 
 
@@ -80,8 +80,9 @@ def environment(directory: Path, installed: list[Path], requirements: list[str])
 @pytest.fixture(scope="module")
 def worker_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with both wheels and no extra."""
-    requirements = [line for wheel in wheels.values() for line in metadata_of(wheel)["Requires-Dist"]]
-    return environment(tmp_path_factory.mktemp("worker"), list(wheels.values()), requirements)
+    shipped = [wheel for name, wheel in wheels.items() if name != "trackdesk-simulator"]
+    requirements = [line for wheel in shipped for line in metadata_of(wheel)["Requires-Dist"]]
+    return environment(tmp_path_factory.mktemp("worker"), shipped, requirements)
 
 
 def test_both_wheels_have_one_version_a_licence_and_their_readme(wheels: dict[str, Path]) -> None:
@@ -101,11 +102,13 @@ def test_a_wheel_has_every_file_of_its_package_and_nothing_else(wheels: dict[str
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "producer", "worker").splitlines()
     tracked = [line for line in listed if (ROOT / line).exists()]
     for name, wheel in wheels.items():
-        folder = name.removeprefix("trackdesk-")
+        folder = "producer" if name == "trackdesk-producer" else "worker"
+        package = f"{folder}/{name.replace('-', '_')}/"
         with zipfile.ZipFile(wheel) as archive:
             packed = {entry for entry in archive.namelist() if ".dist-info/" not in entry}
-        ours = {line.removeprefix(f"{folder}/") for line in tracked if line.startswith(f"{folder}/trackdesk_")}
-        assert packed == ours
+        ours = {line.removeprefix(f"{folder}/") for line in tracked if line.startswith(package)}
+        beside = {"pyproject.toml", "README.md", "LICENSE"}  # the simulator has its project file in its package
+        assert packed == {line for line in ours if Path(line).name not in beside}
 
 
 def test_the_producer_needs_only_what_it_declares(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_the_producer_needs_only_what_it_declares(wheels: dict[str, Path], tmp_p
 def test_the_worker_s_commands_start_with_what_it_declares(worker_python: Path, tmp_path: Path) -> None:
     trackdesk = worker_python.with_name("trackdesk")
     listed = run(trackdesk, "--help", cwd=tmp_path)
-    code = "from trackdesk_worker.ops.cli import COMMANDS, cli; [cli.get_command(None, name) for name in COMMANDS]"
+    code = "from trackdesk_worker.cli import COMMANDS, cli; [cli.get_command(None, name) for name in COMMANDS]"
     run(worker_python, "-I", "-c", code, cwd=tmp_path)
     assert "enqueue" in listed
     assert run(trackdesk, "--version", cwd=tmp_path).startswith("trackdesk, version ")

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.bootstrap import open_async_redis
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import Settings
-from trackdesk_worker.telemetry.exporter import create_app
+from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.exporter.app import create_app
+from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.process.bootstrap import open_async_redis
+from trackdesk_worker.process.metrics_server import WorkerServer
 from trackdesk_worker.telemetry.health import Health, Verdict
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.telemetry.worker_server import WorkerServer
-from trackdesk_worker.tenants import Tenants
 
 FLOOD = b"<flood>"
 """Stands for 70,000 bytes without an end: written out when sent, so that a failing example stays readable."""

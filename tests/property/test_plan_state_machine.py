@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.support.store import WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, forget_store
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.store import plans
-from trackdesk_worker.store.jobs import Verb
-from trackdesk_worker.store.search import Search
+from trackdesk_worker.store.dead_letters.query import Search
 
 EXAMPLES = {"valkey": 15, "redis": 5}
 REASONS = ("server_error", "type_not_found")

@@ -13,13 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.support.store import UNLIMITED, Item, Store
 from tests.support.store_check import check_store, forget_store
 from tests.support.store_model import TURN_SLACK_US, Model
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 TENANTS = ("a", "b", "c-d")
 OWN = Limits(rate_per_s=10, burst=2, cap=4)

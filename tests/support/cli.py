@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.cli import run
+from trackdesk_worker.cli import run
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ import pytest
 import uvicorn
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker import bootstrap
-from trackdesk_worker.ops.cli.console_command import rules_of
-from trackdesk_worker.ops.console.access import Role, grant
-from trackdesk_worker.ops.console.application import console_routes
-from trackdesk_worker.ops.console.context import Context
-from trackdesk_worker.ops.console.sampler import Sampler
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.telemetry.exporter import create_app
-from trackdesk_worker.tenants import Tenants
+from trackdesk_worker.cli.console_command import rules_of
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.console.access import Role, grant
+from trackdesk_worker.console.application import console_routes
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.sampler import Sampler
+from trackdesk_worker.exporter.app import create_app
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.process import bootstrap
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")

@@ -118,7 +118,7 @@ def arm(point: str, passage: int) -> None:
 
 
 def _wrap_scripts(fuse: Fuse) -> None:
-    from trackdesk_producer import lines
+    from trackdesk_producer._redis import lines
     from trackdesk_producer.contract import runner
 
     run_raw, arun_raw = runner.run_raw, runner.arun_raw
@@ -195,8 +195,8 @@ def _wrap_async(fuse: Fuse, owner: Any, method: str, *, before: str | None = Non
 
 
 def _wrap_delivery(fuse: Fuse) -> None:
-    from trackdesk_worker.attempt import Attempts
-    from trackdesk_worker.delivery import DeliveryLoop
+    from trackdesk_worker.delivery.attempt import Attempts
+    from trackdesk_worker.delivery.loop import DeliveryLoop
     from trackdesk_worker.trackdesk.client import TrackdeskClient
 
     _wrap_async(fuse, TrackdeskClient, "send", before="request.before", after="request.answered")
@@ -226,7 +226,7 @@ def _wrap_maintenance(fuse: Fuse) -> None:
 
 def _wrap_stop(fuse: Fuse) -> None:
     from trackdesk_worker.maintenance import MaintenanceLoop
-    from trackdesk_worker.runtime import WorkerRuntime
+    from trackdesk_worker.process.runtime import WorkerRuntime
 
     _wrap(fuse, WorkerRuntime, "stop_claiming", after="stop.begins")
     _wrap(fuse, MaintenanceLoop, "stop", before="stop.drained")

@@ -23,7 +23,7 @@ from tests.support.tools import tool
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import Producer, ProducerError
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port, valkey_binary
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port, valkey_binary
 
 TENANT = "acme"
 LOOK_S = 0.25

@@ -7,12 +7,12 @@ import redis
 import structlog
 from structlog.testing import LogCapture
 
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance import Maintenance, all_duties
 from trackdesk_worker.maintenance.duty import DutyContext
-from trackdesk_worker.settings import load_settings
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.tenants import Tenants
 
 
 class Clock:

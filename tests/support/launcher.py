@@ -8,7 +8,7 @@ import sys
 
 from tests.support.crash_points import arm
 from tests.support.planted import VARIABLE, plant
-from trackdesk_worker.ops.cli import run
+from trackdesk_worker.cli import run
 
 if __name__ == "__main__":
     arm(sys.argv[1], int(sys.argv[2]))

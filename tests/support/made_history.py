@@ -19,15 +19,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.virtual import World
 from trackdesk_producer import Durability
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import load_settings
-from trackdesk_worker.store.jobs import Limits, Shares
-from trackdesk_worker.telemetry.durability import DurabilityProbe
+from trackdesk_worker.config.settings import load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.domain.limits import Limits, Shares
+from trackdesk_worker.exporter.durability_probe import DurabilityProbe
+from trackdesk_worker.exporter.store_metrics import StoreCollector
+from trackdesk_worker.exporter.store_snapshot import read_store
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.backlog_forecast import Lookout
 from trackdesk_worker.telemetry.labels import TenantNames
-from trackdesk_worker.telemetry.reading import read_store
-from trackdesk_worker.telemetry.store_metrics import StoreCollector
-from trackdesk_worker.tenants import Tenants
 
 SHOPS = {"acme": 0.16, "nova": 0.08, "zeta": 0.05}
 """Sales per second."""

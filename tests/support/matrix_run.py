@@ -24,11 +24,11 @@ from tests.support.simulator import SimulatorProcess, sale
 from tests.support.store_check import walk_store
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import Producer, ReceiptStatus, State
-from trackdesk_producer.contract.job import JobRecord, job_id
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobRecord, job_id
+from trackdesk_worker.local.embedded import valkey_binary
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import valkey_binary
-from trackdesk_worker.store.causes import group_sizes
+from trackdesk_worker.store.dead_letters.causes import group_sizes
 
 RESUMES_WITHIN_S = 15.0
 FINISHES_WITHIN_S = 60.0

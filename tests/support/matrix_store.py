@@ -14,7 +14,7 @@ from tests.support.faked_clock import FakedClock
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.matrix_plan import Plan, StoreFault
 from tests.support.one_address import OneAddress, one_address
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 LOST_S = 1.0
 """What a power cut takes from an AOF that is written to disk every second."""

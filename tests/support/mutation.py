@@ -26,7 +26,7 @@ POLICY = ROOT / "worker/trackdesk_worker/domain/policy.py"
 LIMIT_S = 180
 STORE = "tests/integration/test_store_"
 MACHINE = "tests/property/test_quick_state_machine.py"
-DEAD = "tests/integration/test_desk_plans.py"
+DEAD = "tests/integration/test_plans.py"
 QUICK_MACHINE = """
 import redis
 from hypothesis import settings
@@ -51,7 +51,7 @@ TESTS = {
     "plan_list": (DEAD, MACHINE),
     "plan_step": (f"{STORE}redrive.py", DEAD, MACHINE),
     "plan_turn": (DEAD,),
-    "edit": ("tests/integration/test_desk_edit.py", MACHINE),
+    "edit": ("tests/integration/test_dead_letter_edit.py", MACHINE),
     "tenant": (f"{STORE}claim.py", f"{STORE}breaker.py", MACHINE),
     "policy": ("tests/unit/domain", "tests/property/test_policy_properties.py"),
 }

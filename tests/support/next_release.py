@@ -6,7 +6,7 @@ made from, which is all that a release with another record would change.
 
 from collections.abc import Callable
 
-from trackdesk_producer.contract import job
+from trackdesk_producer.contract import record
 
 ADDED = "added"
 """The next release has one more word behind the known ones; the format is the same."""
@@ -17,29 +17,29 @@ WORD = "novel"
 
 def become(kind: str) -> None:
     """Turn this process into one of a later release."""
-    fields, base = job.FORMATS[job.FORMAT_LIVE]
+    fields, base = record.FORMATS[record.FORMAT_LIVE]
     if kind == ADDED:
-        job.LIVE_FIELDS = (*fields, WORD)
-        job.FORMATS[job.FORMAT_LIVE] = (job.LIVE_FIELDS, base)
+        record.LIVE_FIELDS = (*fields, WORD)
+        record.FORMATS[record.FORMAT_LIVE] = (record.LIVE_FIELDS, base)
         return
     assert kind == REARRANGED
-    job.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)
-    job.FORMATS["2"] = (job.LIVE_FIELDS, base)
-    job.TOMBSTONE_FORMATS.add("t2")
-    job.FORMAT_LIVE, job.FORMAT_TOMBSTONE = "2", "t2"
+    record.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)
+    record.FORMATS["2"] = (record.LIVE_FIELDS, base)
+    record.TOMBSTONE_FORMATS.add("t2")
+    record.FORMAT_LIVE, record.FORMAT_TOMBSTONE = "2", "t2"
 
 
 def remember() -> Callable[[], None]:
     """Return what turns this process back into one of the release that it is now."""
-    formats, tombstones = dict(job.FORMATS), set(job.TOMBSTONE_FORMATS)
-    names = {name: getattr(job, name) for name in ("LIVE_FIELDS", "FORMAT_LIVE", "FORMAT_TOMBSTONE")}
+    formats, tombstones = dict(record.FORMATS), set(record.TOMBSTONE_FORMATS)
+    names = {name: getattr(record, name) for name in ("LIVE_FIELDS", "FORMAT_LIVE", "FORMAT_TOMBSTONE")}
 
     def back() -> None:
-        job.FORMATS.clear()
-        job.FORMATS.update(formats)
-        job.TOMBSTONE_FORMATS.intersection_update(tombstones)
+        record.FORMATS.clear()
+        record.FORMATS.update(formats)
+        record.TOMBSTONE_FORMATS.intersection_update(tombstones)
         for name, value in names.items():
-            setattr(job, name, value)
+            setattr(record, name, value)
 
     return back
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.workers import wait_until
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 REPLICATED_WITHIN_S = 20
 

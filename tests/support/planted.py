@@ -14,7 +14,8 @@ from typing import Any
 
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
 from trackdesk_producer.contract.scripts import Operation, Script
-from trackdesk_worker import delivery, tenants
+from trackdesk_worker.config import tenants
+from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.domain.outcome import Effect, OutcomeKind, Reason
 from trackdesk_worker.maintenance import loop
 from trackdesk_worker.store import jobs

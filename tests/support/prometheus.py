@@ -15,7 +15,7 @@ import yaml
 from tests.support.promql import PROMETHEUS
 from tests.support.tools import tool
 from tests.support.workers import wait_until
-from trackdesk_worker.ops.embedded import free_port
+from trackdesk_worker.local.embedded import free_port
 
 
 @dataclass(frozen=True)

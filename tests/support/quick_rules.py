@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from tests.support.promql import PROMETHEUS, ROOT
+from trackdesk_worker.exporter.durability_probe import PERIOD_S
 from trackdesk_worker.telemetry.catalogue import END_TO_END_S
-from trackdesk_worker.telemetry.durability import PERIOD_S
 
 LEAST_RANGE_S = 5
 """Shorter ranges would hold too few scrapes, one a second, to say anything."""

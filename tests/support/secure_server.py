@@ -9,7 +9,7 @@ import redis
 import trustme
 
 from tests.conftest import server_binary
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
 USERS = Path(__file__).parents[2] / "deploy/redis/users.acl"
 PASSWORD = "p@ss/word:with#signs"

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from tests.conftest import server_binary
 from tests.support.workers import wait_until
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
 MASTER = "trackdesk"
 REDIS_FILES = Path(__file__).parents[2] / "deploy/redis"

@@ -8,11 +8,12 @@ import redis
 
 from tests.support.store import PROVEN, UNLIMITED
 from trackdesk_producer import Producer
-from trackdesk_producer.contract.job import job_id
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import job_id
 from trackdesk_producer.contract.runner import run
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import ClaimedJob, Jobs, Settlement, Verb
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.jobs import Jobs
 
 WINDOW_S = 7200
 

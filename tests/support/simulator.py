@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from trackdesk_worker.simulator import Clock, ExactlyOnce, RunningSimulator, SimulatorConfig, start_simulator
+from trackdesk_simulator import Clock, ExactlyOnce, RunningSimulator, SimulatorConfig, start_simulator
 
 READY_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
@@ -114,7 +114,7 @@ class SimulatorProcess:
 @contextmanager
 def simulator_process(*, port: int = 0, **settings: Any) -> Iterator[SimulatorProcess]:
     """Serve in a process of its own, killed at the end: `with simulator_process(seed=7) as trackdesk`."""
-    command = [sys.executable, "-m", "trackdesk_worker.simulator", "--port", str(port)]
+    command = [sys.executable, "-m", "trackdesk_simulator", "--port", str(port)]
     process = subprocess.Popen(
         [*command, "--config", json.dumps(settings, default=str)], stdout=subprocess.PIPE, text=True
     )

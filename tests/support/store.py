@@ -8,25 +8,17 @@ from typing import Any
 import redis
 
 from tests.support.acting import act_now
-from trackdesk_producer.contract.job import JobRecord, tenant_of
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobRecord, tenant_of
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.domain.limits import Breaker, Limits, Shares
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import (
-    Breaker,
-    ClaimedJob,
-    Claims,
-    Jobs,
-    Limits,
-    Reclaimed,
-    Settlement,
-    Shares,
-    Verb,
-)
+from trackdesk_worker.store.jobs import Claims, Jobs, Reclaimed
 
 START_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC: the first moment of most tests, a full hour."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
 from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.record import JobClass, JobRecord, State, tenant_of
 from trackdesk_worker.store.ledger import Book, Money, parse_book
 
 WAKEUPS_AT_MOST = 4

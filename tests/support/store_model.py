@@ -13,10 +13,11 @@ from math import ceil
 from tests.support.store import START_MS, WINDOW_MS, Item
 from tests.support.store_check import HOUR_MS
 from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Doubt, Past
-from trackdesk_producer.contract.job import JobClass, JobRecord, State, tenant_of
+from trackdesk_producer.contract.record import JobClass, JobRecord, State, tenant_of
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.domain.outcome import Effect, Health
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Settlement, Verb
 
 TURN_SLACK_US = 64 + 1_000
 """How far behind its limits a tenant's turn may be: turns of one round are a µs apart."""

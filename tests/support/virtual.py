@@ -16,22 +16,23 @@ import redis
 
 from tests.support.simulator import sale
 from tests.support.store import START_MS, Item, Store
-from trackdesk_producer.contract.conversion import parse_conversion
-from trackdesk_producer.contract.job import JobClass
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.wire import fingerprint, post_body
-from trackdesk_worker.attempt import Attempts, Finished, StoreClock
+from trackdesk_producer.conversion.model import parse_conversion
+from trackdesk_producer.conversion.wire import fingerprint, post_body
+from trackdesk_simulator import ManualClock, SimulatorConfig
+from trackdesk_simulator.engine import Engine
+from trackdesk_simulator.ledger import Ledger
+from trackdesk_simulator.reply import Delivery
+from trackdesk_worker.config.tenants import TenantSettings
+from trackdesk_worker.delivery.attempt import Attempts, Finished, StoreClock
+from trackdesk_worker.domain.claim import ClaimedJob, Verb
+from trackdesk_worker.domain.limits import Breaker, Limits, Shares
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.simulator import ManualClock, SimulatorConfig
-from trackdesk_worker.simulator.engine import Engine
-from trackdesk_worker.simulator.ledger import Ledger
-from trackdesk_worker.simulator.reply import Delivery
-from trackdesk_worker.store.jobs import Breaker, ClaimedJob, Limits, Shares, Verb
 from trackdesk_worker.store.ledger import Book, read_books, total
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.tenants import TenantSettings
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind

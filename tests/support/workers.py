@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from trackdesk_producer import Producer, State
-from trackdesk_producer.connections import open_client
+from trackdesk_producer._redis.connections import open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.store.ledger import Book, read_books, total
 
@@ -70,7 +70,7 @@ class Deployment:
         """
         program = ["-m", "trackdesk_worker"]
         if planted is not None:
-            program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"]
+            program = ["-c", f"{planted}\nimport sys\nfrom trackdesk_worker.cli import run\nsys.exit(run())"]
         return self.start([*program, "worker", *arguments], variables, output=output)
 
     def start(

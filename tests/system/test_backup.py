@@ -18,7 +18,7 @@ from tests.support.simulator import sale, simulator_process
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.system, pytest.mark.chaos]
 

@@ -10,10 +10,10 @@ import pytest
 from tests.support.acting import act_now
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
 
 SECONDS = int(os.environ.get("TRACKDESK_TEST_BUDGET_SECONDS", "20"))
 """A smoke share in `make test`; `make test-full` runs for minutes."""

@@ -6,7 +6,7 @@ import redis
 from tests.support.cli import Cli
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 
 @pytest.fixture

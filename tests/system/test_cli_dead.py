@@ -10,10 +10,10 @@ import redis
 from tests.support.cli import Cli
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.cli import output
-from trackdesk_worker.ops.desk import plans
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import read_operations
+from trackdesk_worker.cli import output
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops import plans
+from trackdesk_worker.ops.audit_log import read_operations
 
 PERSONAL = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
 

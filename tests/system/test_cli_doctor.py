@@ -8,10 +8,10 @@ import redis
 from tests.support.cli import Cli
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops import doctor
+from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.doctor import Level, check_server
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.operations_log import now_ms
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_server_that_cannot_hold_money_fails(info: dict[str, object], name: st
     ],
 )
 def test_the_way_to_the_store_is_looked_at(url: str, level: str) -> None:
-    from trackdesk_worker.settings import load_settings
+    from trackdesk_worker.config.settings import load_settings
 
     settings = load_settings(redis_url=url)
     assert {c.name: c.level.value for c in doctor.check_settings(settings, [])}["store url"] == level

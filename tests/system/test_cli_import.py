@@ -12,7 +12,7 @@ from tests.support.cli import Cli
 from tests.support.shop import sale
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops.importing import ImportSummary, RejectsFile, import_file, importer
 from trackdesk_worker.store.ledger import read_books, total
 

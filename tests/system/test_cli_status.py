@@ -12,10 +12,10 @@ from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.outcome import Effect
-from trackdesk_worker.ops.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.operations_log import now_ms, read_operations
-from trackdesk_worker.store.jobs import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer, free_port
+from trackdesk_worker.ops.audit_log import now_ms, read_operations
 
 CID = "6f1c0a52-1111-4222-8333-444455556666"
 STATES = ["ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded"]

@@ -8,8 +8,8 @@ import redis
 from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import read_operations
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.audit_log import read_operations
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 

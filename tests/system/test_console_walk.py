@@ -15,9 +15,9 @@ from tests.support.simulator import SimulatorProcess, simulator_process
 from tests.support.walk import PHONE, WIDE, Visitor, visitor
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import read_operations
+from trackdesk_worker.ops.audit_log import read_operations
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

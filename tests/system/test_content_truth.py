@@ -11,10 +11,10 @@ from tests.support.simulator import SimulatorProcess, sale, simulator_process
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.desk.edit import EditInvalid, edit_and_redrive, propose
-from trackdesk_worker.ops.embedded import EmbeddedServer
-from trackdesk_worker.ops.operations_log import Operator
+from trackdesk_worker.ops.audit_log import Operator
+from trackdesk_worker.ops.dead_letters.edit import EditInvalid, edit_and_redrive, propose
 
 pytestmark = [pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]
 

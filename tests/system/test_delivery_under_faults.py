@@ -9,8 +9,8 @@ from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment
 from trackdesk_producer import ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
 
 SALES = int(os.environ.get("TRACKDESK_TEST_SALES", "1000"))
 """A smoke share in `make test`; `make test-full` sends 10,000 per profile."""

@@ -9,7 +9,7 @@ import redis
 
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 
 README = Path(__file__).parents[2] / "producer" / "README.md"
 URL = "redis://localhost:6379/0"

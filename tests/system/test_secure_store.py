@@ -15,11 +15,11 @@ from tests.support.secure_server import SecureServer, secure_server
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer import QueueUnavailable
-from trackdesk_producer.connections import open_client
+from trackdesk_producer._redis.connections import open_client
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.desk.edit import edit_and_redrive, propose
-from trackdesk_worker.ops.embedded import free_port
-from trackdesk_worker.ops.operations_log import Operator
+from trackdesk_worker.local.embedded import free_port
+from trackdesk_worker.ops.audit_log import Operator
+from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 
 pytestmark = pytest.mark.system
 

@@ -16,7 +16,7 @@ from tests.support.otlp import Collector, Seen, collector
 from tests.support.simulator import SimulatorProcess, sale
 from tests.support.workers import ROOT, Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.ops.embedded import EmbeddedServer
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.telemetry.tracing import SHUTDOWN_S
 
 pytestmark = [pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]

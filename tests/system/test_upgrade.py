@@ -12,8 +12,8 @@ from tests.support.next_release import ADDED, REARRANGED, planted
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import ROOT, Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]
 
@@ -28,7 +28,7 @@ def sell(run: Deployment, prefix: str, count: int) -> list[str]:
 
 def of_release(run: Deployment, kind: str, *arguments: str) -> str:
     """Run a command of another release to its end; return what it printed."""
-    program = f"{planted(kind)}\nimport sys\nfrom trackdesk_worker.ops.cli import run\nsys.exit(run())"
+    program = f"{planted(kind)}\nimport sys\nfrom trackdesk_worker.cli import run\nsys.exit(run())"
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trackdesk_producer.address import AddressInvalid, parse_address
-from trackdesk_worker.celery_app import _broker
+from trackdesk_producer._redis.address import AddressInvalid, parse_address
+from trackdesk_worker.process.celery_app import _broker
 
 SENTINELS = "sentinel://ann:p%40ss@one:26380,two,[::1]:26381/main"
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from trackdesk_worker.store.jobs import Shares
+from trackdesk_worker.domain.limits import Shares
 
 
 @pytest.mark.parametrize(("live", "retry", "redrive"), [(7, 2, 1), (1, 1, 1), (5, 5, 0), (97, 2, 1), (3, 0, 9)])

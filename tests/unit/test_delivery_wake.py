@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from trackdesk_worker.delivery import DeliveryLoop
+from trackdesk_worker.delivery.loop import DeliveryLoop
 
 NOTHING = cast("Any", None)
 

@@ -8,7 +8,7 @@ import pytest
 import trackdesk_producer
 from docs.generate import PAGES as GENERATED
 from docs.generate import REFERENCE, outdated
-from trackdesk_worker.ops.cli import COMMANDS
+from trackdesk_worker.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = [*ROOT.glob("*.md"), ROOT / "producer/README.md", ROOT / "worker/README.md"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackdesk_producer.contract.doubt import Content, Doubt, doubt_of, read_doubt
-from trackdesk_producer.contract.job import (
+from trackdesk_producer.contract.keys import NAMES, Keys, lua_names
+from trackdesk_producer.contract.record import (
     FORMATS,
     LIVE_BASE,
     LIVE_FIELDS,
@@ -19,7 +20,6 @@ from trackdesk_producer.contract.job import (
     lua_fields,
     tenant_of,
 )
-from trackdesk_producer.contract.keys import NAMES, Keys, lua_names
 from trackdesk_producer.contract.trace import NO_TRACE, sound_trace, trace_id_of
 
 LIVE = b'1 in_flight retry fp12 100.50 EUR 1000 2000 2 3 77 1 1 900 1 timeout -\n{"a":\n1}'

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackdesk_producer.contract.job import State
+from trackdesk_producer.contract.record import State
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book, total
 
 # The amounts a conversion may have, as their digits before and behind the point.

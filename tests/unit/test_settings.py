@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from trackdesk_producer import Durability
-from trackdesk_worker.settings import LEASE_MARGIN_S, PREFIX, Settings, SettingsInvalid, load_settings
-from trackdesk_worker.store.jobs import Breaker, Shares
+from trackdesk_worker.config.settings import LEASE_MARGIN_S, PREFIX, Settings, SettingsInvalid, load_settings
+from trackdesk_worker.domain.limits import Breaker, Shares
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 

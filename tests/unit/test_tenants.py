@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.duties import Clock
-from trackdesk_producer.contract.job import JobClass
-from trackdesk_worker.outlook import Lookout
-from trackdesk_worker.settings import PREFIX, SettingsInvalid, load_settings
-from trackdesk_worker.store.jobs import Limits, Shares
+from trackdesk_producer.contract.record import JobClass
+from trackdesk_worker.config.settings import PREFIX, SettingsInvalid, load_settings
+from trackdesk_worker.config.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S, RESTED_S, Tenants
+from trackdesk_worker.domain.limits import Limits, Shares
+from trackdesk_worker.ops.backlog_forecast import Lookout
 from trackdesk_worker.store.ledger import Book
-from trackdesk_worker.store.survey import Queue, TenantSurvey
-from trackdesk_worker.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S, RESTED_S, Tenants
+from trackdesk_worker.store.tenant_snapshot import Queue, TenantSurvey
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 Load = Callable[..., Tenants]

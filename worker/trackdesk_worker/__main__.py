@@ -1,6 +1,6 @@
 """``python -m trackdesk_worker`` is ``trackdesk``."""
 
-from trackdesk_worker.ops.cli import main
+from trackdesk_worker.cli import main
 
 if __name__ == "__main__":
     main()

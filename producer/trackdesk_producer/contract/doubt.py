@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from .tombstone import FINGERPRINT_KEPT
+from trackdesk_producer.contract.tombstone import FINGERPRINT_KEPT
 
 CONTENTS_KEPT = 8
 """Contents in doubt that a record names at most. More than one can confirm nothing, so nothing is lost behind them."""

@@ -47,7 +47,7 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 
 from dataclasses import dataclass
 
-from .checks import check_namespace
+from trackdesk_producer.conversion.rules import check_namespace
 
 NAMES = {
     "job": "job:",

@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from .scripts import Operation
+from trackdesk_producer.contract.scripts import Operation
 
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
@@ -124,3 +124,11 @@ async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Rep
         for command in commands:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one round trip sends: scripts, and plain commands behind them on the same connection."""
+
+    operations: Sequence[Operation[Any]] = ()
+    also: Sequence[Command] = ()

@@ -12,8 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Generic, TypeVar
 
-from .job import lua_fields
-from .keys import NAMES, lua_names
+from trackdesk_producer.contract.keys import NAMES, lua_names
+from trackdesk_producer.contract.record import lua_fields
 
 T = TypeVar("T")
 

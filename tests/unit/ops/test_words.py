@@ -4,11 +4,11 @@ from decimal import Decimal
 
 import pytest
 
+from trackdesk_worker.domain.money import plain_amount, plain_money, readable_money
 from trackdesk_worker.domain.outcome import Reason
-from trackdesk_worker.ops.moments import iso, parse_age_s, parse_moment, readable_age
-from trackdesk_worker.ops.money import plain_amount, plain_money, readable_money
-from trackdesk_worker.ops.operations_log import Operator, OperatorInvalid
+from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid
 from trackdesk_worker.ops.remedies import REMEDIES, remedy
+from trackdesk_worker.ops.timestamps import iso, parse_age_s, parse_moment, readable_age
 
 
 def test_every_reason_has_a_remedy() -> None:

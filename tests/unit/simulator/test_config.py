@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from trackdesk_worker.simulator import Outage, Problem, Profile, SimulatorConfig
-from trackdesk_worker.simulator.config import explain
+from trackdesk_simulator import Outage, Problem, Profile, SimulatorConfig
+from trackdesk_simulator.config import explain
 
 
 def config(**settings: Any) -> SimulatorConfig:

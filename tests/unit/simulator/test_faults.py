@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from trackdesk_worker.simulator.config import Faults
-from trackdesk_worker.simulator.faults import Fault, FaultDice
+from trackdesk_simulator.config import Faults
+from trackdesk_simulator.faults import Fault, FaultDice
 
 
 def test_without_faults_nothing_strikes_and_no_chance_is_used() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trackdesk_worker.simulator.ledger import Ledger, LedgerFileError, LedgerFullError, Row
+from trackdesk_simulator.ledger import Ledger, LedgerFileError, LedgerFullError, Row
 
 
 def row(external_id: str, **changes: Any) -> Row:

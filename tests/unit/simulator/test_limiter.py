@@ -2,8 +2,8 @@
 
 import pytest
 
-from trackdesk_worker.simulator.config import RateLimit
-from trackdesk_worker.simulator.limiter import Limiter
+from trackdesk_simulator.config import RateLimit
+from trackdesk_simulator.limiter import Limiter
 
 MINUTE = 1_767_225_600.0  # a whole minute
 

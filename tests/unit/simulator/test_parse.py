@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.simulator import sale
-from trackdesk_worker.simulator.parse import ParsedConversion, UnreadableError, parse_body, parse_query
+from trackdesk_simulator.parse import ParsedConversion, UnreadableError, parse_body, parse_query
 
 
 def read(**changes: Any) -> ParsedConversion:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.support.simulator import sale
-from trackdesk_worker.simulator.config import TenantConfig
-from trackdesk_worker.simulator.parse import parse_body
-from trackdesk_worker.simulator.problems import Problem
-from trackdesk_worker.simulator.rules import Acceptance, Refusal, judge
+from trackdesk_simulator.config import TenantConfig
+from trackdesk_simulator.parse import parse_body
+from trackdesk_simulator.problems import Problem
+from trackdesk_simulator.rules import Acceptance, Refusal, judge
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 EXTERNAL = {"cid": None, "revenueOriginId": "r"}

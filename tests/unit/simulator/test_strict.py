@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.simulator import sale
-from trackdesk_worker.simulator import ManualClock, SimulatorConfig
-from trackdesk_worker.simulator.engine import Engine
-from trackdesk_worker.simulator.ledger import Ledger
-from trackdesk_worker.simulator.reply import Reply
+from trackdesk_simulator import ManualClock, SimulatorConfig
+from trackdesk_simulator.engine import Engine
+from trackdesk_simulator.ledger import Ledger
+from trackdesk_simulator.reply import Reply
 
 ODD: dict[str, dict[str, Any]] = {
     "an unknown field": {"custmerId": "c"},

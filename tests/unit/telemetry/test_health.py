@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from trackdesk_worker.settings import Settings, SettingsInvalid
-from trackdesk_worker.telemetry.health import Health, Verdict, judge_readiness
+from trackdesk_worker.config.settings import Settings, SettingsInvalid
+from trackdesk_worker.ops.readiness import judge_readiness
+from trackdesk_worker.process.metrics_server import WorkerServer, worker_server
+from trackdesk_worker.telemetry.health import Health, Verdict
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.probe import probe
-from trackdesk_worker.telemetry.worker_server import WorkerServer, worker_server
 
 SAFE = {"maxmemory_policy": "noeviction", "aof_enabled": 1, "aof_last_write_status": "ok"}
 

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import StatusCode
 
 from trackdesk_producer.contract.doubt import Past
-from trackdesk_producer.contract.job import JobClass
+from trackdesk_producer.contract.record import JobClass
 from trackdesk_producer.contract.trace import NO_TRACE
-from trackdesk_worker.settings import tracing_protocol, tracing_wanted
-from trackdesk_worker.store.jobs import ClaimedJob
+from trackdesk_worker.config.settings import tracing_protocol, tracing_wanted
+from trackdesk_worker.domain.claim import ClaimedJob
 from trackdesk_worker.telemetry.tracing import NEST_FOR_MS, Tracing, TracingUnavailable, open_tracing
 
 TRACE_ID, SPAN_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7

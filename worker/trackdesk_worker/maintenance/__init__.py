@@ -9,6 +9,7 @@ from collections.abc import Callable
 import redis
 import structlog
 
+from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.admission import Admission
 from trackdesk_worker.maintenance.duty import DutyContext
 from trackdesk_worker.maintenance.file_letters import FileLetters
@@ -23,7 +24,6 @@ from trackdesk_worker.maintenance.unpark import Unpark
 from trackdesk_worker.maintenance.wake import Wake
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.tenants import Tenants
 
 __all__ = ["PERIOD_S", "Maintenance", "MaintenanceLoop", "all_duties"]
 

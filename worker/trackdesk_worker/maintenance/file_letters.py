@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from trackdesk_worker.maintenance.duty import Duty, Turn
-from trackdesk_worker.store.causes import adopt
+from trackdesk_worker.store.dead_letters.causes import adopt
 from trackdesk_worker.telemetry.labels import DutyName
 
 

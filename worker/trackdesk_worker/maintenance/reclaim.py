@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
 from trackdesk_worker.telemetry.labels import DutyName, MaintenanceKind
-from trackdesk_worker.tenants import Tenants
 
 
 class Reclaim(Duty):

@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.config.settings import SettingsInvalid
+from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
-from trackdesk_worker.settings import SettingsInvalid
 from trackdesk_worker.telemetry.labels import DutyName
-from trackdesk_worker.tenants import Tenants
 
 
 class RefreshTenants(Duty):

@@ -12,13 +12,13 @@ import redis
 from redis.exceptions import RedisError
 
 from trackdesk_producer import Durability
-from trackdesk_producer.address import parse_address
+from trackdesk_producer._redis.address import parse_address
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.config.settings import LEASE_MARGIN_S, Settings, SettingsInvalid
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.lookup import tenants_of
-from trackdesk_worker.ops.operations_log import now_ms
 from trackdesk_worker.ops.status import WORKER_SEEN_S
-from trackdesk_worker.settings import LEASE_MARGIN_S, Settings, SettingsInvalid
-from trackdesk_worker.tenants import Tenants
 
 FULL_WARN, FULL_FAIL = 0.75, 0.9
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0

@@ -2,8 +2,8 @@
 
 import redis
 
-from trackdesk_producer.contract.job import job_id, tenant_of
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import job_id, tenant_of
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.errors import OpsError
 

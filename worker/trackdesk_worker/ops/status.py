@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import redis
 
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.operations_log import now_ms
-from trackdesk_worker.outlook import OUTAGE, Lookout, Outlook
+from trackdesk_worker.ops.audit_log import now_ms
+from trackdesk_worker.ops.backlog_forecast import OUTAGE, Lookout, Outlook
 from trackdesk_worker.store.ledger import Book, Money, total
-from trackdesk_worker.store.survey import TenantSurvey, surveys
+from trackdesk_worker.store.tenant_snapshot import TenantSurvey, surveys
 
 WORKER_SEEN_S = 15
 """A worker that gave no sign for longer is not counted as running; it gives one every half second."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackdesk_producer.contract.job import JobRecord, State
 from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.record import JobRecord, State
 from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
 from trackdesk_worker.store.jobs import reading_script
 

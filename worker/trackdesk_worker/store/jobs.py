@@ -6,15 +6,15 @@ Every function returns an `Operation`: what to send and how to read the reply. W
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from trackdesk_producer.contract.doubt import Doubt, Past, read_past
-from trackdesk_producer.contract.job import JobClass, tenant_of
+from trackdesk_producer.contract.doubt import read_past
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass
 from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement
+from trackdesk_worker.domain.limits import Breaker, Limits, Shares
 from trackdesk_worker.domain.policy import Policy
 
 
@@ -28,37 +28,6 @@ def reading_script(name: str) -> Script:
     return load_script(__package__, name, allow_oom=True, writes=False)
 
 
-class ClaimedJob(NamedTuple):
-    """A job this process holds until its lease ends. A named tuple: one is built per delivery."""
-
-    id: str
-    token: str
-    attempts: int
-    """This one included, within the present budget."""
-    strikes: int
-    last_reason: str
-    past: Past
-    epoch_ms: int
-    accepted_ms: int
-    job_class: JobClass
-    probe: bool
-    """Whether the tenant is on hold and this job tries if it may go on."""
-    attempts_total: int
-    trace: str
-    """The traceparent of the enqueue, or `NO_TRACE`."""
-    body: bytes
-
-    @property
-    def ambiguous(self) -> bool:
-        """Whether an earlier attempt may have landed."""
-        return self.past.doubt is not Doubt.NONE
-
-    @property
-    def tenant(self) -> str:
-        """The tenant whose Trackdesk gets it."""
-        return tenant_of(self.id)
-
-
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What one claim brought."""
@@ -68,89 +37,6 @@ class Claims:
     """Time until some tenant's next turn, 0 if one waits now, None if no job is ready."""
     now_ms: int
     """The store's time of the claim."""
-
-
-class Verb(StrEnum):
-    """What a settlement does with the job."""
-
-    DELIVER = "deliver"
-    RETRY = "retry"
-    BURY = "bury"
-    RELEASE = "release"
-
-
-class Settlement(NamedTuple):
-    """The end of one claim. A named tuple: one is built per delivery."""
-
-    id: str
-    token: str
-    verb: Verb
-    reason: str
-    delay_ms: int = 0
-    """How long to wait before the next try; for `Verb.RETRY`."""
-    strikes: int = 0
-    ambiguous: bool = False
-    """Whether this attempt may have landed."""
-    refused: bool = False
-    """Whether Trackdesk said that it has the sale; remembered if nothing was in doubt."""
-    spends_attempt: bool = True
-    entry: str = ""
-    """The attempt as JSON, for the job's history; empty if no request was made."""
-    health: Health = Health.UNKNOWN
-    """What the attempt says of the tenant's Trackdesk; moves its breaker."""
-    probe: bool = False
-    """Whether the claim was a held tenant's probe."""
-    effect: Effect = Effect.NONE
-    """What the answer means for the tenant; nothing, if the lease was lost."""
-    effect_ms: int = 0
-    """How long a freeze lasts, or how long until the first probe of a hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a tenant without settings of its own may do."""
-
-    rate_per_s: float = 5
-    """Requests per second; 0 is no limit."""
-    burst: int = 2
-    """Requests that may go at once after a rest. Two, so that a claim that comes late catches up."""
-    cap: int = 1024
-    """Requests in flight, over all processes. A tenant starts with five and gets more as it answers."""
-
-    @property
-    def rate_us(self) -> int:
-        """Time one request takes of the budget, in µs; 0 is no limit."""
-        return round(1_000_000 / self.rate_per_s) if self.rate_per_s > 0 else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """The guaranteed part of a tenant's budget for each class, in tenths or any other whole."""
-
-    live: int = 7
-    retry: int = 2
-    redrive: int = 1
-
-    def slots(self) -> str:
-        """Return the classes in the order in which slots fall to them, each spread evenly (smooth round robin)."""
-        weights = {"l": self.live, "r": self.retry, "d": self.redrive}
-        total, credit, slots = sum(weights.values()), dict.fromkeys(weights, 0), ""
-        for _ in range(total):
-            for name, weight in weights.items():
-                credit[name] += weight
-            best = max(credit, key=lambda name: credit[name])
-            credit[best] -= total
-            slots += best
-        return slots
-
-
-@dataclass(frozen=True, slots=True)
-class Breaker:
-    """When a tenant's breaker opens, and how often it is probed then."""
-
-    failures: int = 5
-    first_probe_ms: int = 5_000
-    last_probe_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,15 +120,15 @@ class Jobs:
     def take_back(self, most: int = 500, *, now_ms: int | None = None) -> Operation[TakenBack]:
         """Put up to `most` jobs back that an older release set aside and this one can read."""
         arguments = (clock(now_ms), self._envelope, most)
-        return Operation(script("take_back"), self.keys.prefix, arguments, lambda r: TakenBack(int(r[0]), int(r[1])))
+        return Operation(script("unpark"), self.keys.prefix, arguments, lambda r: TakenBack(int(r[0]), int(r[1])))
 
     def ring(self, *, now_ms: int | None = None) -> Operation[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""
-        return Operation(script("ring"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
+        return Operation(script("wake"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
     def alive(self, worker: str, *, forget_after_ms: int, now_ms: int | None = None) -> Operation[int]:
         """Note a worker's heartbeat, and forget workers that have been silent for so long."""
-        return Operation(script("alive"), self.keys.prefix, (clock(now_ms), worker, forget_after_ms), int)
+        return Operation(script("heartbeat"), self.keys.prefix, (clock(now_ms), worker, forget_after_ms), int)
 
     def admission(self, *, closed_for_s: int) -> Operation[int]:
         """Close the store to new sales for so long, or open it: 0."""

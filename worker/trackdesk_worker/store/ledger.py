@@ -13,8 +13,8 @@ from decimal import Decimal, localcontext
 
 import redis
 
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.scripts import text
 
 LIMB_EXPONENTS = {"2": 9, "1": 0, "0": -9}

@@ -15,18 +15,18 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.money import plain_money
+from trackdesk_worker.store.audit_log import record_waiting
+from trackdesk_worker.store.dead_letters.index_query import find
+from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.errors import store_away
-from trackdesk_worker.store.finding import find
 from trackdesk_worker.store.jobs import script
 from trackdesk_worker.store.ledger import Book, parse_book
-from trackdesk_worker.store.operations import record_waiting
-from trackdesk_worker.store.search import Search
 
 LISTED_AT_ONCE = 500
 DECIDED_AT_ONCE = 200
@@ -113,7 +113,7 @@ def turn(
 ) -> Operation[str]:
     """Start, pause, resume or cancel; ``ok``, ``unknown``, ``refused:<state>`` or ``count:<jobs>``."""
     count = "" if confirmed is None else confirmed
-    return Operation(script("plan_turn"), keys.prefix, (clock(now_ms), plan_id, word, count, note, entry), text)
+    return Operation(script("plan_transition"), keys.prefix, (clock(now_ms), plan_id, word, count, note, entry), text)
 
 
 def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms: int | None = None) -> Stepped:

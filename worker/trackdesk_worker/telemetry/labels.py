@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trackdesk_producer.contract.currencies import MINOR_UNITS
-from trackdesk_producer.contract.job import NO_CURRENCY, JobClass, State
+from trackdesk_producer.contract.record import NO_CURRENCY, JobClass, State
+from trackdesk_producer.conversion.currencies import MINOR_UNITS
 from trackdesk_producer.receipts import Durability
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
 

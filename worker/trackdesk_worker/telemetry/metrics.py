@@ -9,7 +9,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from trackdesk_producer.contract.job import JobClass
+from trackdesk_producer.contract.record import JobClass
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric
 from trackdesk_worker.telemetry.guard import guarded

@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from trackdesk_producer.contract.job import JobClass, external_id_of
+from trackdesk_producer.contract.record import JobClass, external_id_of
 from trackdesk_producer.contract.trace import NO_TRACE, sound_trace
+from trackdesk_worker.domain.claim import ClaimedJob, Settlement
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind
-from trackdesk_worker.store.jobs import ClaimedJob, Settlement
 from trackdesk_worker.telemetry.guard import guarded
 
 if TYPE_CHECKING:

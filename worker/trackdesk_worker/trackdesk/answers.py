@@ -21,7 +21,7 @@ from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
-from trackdesk_worker.trackdesk.reading import Reading, excerpt_of, retry_after_s, take_apart
+from trackdesk_worker.trackdesk.parsed_answer import Reading, excerpt_of, retry_after_s, take_apart
 
 __all__ = ["TABLE", "Answer", "Context", "Failure", "FailureKind", "Row", "Verdict", "read_answer"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pyreqwest.http import Url
 
-from trackdesk_producer.contract.wire import query_string
+from trackdesk_producer.conversion.wire import query_string
 from trackdesk_worker.trackdesk.endpoint import Endpoint, EndpointInvalid, PreparedEndpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
 from trackdesk_worker.trackdesk.failures import TROUBLE, failure_of

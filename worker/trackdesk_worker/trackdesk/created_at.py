@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from trackdesk_producer.contract.wire import instant
+from trackdesk_producer.conversion.wire import instant
 
 LATE_AFTER_S = 300.0
 

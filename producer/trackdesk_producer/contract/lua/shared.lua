@@ -1,6 +1,6 @@
 -- Shared by every script: clock, records, indexes, books, wake-ups. Put in front of each script by
 -- contract/scripts.py, after the generated NAMES, NEWER, parse_job, live_record, tombstone and what else stands in
--- contract/job.py and contract/tombstone.py; a script gets only what it uses.
+-- contract/record.py and contract/tombstone.py; a script gets only what it uses.
 -- KEYS[1] is always the namespace's prefix: every other key starts with it and shares its hash slot.
 -- ARGV[1] is always an explicit now in ms for tests that live through hours, or '' for Redis' own clock.
 

@@ -1,48 +1,21 @@
 """The books at one moment, compared with themselves, with the indexes, and with the sum of the records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.job import JobClass, State
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.audit.findings import Discrepancy, Findings, Kind
-from trackdesk_worker.ops.audit.walk import Tally
-from trackdesk_worker.store.causes import Cause, cause_commands, parse_causes
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.sums import Snapshot, Tally, TenantSnapshot
+from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
 
 _SINGLE = (State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 """States whose index holds the jobs of all tenants."""
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSnapshot:
-    """What stands beside one tenant's books."""
-
-    ready: int
-    has_turn: bool
-    paused: bool
-    listed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Books and sizes of the indexes, all of one moment."""
-
-    moves: int
-    books: Mapping[str, Book]
-    unreadable: tuple[str, ...]
-    """Tenants whose books are no books."""
-    tenants: Mapping[str, TenantSnapshot]
-    indexed: Mapping[State, int]
-    causes: Mapping[str, Cause]
-    """By number, as their own books say."""
-    cause_sizes: Mapping[str, tuple[int, int]]
-    """By number: letters by time, and by amount."""
 
 
 def read_moves(client: redis.Redis, keys: Keys) -> int:

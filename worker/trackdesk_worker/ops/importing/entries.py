@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from trackdesk_producer import Conversion, EnqueueItem, parse_conversion, parse_query
-from trackdesk_producer.contract.names import QUERY_NAMES
-from trackdesk_worker.ops.desk.export import ABOUT
+from trackdesk_producer.conversion.names import QUERY_NAMES
+from trackdesk_worker.ops.dead_letters.export import ABOUT
 from trackdesk_worker.ops.importing.lines import MAX_LINE_BYTES, FileBroken, FileUnreadable, RawLine
-from trackdesk_worker.ops.moments import parse_moment
+from trackdesk_worker.ops.timestamps import parse_moment
 
 TENANT, NOT_BEFORE = "tenant", "not_before"
 COLUMNS = (*QUERY_NAMES, TENANT, NOT_BEFORE, *sorted(ABOUT))

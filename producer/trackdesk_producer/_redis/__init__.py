@@ -1,0 +1,1 @@
+"""Connections to the store: addresses, bounded waiting, connections kept for reuse."""

@@ -1,0 +1,425 @@
+"""The audit finds each kind of damage, names it, and finds nothing where nothing is wrong."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from tests.support.acting import act_now
+from tests.support.shop import WINDOW_S, Shop
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_worker.domain.claim import Verb
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops.audit import AuditReport, Kind, audit
+from trackdesk_worker.ops.audit_log import Act, Operator, record
+from trackdesk_worker.store.audit_chain import link
+
+WORDS = {"state": 1, "amount": 4, "currency": 5, "at": 7, "token": 10}
+
+
+@pytest.fixture
+def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
+    """A store with a job in every state, in two currencies and two tenants, and one that was pruned."""
+    made = Shop(server, client, keys)
+    made.deliver("delivered-1", "delivered-2")
+    made.bury("dead-1", "dead-2", amount={"value": "0.000000001"})
+    made.bury("discarded-1")
+    act_now(client, keys, "discard", ["acme/discarded-1"], window_ms=WINDOW_S * 1000)
+    made.sell("scheduled-1", currency={"code": "USD"})
+    made.settle(made.claim(), Verb.RETRY, "server_error", delay_ms=86_400_000)
+    made.sell("in-flight-1")
+    made.claim()
+    made.sell("ready-1", "ready-2", amount={"value": "999999999999999.999999999"})
+    made.sell("ready-3", tenant="bert", amount=None, currency=None)
+    made.sell("cancelled-1")
+    made.producer.cancel("cancelled-1")
+    for count in range(1, 4):
+        record(client, keys, Act.DISCARD, Operator("ann", "test"), count=count)
+    return made
+
+
+def rewrite_act(shop: Shop, position: int, old: bytes, new: bytes) -> None:
+    """Change an entry of the operators' log behind its back."""
+    raw = shop.client.lindex(shop.keys.operations, position)
+    assert old in raw
+    shop.client.lset(shop.keys.operations, position, raw.replace(old, new))
+
+
+def cause_number(shop: Shop) -> str:
+    number = shop.client.hget(shop.keys.cause_of, "acme/dead-2")
+    assert number is not None
+    return number.decode()
+
+
+def look(shop: Shop) -> AuditReport:
+    return audit(shop.client, shop.keys)
+
+
+def kinds(report: AuditReport) -> set[tuple[Kind, str | None]]:
+    return {(found.kind, found.job_id) for found in report.discrepancies}
+
+
+def rewrite(shop: Shop, identity: str, **words: str) -> None:
+    """Change words of a record's header behind the scripts' back."""
+    head, feed, body = shop.client.get(shop.keys.job(identity)).partition(b"\n")
+    fields = head.decode().split(" ")
+    for name, value in words.items():
+        fields[WORDS[name]] = value
+    shop.client.set(shop.keys.job(identity), " ".join(fields).encode() + feed + body)
+
+
+def test_a_sound_store_has_no_discrepancy(shop: Shop) -> None:
+    report = look(shop)
+    assert [str(found) for found in report.discrepancies] == []
+    assert (report.ok, report.rested, report.walks, report.records) == (True, True, 1, 11)
+    assert report.book.jobs["accepted"] == 11
+
+
+def test_an_empty_store_has_no_discrepancy(client: redis.Redis, keys: Keys) -> None:
+    assert audit(client, keys).ok
+
+
+def test_a_pruned_store_has_no_discrepancy(shop: Shop) -> None:
+    assert run(shop.client, shop.jobs.prune(now_ms=9_999_999_999_999)) == 4
+    report = look(shop)
+    assert [str(found) for found in report.discrepancies] == []
+    assert report.records == 7
+
+
+DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
+    "a dead letter's record is deleted": (
+        lambda s: s.client.delete(s.keys.job("acme/dead-1")),
+        Kind.RECORD_MISSING,
+        "acme/dead-1",
+    ),
+    "a delivered job's record is deleted": (
+        lambda s: s.client.delete(s.keys.job("acme/delivered-1")),
+        Kind.RECORD_MISSING,
+        "acme/delivered-1",
+    ),
+    "a record is no record": (
+        lambda s: s.client.set(s.keys.job("acme/ready-1"), "utter nonsense " * 20),
+        Kind.RECORD_UNREADABLE,
+        "acme/ready-1",
+    ),
+    "a record is of a format that nobody has written yet": (
+        lambda s: s.client.set(s.keys.job("acme/ready-1"), "7 whatever it may say\n{}"),
+        Kind.RECORD_NEWER,
+        "acme/ready-1",
+    ),
+    "a record is no string": (
+        lambda s: (s.client.delete(s.keys.job("acme/ready-1")), s.client.rpush(s.keys.job("acme/ready-1"), "x")),
+        Kind.RECORD_UNREADABLE,
+        "acme/ready-1",
+    ),
+    "a dead letter calls itself delivered": (
+        lambda s: rewrite(s, "acme/dead-1", state="delivered"),
+        Kind.WRONGLY_INDEXED,
+        "acme/dead-1",
+    ),
+    "a live record calls itself ended": (
+        lambda s: rewrite(s, "acme/ready-1", state="cancelled"),
+        Kind.RECORD_INCONSISTENT,
+        "acme/ready-1",
+    ),
+    "a ready job holds a token": (
+        lambda s: rewrite(s, "acme/ready-1", token="77"),
+        Kind.RECORD_INCONSISTENT,
+        "acme/ready-1",
+    ),
+    "a job is in no index": (
+        lambda s: s.client.zrem(s.keys.scheduled, "acme/scheduled-1"),
+        Kind.NOT_INDEXED,
+        "acme/scheduled-1",
+    ),
+    "a dead letter is filed under no cause": (
+        lambda s: s.client.hdel(s.keys.cause_of, "acme/dead-2"),
+        Kind.NOT_INDEXED,
+        "acme/dead-2",
+    ),
+    "a dead letter stands at another amount": (
+        lambda s: s.client.zadd(s.keys.cause(cause_number(s), "amount"), {"acme/dead-2": 7}),
+        Kind.WRONG_SCORE,
+        "acme/dead-2",
+    ),
+    "a dead letter is filed under another's cause": (
+        lambda s: s.client.hset(s.keys.causes, cause_number(s), "acme\x1fserver_error\x1f400\x1fEUR\x1fsale"),
+        Kind.WRONGLY_INDEXED,
+        "acme/dead-2",
+    ),
+    "a ready job is filed under a cause": (
+        lambda s: s.client.hset(s.keys.cause_of, "acme/ready-1", cause_number(s)),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "a cause holds a job that is unknown": (
+        lambda s: s.client.zadd(s.keys.cause(cause_number(s), "died"), {"acme/nobody": 1}),
+        Kind.RECORD_MISSING,
+        "acme/nobody",
+    ),
+    "a click leads to no dead letter": (
+        lambda s: [
+            s.client.zrem(s.keys.dead_references, entry)
+            for entry in s.client.zrange(s.keys.dead_references, 0, -1)
+            if entry.endswith(b"acme/dead-2")
+        ],
+        Kind.NOT_INDEXED,
+        "acme/dead-2",
+    ),
+    "a click leads to a job that is not dead": (
+        lambda s: s.client.zadd(s.keys.dead_references, {"0123456789abcdef0123acme/ready-1": 0}),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "the money of a cause is wrong": (
+        lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:1", 2),
+        Kind.CAUSE_MISCOUNTED,
+        None,
+    ),
+    "a dead letter is missing from its cause": (
+        lambda s: s.client.zrem(s.keys.cause(cause_number(s), "died"), "acme/dead-2"),
+        Kind.NOT_INDEXED,
+        "acme/dead-2",
+    ),
+    "a job is in two indexes": (
+        lambda s: s.client.zadd(s.keys.scheduled, {"acme/ready-2": 1}),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-2",
+    ),
+    "a job is in another tenant's list": (
+        lambda s: s.client.zadd(s.keys.ready("bert", "live"), {"acme/ready-2": 1}),
+        Kind.WRONGLY_INDEXED,
+        "acme/ready-2",
+    ),
+    "an index names a job that never was": (
+        lambda s: s.client.zadd(s.keys.in_flight, {"acme/ghost": 1}),
+        Kind.RECORD_MISSING,
+        "acme/ghost",
+    ),
+    "an index names bytes that are no text": (
+        lambda s: s.client.zadd(s.keys.in_flight, {b"acme/\xff": 1}),
+        Kind.RECORD_MISSING,
+        "acme/\\xff",
+    ),
+    "an index has another time than the record": (
+        lambda s: s.client.zadd(s.keys.dead, {"acme/dead-1": 5}),
+        Kind.WRONG_SCORE,
+        "acme/dead-1",
+    ),
+    "an amount in a header is changed": (
+        lambda s: rewrite(s, "acme/dead-1", amount="5.00"),
+        Kind.CONVERSION_ALTERED,
+        "acme/dead-1",
+    ),
+    "a currency in a header is changed": (
+        lambda s: rewrite(s, "acme/dead-1", currency="USD"),
+        Kind.CONVERSION_ALTERED,
+        "acme/dead-1",
+    ),
+    "a body is changed": (
+        lambda s: s.client.set(
+            s.keys.job("acme/dead-1"), s.client.get(s.keys.job("acme/dead-1")).replace(b'"sale"', b'"lead"')
+        ),
+        Kind.CONVERSION_ALTERED,
+        "acme/dead-1",
+    ),
+    "a body is cut off": (
+        lambda s: s.client.set(s.keys.job("acme/dead-1"), s.client.get(s.keys.job("acme/dead-1"))[:-9]),
+        Kind.CONVERSION_ALTERED,
+        "acme/dead-1",
+    ),
+    "an amount of an ended job is changed": (
+        lambda s: s.client.set(
+            s.keys.job("acme/delivered-1"), s.client.get(s.keys.job("acme/delivered-1")).replace(b"100.50", b"900.50")
+        ),
+        Kind.BOOKS_DISAGREE,
+        None,
+    ),
+    "a tombstone is in no prune list": (
+        lambda s: [
+            s.client.lrem(key, 0, "acme/delivered-1") for key in s.client.scan_iter(f"{s.keys.prefix}tombstones:*")
+        ],
+        Kind.NOT_PRUNABLE,
+        "acme/delivered-1",
+    ),
+    "a tombstone is pruned twice": (
+        lambda s: s.client.rpush(next(iter(s.client.scan_iter(f"{s.keys.prefix}tombstones:*"))), "acme/delivered-2"),
+        Kind.NOT_PRUNABLE,
+        "acme/delivered-2",
+    ),
+    "a live job is in a prune list": (
+        lambda s: s.client.rpush(next(iter(s.client.scan_iter(f"{s.keys.prefix}tombstones:*"))), "acme/dead-1"),
+        Kind.WRONGLY_INDEXED,
+        "acme/dead-1",
+    ),
+    "a prune list is not filed": (lambda s: s.client.delete(s.keys.tombstones), Kind.NOT_PRUNABLE, None),
+    "a history outlives its job's end": (
+        lambda s: s.client.rpush(s.keys.history("acme/delivered-1"), "{}"),
+        Kind.LEFT_BEHIND,
+        "acme/delivered-1",
+    ),
+    "a history has no job": (
+        lambda s: s.client.rpush(s.keys.history("acme/ghost"), "{}"),
+        Kind.RECORD_MISSING,
+        "acme/ghost",
+    ),
+    "a number of the books is changed": (
+        lambda s: s.client.hincrby(s.keys.ledger("acme"), "dead", 1),
+        Kind.BOOKS_UNBALANCED,
+        None,
+    ),
+    "two numbers of the books are changed alike": (
+        lambda s: (
+            s.client.hincrby(s.keys.ledger("acme"), "delivered", 1),
+            s.client.hincrby(s.keys.ledger("acme"), "accepted", 1),
+        ),
+        Kind.BOOKS_DISAGREE,
+        None,
+    ),
+    "a billionth in the books is moved": (
+        lambda s: (
+            s.client.hincrby(s.keys.ledger("acme"), "dead:EUR:0", 1),
+            s.client.hincrby(s.keys.ledger("acme"), "ready:EUR:0", -1),
+        ),
+        Kind.BOOKS_DISAGREE,
+        None,
+    ),
+    "the books hold a word": (
+        lambda s: s.client.hset(s.keys.ledger("acme"), "dead", "many"),
+        Kind.BOOKS_UNREADABLE,
+        None,
+    ),
+    "a cause is miscounted": (
+        lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:jobs", 2),
+        Kind.CAUSE_MISCOUNTED,
+        None,
+    ),
+    "a tenant with work has no turn": (lambda s: s.client.zrem(s.keys.turn, "acme"), Kind.NO_TURN, None),
+    "a tenant is not listed": (lambda s: s.client.srem(s.keys.tenants, "bert"), Kind.TENANT_UNLISTED, None),
+    "a key has a name nobody gave": (
+        lambda s: s.client.zadd(f"{s.keys.prefix}ready:".encode() + b"\xff:live", {"acme/ready-1": 1}),
+        Kind.RECORD_UNREADABLE,
+        None,
+    ),
+    "an operator's act is changed": (
+        lambda s: rewrite_act(s, 1, b'"count":2', b'"count":1'),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "an operator's act is put under another name, with a hash of its own": (
+        lambda s: s.client.lset(s.keys.operations, 1, link({"kind": "discard", "operator": "bob"}, None)[0]),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "an operator's act is removed": (
+        lambda s: s.client.lrem(s.keys.operations, 1, s.client.lindex(s.keys.operations, 1)),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "the last act is cut off": (lambda s: s.client.rpop(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
+    "the whole log is gone": (lambda s: s.client.delete(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
+    "the log is no list": (
+        lambda s: (s.client.delete(s.keys.operations), s.client.set(s.keys.operations, "x")),
+        Kind.OPERATIONS_ALTERED,
+        None,
+    ),
+    "a job vanished with its index entry": (
+        lambda s: (
+            s.client.delete(s.keys.job("acme/scheduled-1"), s.keys.history("acme/scheduled-1")),
+            s.client.zrem(s.keys.scheduled, "acme/scheduled-1"),
+        ),
+        Kind.BOOKS_DISAGREE,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_kind_of_damage_is_named(shop: Shop, damage: str) -> None:
+    do, kind, job_id = DAMAGE[damage]
+    do(shop)
+    report = look(shop)
+    assert (kind, job_id) in kinds(report), [str(found) for found in report.discrepancies]
+    assert not report.ok
+    assert all(str(found) for found in report.discrepancies)
+
+
+@pytest.mark.parametrize(("position", "named"), [(0, 1), (1, 2), (2, 3)])
+def test_the_first_altered_act_is_named_by_its_number(shop: Shop, position: int, named: int) -> None:
+    rewrite_act(shop, position, b'"operator":"ann"', b'"operator":"bob"')
+    (found,) = look(shop).discrepancies
+    assert found.detail == f"entry {named} of the operators' log is not what was written there"
+
+
+def test_a_chain_that_was_made_anew_is_betrayed_by_a_head_kept_elsewhere(shop: Shop) -> None:
+    head = look(shop).operations_head
+    record(shop.client, shop.keys, Act.PAUSE, Operator("ann", "test"), count=1)
+    assert audit(shop.client, shop.keys, sought_head=head).ok, "acts behind it do not matter"
+
+    shop.client.delete(shop.keys.operations, shop.keys.operations_head)
+    for count in range(1, 5):
+        record(shop.client, shop.keys, Act.DISCARD, Operator("bob", "forged"), count=count)
+    assert look(shop).ok, "the forged chain agrees with itself"
+    (found,) = audit(shop.client, shop.keys, sought_head=head).discrepancies
+    assert found.detail == "the head you named is not in the operators' log any more"
+
+
+def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
+    def act(name: str) -> None:
+        with redis.Redis(port=shop.client.connection_pool.connection_kwargs["port"]) as own:
+            for count in range(25):
+                record(own, shop.keys, Act.REDRIVE, Operator(name, "test"), count=count)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(act, ["ann", "bob", "eve"]))
+    report = look(shop)
+    assert (report.ok, report.operations) == (True, 78)
+
+
+def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:
+    run(shop.client, shop.jobs.pause("acme", operator="ann", reason="test"))
+    assert look(shop).ok
+
+
+def test_no_kind_is_without_its_damage() -> None:
+    assert {kind for _, kind, _ in DAMAGE.values()} == set(Kind)
+
+
+def test_work_that_goes_on_is_no_discrepancy(shop: Shop) -> None:
+    stop = threading.Event()
+    other = redis.Redis(port=shop.client.connection_pool.connection_kwargs["port"])
+    busy = Shop.__new__(Shop)
+    busy.client, busy.keys, busy.jobs, busy.producer = other, shop.keys, shop.jobs, shop.producer
+
+    def work() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            busy.sell(f"busy-{number}")
+            verb = (Verb.DELIVER, Verb.BURY, Verb.RETRY)[number % 3]
+            busy.settle(busy.claim(), verb, "paired" if verb is Verb.DELIVER else "server_error")
+            run(other, busy.jobs.promote())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(5):
+            report = look(shop)
+            assert [str(found) for found in report.discrepancies] == []
+            assert report.rested or report.walks == 3
+    finally:
+        stop.set()
+        worker.join()
+        other.close()
+    assert look(shop).rested
+    assert look(shop).ok
+
+
+def test_a_ruined_store_is_told_in_bounded_memory(shop: Shop) -> None:
+    shop.client.zadd(shop.keys.dead, {f"acme/ghost-{n}": n for n in range(3000)})
+    report = look(shop)
+    assert report.found >= 3000
+    assert len(report.discrepancies) == 1000

@@ -1,0 +1,59 @@
+"""``trackdesk audit``."""
+
+import click
+
+from trackdesk_worker.cli.options import json_option, open_desk
+from trackdesk_worker.cli.output import add_row, console, emit_json, table
+from trackdesk_worker.domain.money import plain_money, readable_money
+from trackdesk_worker.ops.audit import audit
+
+
+@click.command("audit")
+@click.option("--head", metavar="HASH", help="Head an earlier audit told: it must be in the operators' log still.")
+@json_option
+def command(head: str | None, as_json: bool) -> int:
+    """Prove that records, indexes, books and the operators' log agree; name whatever does not and exit 1.
+
+    Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
+    """
+    with open_desk() as desk:
+        report = audit(desk.client, desk.keys, sought_head=head)
+    if as_json:
+        emit_json(
+            {
+                "ok": report.ok,
+                "discrepancies": [
+                    {"kind": d.kind.value, "job_id": d.job_id, "tenant": d.tenant, "detail": d.detail}
+                    for d in report.discrepancies
+                ],
+                "found": report.found,
+                "records": report.records,
+                "accepted": report.book.jobs["accepted"],
+                "residual_jobs": report.book.residual_jobs,
+                "residual_money": plain_money(report.book.residual_money),
+                "rested": report.rested,
+                "walks": report.walks,
+                "strays": report.strays,
+                "operations": report.operations,
+                "operations_head": report.operations_head,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+        return 0 if report.ok else 1
+    if not report.ok:
+        rows = table("what", "where", "detail")
+        for found in report.discrepancies:
+            add_row(rows, found.kind.value.replace("_", " "), found.job_id or found.tenant, found.detail)
+        console().print(rows)
+        if report.found > len(report.discrepancies):
+            click.echo(f"... and {report.found - len(report.discrepancies):,} more")
+    compared = "" if report.rested else "; work went on, so the books were compared with the indexes only"
+    verdict = "everything agrees" if report.ok else f"{report.found:,} discrepancies"
+    money = readable_money(report.book.money.get("accepted", {}))
+    click.echo(
+        f"{verdict}: {report.records:,} records, {report.book.jobs['accepted']:,} accepted ({money}), "
+        f"{report.seconds:.1f} s{compared}"
+    )
+    if report.operations:
+        click.echo(f"operators' log: {report.operations:,} entries, head {report.operations_head}")
+    return 0 if report.ok else 1

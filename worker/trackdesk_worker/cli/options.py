@@ -1,0 +1,184 @@
+"""What the commands share: the store they work on, and options with one meaning everywhere."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import click
+import redis
+
+from trackdesk_producer import ConversionInvalid
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
+from trackdesk_producer.conversion.rules import check_tenant
+from trackdesk_worker.config.settings import Settings, load_settings
+from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid, now_ms
+from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.timestamps import parse_age_s
+from trackdesk_worker.process import bootstrap
+from trackdesk_worker.store.dead_letters.query import Search
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a command works on."""
+
+    settings: Settings
+    client: redis.Redis
+    keys: Keys
+
+
+def lookout(settings: Settings) -> Lookout:
+    """Return what looks ahead for tenants, with the settings each has."""
+    return Lookout(Tenants(settings), settings.shares)
+
+
+@contextmanager
+def open_desk() -> Iterator[Desk]:
+    """Read the settings and open the store they name."""
+    settings = load_settings()
+    with bootstrap.open_redis(settings) as client:
+        yield Desk(settings, client, bootstrap.keys(settings))
+
+
+class _Tenant(click.ParamType[str]):
+    name = "tenant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_tenant(value)
+        except ConversionInvalid as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Age(click.ParamType[float]):
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_age_s(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Amount(click.ParamType[Decimal]):
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        if isinstance(value, Decimal):
+            return value
+        if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", value, re.ASCII) is None:
+            self.fail("write an amount with a point and without a currency: 100.50", param, ctx)
+        return Decimal(value)
+
+
+TENANT = _Tenant()
+AMOUNT = _Amount()
+AGE = _Age()
+
+
+def json_option(command: F) -> F:
+    """``--json``: one JSON document on stdout and nothing else."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def tenant_option(command: F) -> F:
+    """``--tenant``: by default TRACKDESK_TENANT."""
+    return click.option("--tenant", type=TENANT, help="Of this tenant only; default: TRACKDESK_TENANT, else any.")(
+        command
+    )
+
+
+def type_option(command: F) -> F:
+    """``--type``: the conversion type."""
+    return click.option("--type", "conversion_type", metavar="CODE", help="Of this conversion type.")(command)
+
+
+def yes_option(command: F) -> F:
+    """``--yes``: for scripts."""
+    return click.option("--yes", is_flag=True, help="Do not ask; for scripts.")(command)
+
+
+def plan_name_option(command: F) -> F:
+    """``--name``: what a plan is called."""
+    return click.option("--name", metavar="TEXT", help="Name of the plan: its incident. Default: the reason.")(command)
+
+
+def detach_option(command: F) -> F:
+    """``--detach``: start and do not wait."""
+    return click.option("--detach", is_flag=True, help="Do not wait: the workers carry the plan out.")(command)
+
+
+def operator_options(command: F) -> F:
+    """``--operator`` and ``--reason``, which are put on record."""
+    command = click.option("--reason", "why", metavar="TEXT", help="Why; put on record.")(command)
+    return click.option(
+        "--operator", metavar="NAME", envvar=["USER", "LOGNAME"], help="Who acts; put on record. Default: $USER."
+    )(command)
+
+
+def operator_of(operator: str | None, why: str | None, *, default_reason: str = "") -> Operator:
+    """Return who acts and why, or a usage error."""
+    try:
+        return Operator(operator or "", why if why is not None else default_reason)
+    except OperatorInvalid as error:
+        raise click.UsageError(str(error)) from error
+
+
+def filter_options(*cause_flags: str) -> Callable[[F], F]:
+    """Return the options that make a `Search`; `cause_flags` name the one for the reason a sale died."""
+
+    def add(command: F) -> F:
+        options = (
+            click.option(
+                *cause_flags, "cause", metavar="REASON", help="Died for this reason, as `dead clusters` names it."
+            ),
+            click.option("--status", type=click.IntRange(100, 599), help="With this HTTP status at the last attempt."),
+            click.option("--external-id", metavar="ID", help="Of the sale with this externalId."),
+            click.option("--cid", metavar="ID", help="Of this click."),
+            click.option("--customer-id", metavar="ID", help="Of this customer."),
+            click.option("--currency", metavar="CODE", help="In this currency: EUR."),
+            click.option("--min-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or more: 100.50."),
+            click.option("--max-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or less."),
+            click.option("--older-than", type=AGE, metavar="AGE", help="Died longer ago than this: 30m, 2h, 7d."),
+            click.option("--newer-than", type=AGE, metavar="AGE", help="Died within this time: 30m, 2h, 7d."),
+        )
+        for option in reversed(options):
+            command = option(command)
+        return type_option(tenant_option(command))
+
+    return add
+
+
+def search_of(
+    desk: Desk,
+    *,
+    tenant: str | None,
+    cause: str | None,
+    status: int | None,
+    currency: str | None,
+    older_than: float | None,
+    newer_than: float | None,
+    state: State | None = State.DEAD,
+    **more: Any,
+) -> Search:
+    """Return the search that the options mean; ages count from the store's clock."""
+    now = now_ms(desk.client) if older_than is not None or newer_than is not None else 0
+    return Search(
+        tenant=tenant or desk.settings.tenant,
+        state=state,
+        reason=cause,
+        http_status=status,
+        currency=None if currency is None else currency.upper(),
+        since_ms=None if newer_than is None else now - round(newer_than * 1000),
+        until_ms=None if older_than is None else now - round(older_than * 1000),
+        **more,
+    )

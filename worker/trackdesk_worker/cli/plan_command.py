@@ -1,0 +1,233 @@
+"""``trackdesk plan``: acts on many dead letters, made, watched and steered."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from trackdesk_worker.cli.options import (
+    Desk,
+    filter_options,
+    json_option,
+    open_desk,
+    operator_of,
+    operator_options,
+    search_of,
+    yes_option,
+)
+from trackdesk_worker.cli.output import add_row, confirm, confirm_count, console, emit_json, facts, table, warn
+from trackdesk_worker.cli.plan_runner import confirmed_of, follow_to_the_end, show_list, tell
+from trackdesk_worker.domain.money import plain_money, readable_money
+from trackdesk_worker.ops import plans
+from trackdesk_worker.ops.audit_log import Act
+from trackdesk_worker.ops.plans import Plan
+from trackdesk_worker.ops.timestamps import iso, readable_moment
+
+SHOWN = 100
+
+
+@click.group("plan", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Acts on many dead letters: listed first, then started, watched, paused, resumed or cancelled.
+
+    `redrive --all` and `discard --all` make, start and follow a plan in one go.
+    """
+
+
+@command.command("list")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
+@click.option("--after", metavar="PLAN", help="Go on behind this plan.")
+@json_option
+def list_command(limit: int, after: str | None, as_json: bool) -> None:
+    """List plans, the newest first. They are kept for 90 days after their end."""
+    with open_desk() as desk:
+        found = plans.recent(desk.client, desk.keys, limit=limit, after=after)
+    if as_json:
+        emit_json([_as_json(plan) for plan in found])
+        return
+    if not found:
+        click.echo("no plan is known")
+        return
+    rows = table(
+        "made (UTC)", "plan", "name", "act", "state", "jobs", "done", "left", "by", right=("jobs", "done", "left")
+    )
+    for plan in found:
+        add_row(
+            rows, readable_moment(plan.created_ms), plan.id, plan.name, plan.act.value, plan.state,
+            f"{plan.listed:,}", f"{plan.done:,}", f"{plan.left:,}", plan.operator,
+        )  # fmt: skip
+    console().print(rows)
+    if len(found) == limit:
+        warn(f"there may be more: --after {found[-1].id}")
+
+
+@command.command("show")
+@click.argument("plan_id", metavar="PLAN")
+@click.option("--follow", is_flag=True, help="Watch it until it ends or is paused.")
+@click.option("--jobs", "with_jobs", is_flag=True, help="List its jobs with their verdicts.")
+@click.option("--verdict", metavar="VERDICT", help="With --jobs: only redriven, discarded, skipped, refused, pending…")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=SHOWN, show_default=True, help="With --jobs.")
+@click.option("--after", metavar="CURSOR", help="With --jobs: go on behind this page.")
+@json_option
+def show_command(
+    plan_id: str, follow: bool, with_jobs: bool, verdict: str | None, limit: int, after: str | None, as_json: bool
+) -> int:
+    """Show one plan: its list, its verdicts, and on request each job."""
+    with open_desk() as desk:
+        if follow:
+            return tell(desk, follow_to_the_end(desk, plan_id, to_json=as_json), to_json=as_json)
+        plan = plans.read(desk.client, desk.keys, plan_id)
+        page = None
+        if with_jobs:
+            page = plans.items(desk.client, desk.keys, plan_id, verdict=verdict, limit=limit, after=after)
+    if as_json:
+        document = _as_json(plan)
+        if page is not None:
+            document["items"] = [
+                {
+                    "tenant": item.tenant,
+                    "external_id": item.external_id,
+                    "verdict": item.verdict,
+                    "at": iso(item.at_ms),
+                    "state_now": None if item.state_now is None else item.state_now.value,
+                    "job_id": item.job_id,
+                }
+                for item in page.items
+            ]
+            document["cursor"] = page.cursor
+        emit_json(document)
+        return 0
+    _print(plan)
+    if page is not None:
+        rows = table("tenant", "externalId", "verdict", "when (UTC)", "is now")
+        for item in page.items:
+            now = "gone" if item.state_now is None else item.state_now.value.replace("_", " ")
+            add_row(rows, item.tenant, item.external_id, item.verdict, readable_moment(item.at_ms), now)
+        console().print()
+        console().print(rows)
+        if page.cursor is not None:
+            warn(f"there are more; the next page: --after {page.cursor}")
+    return 0
+
+
+@command.command("create")
+@click.argument("act", type=click.Choice(["redrive", "discard"]))
+@filter_options("--cause")
+@click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first.")
+@click.option("--name", required=True, metavar="TEXT", help="Name it after its incident.")
+@operator_options
+@json_option
+def create_command(
+    act: str, limit: int | None, name: str, operator: str | None, why: str | None, as_json: bool, **chosen: Any
+) -> None:
+    """Freeze the list of a plan over a filter, and stop there: `plan start` lets it run."""
+    who = operator_of(operator, why)
+    with open_desk() as desk:
+        made = plans.create(
+            desk.client, desk.keys, search_of(desk, **chosen), act=Act(act), name=name, operator=who, limit=limit,
+            dedupe_window_s=desk.settings.dedupe_window_s,
+        )  # fmt: skip
+        plan = plans.finish_listing(desk.client, desk.keys, made.id)
+        show_list(desk, plan, to_json=as_json)
+    if as_json:
+        emit_json(_as_json(plan))
+    else:
+        click.echo(f"nothing was changed yet; `trackdesk plan start {plan.id}` lets it run")
+
+
+@command.command("start")
+@click.argument("plan_id", metavar="PLAN")
+@click.option("--follow", is_flag=True, help="Watch it until it ends or is paused.")
+@click.option("--count", type=click.IntRange(0), help="With --yes, to discard: the number of jobs.")
+@operator_options
+@yes_option
+@json_option
+def start_command(
+    plan_id: str, follow: bool, count: int | None, operator: str | None, why: str | None, yes: bool, as_json: bool
+) -> int:
+    """Let a plan run: the workers carry it out."""
+    who = operator_of(operator, why, default_reason="plan start")
+    with open_desk() as desk:
+        plan = plans.read(desk.client, desk.keys, plan_id)
+        if plan.state == "ready":
+            show_list(desk, plan, to_json=as_json)
+            if plan.act is Act.DISCARD:
+                confirm_count(f"Type the number of jobs to give up ({plan.listed})", plan.listed, yes=yes, given=count)
+            else:
+                confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
+        plans.start(desk.client, desk.keys, plan_id, who, confirm_count=confirmed_of(plan))
+        if follow:
+            return tell(desk, follow_to_the_end(desk, plan_id, to_json=as_json), to_json=as_json)
+        return _told(desk, plan_id, as_json)
+
+
+def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
+    @command.command(word, help=meaning)
+    @click.argument("plan_id", metavar="PLAN")
+    @operator_options
+    @json_option
+    def steering_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
+        who = operator_of(operator, why, default_reason=f"plan {word}")
+        with open_desk() as desk:
+            steer(desk.client, desk.keys, plan_id, who)
+            return _told(desk, plan_id, as_json)
+
+
+_steering("pause", plans.pause, "Let a running plan rest. What it moved already goes its way.")
+_steering("resume", plans.resume, "Let a paused plan go on.")
+_steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict stay dead letters.")
+
+
+def _told(desk: Desk, plan_id: str, as_json: bool) -> int:
+    plan = plans.read(desk.client, desk.keys, plan_id)
+    if as_json:
+        emit_json(_as_json(plan))
+    else:
+        click.echo(f"{plan.id} is {plan.state}: {plan.done:,} done, {plan.left:,} left")
+    return 0
+
+
+def _print(plan: Plan) -> None:
+    console().print(
+        facts(
+            {
+                "plan": f"{plan.id}, {plan.name}",
+                "act": plan.act.value,
+                "state": plan.state,
+                "stopped because": plan.problem,
+                "filter": plan.filter,
+                "by": f"{plan.operator}: {plan.reason}",
+                "made (UTC)": readable_moment(plan.created_ms),
+                "started (UTC)": None if plan.started_ms is None else readable_moment(plan.started_ms),
+                "ended (UTC)": None if plan.ended_ms is None else readable_moment(plan.ended_ms),
+                "jobs": f"{plan.listed:,}, {readable_money(plan.money_listed)}",
+                **{verdict: f"{jobs:,}" for verdict, jobs in plan.verdicts.items()},
+                "left": f"{plan.left:,}",
+                "money moved": readable_money(plan.money_done),
+            }
+        )
+    )
+
+
+def _as_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "plan": plan.id,
+        "name": plan.name,
+        "act": plan.act.value,
+        "state": plan.state,
+        "problem": plan.problem,
+        "operator": plan.operator,
+        "reason": plan.reason,
+        "filter": plan.filter,
+        "created_at": iso(plan.created_ms),
+        "started_at": None if plan.started_ms is None else iso(plan.started_ms),
+        "ended_at": None if plan.ended_ms is None else iso(plan.ended_ms),
+        "jobs": plan.listed,
+        "done": plan.done,
+        "left": plan.left,
+        "verdicts": dict(plan.verdicts),
+        "money_listed": plain_money(plan.money_listed),
+        "money_done": plain_money(plan.money_done),
+        "by_reason": dict(plan.by_reason),
+        "by_tenant": dict(plan.by_tenant),
+    }

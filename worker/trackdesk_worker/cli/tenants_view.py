@@ -1,0 +1,66 @@
+"""Tenants as `status` and `tenants` show them."""
+
+from typing import Any
+
+from rich.table import Table
+
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.cli.output import add_row, table
+from trackdesk_worker.domain.money import readable_money
+from trackdesk_worker.ops.backlog_forecast import Outlook
+from trackdesk_worker.ops.status import Standstill, StoreStatus
+from trackdesk_worker.ops.timestamps import iso, readable_age, readable_moment
+
+_STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
+
+
+def tenants_table(status: StoreStatus) -> Table:
+    """Return a row per tenant: what waits, at which pace, until when."""
+    numbers = ("ready", "scheduled", "in flight", "dead", "at risk", "pace", "drained in", "late")
+    rows = table("tenant", *numbers, right=numbers)
+    for tenant, book in status.books.items():
+        outlook = status.outlooks[tenant]
+        counts = [f"{book.jobs[state]:,}" for state in _STATES]
+        drain = "-" if outlook.drain_s is None else readable_age(outlook.drain_s) if outlook.waiting else "now"
+        add_row(rows, tenant, *counts, readable_money(book.at_risk), _pace(outlook), drain, f"{outlook.late:,}")
+    return rows
+
+
+def standstills_table(status: StoreStatus) -> Table:
+    """Return a row per tenant that stands still."""
+    rows = table("stands still", "why", "by", "since (UTC)", "until (UTC)")
+    for stand in status.standstills:
+        since, until = (None if at is None else readable_moment(at) for at in (stand.since_ms, stand.until_ms))
+        add_row(rows, stand.tenant, f"{stand.kind}: {stand.reason}", stand.by, since, until)
+    return rows
+
+
+def outlook_json(outlook: Outlook) -> dict[str, Any]:
+    """Return what is ahead, for programs."""
+    return {
+        "rate_per_s": outlook.pace.rate_per_s,
+        "budget_ratio": round(outlook.pace.factor, 3),
+        "starts_in_s": round(outlook.pace.starts_in_s, 3),
+        "drain_s": None if outlook.drain_s is None else round(outlook.drain_s, 1),
+        "late_jobs": outlook.late,
+    }
+
+
+def standstill_json(stand: Standstill) -> dict[str, Any]:
+    """Return one standstill, for programs."""
+    return {
+        "tenant": stand.tenant,
+        "kind": stand.kind,
+        "reason": stand.reason,
+        "by": stand.by,
+        "since": None if stand.since_ms is None else iso(stand.since_ms),
+        "until": None if stand.until_ms is None else iso(stand.until_ms),
+    }
+
+
+def _pace(outlook: Outlook) -> str:
+    if outlook.pace.rate_per_s is None:
+        return "no limit"
+    now = outlook.pace.rate_per_s * outlook.pace.factor
+    full = f"{outlook.pace.rate_per_s:g}/s"
+    return full if outlook.pace.factor == 1 else f"{now:.1f} of {full}"

@@ -1,0 +1,1 @@
+"""Settings of a deployment and of its tenants."""

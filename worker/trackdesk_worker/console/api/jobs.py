@@ -1,0 +1,200 @@
+"""Jobs: searched, by cause, one whole, and what can be done with one."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from trackdesk_producer.contract.record import NO_CURRENCY
+from trackdesk_worker.console import actions
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.api import Call, Endpoint
+from trackdesk_worker.console.api import models as m
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.exporting import exported
+from trackdesk_worker.console.filters import read_filter
+from trackdesk_worker.console.pages.job import moments
+from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
+from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
+from trackdesk_worker.ops.dead_letters.export import Form
+from trackdesk_worker.ops.dead_letters.search import Row, Search, clusters, search
+from trackdesk_worker.ops.job_detail import JobDetail, read_job
+from trackdesk_worker.ops.remedies import remedy
+from trackdesk_worker.ops.timestamps import iso
+
+
+def search_of(context: Context, asked: m.Filter) -> Search:
+    """Return the search that a filter means.
+
+    Raises:
+        Refused: a part cannot be meant so.
+    """
+    given: dict[str, Any] = asked.model_dump(exclude_none=True)
+    return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(context.client)).search
+
+
+def _search(context: Context, call: Call) -> m.Found:
+    found = search(
+        context.client, context.keys, search_of(context, call.body), limit=call.body.limit, after=call.body.after
+    )
+    return m.Found(
+        jobs=[_row(row) for row in found.rows],
+        after=found.cursor,
+        examined=found.examined,
+        complete=found.complete,
+        total=found.total,
+    )
+
+
+def _row(row: Row) -> m.Row:
+    return m.Row(
+        id=row.id,
+        tenant=row.tenant,
+        external_id=row.external_id,
+        state=row.state,
+        conversion_type=row.conversion_type,
+        amount=None if row.amount is None else plain_amount(row.amount, row.currency),
+        currency=row.currency,
+        reason=row.reason,
+        http_status=row.http_status,
+        at=iso(row.at_ms),
+        accepted_at=iso(row.accepted_ms),
+        attempts=row.attempts,
+        redrives=row.redrives,
+        may_have_landed=row.may_have_landed,
+        in_doubt=list(row.in_doubt),
+    )
+
+
+def _clusters(context: Context, call: Call) -> m.Clusters:
+    found = clusters(context.client, context.keys, search_of(context, call.body))
+    return m.Clusters(
+        jobs=found.jobs,
+        money=plain_money(found.money),
+        complete=found.complete,
+        clusters=[
+            m.Cluster(
+                tenant=row.tenant,
+                reason=row.reason,
+                conversion_type=row.conversion_type,
+                http_status=row.http_status,
+                jobs=row.jobs,
+                money=plain_money(row.money),
+                first_at=iso(row.first_ms),
+                last_at=iso(row.last_ms),
+                example=row.example,
+                remedy=row.remedy,
+            )
+            for row in found.rows
+        ],
+    )
+
+
+def _export(context: Context, call: Call) -> Response:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return exported(context, search_of(context, call.body.filter), who, Form(call.body.format))
+
+
+def _job(context: Context, call: Call) -> m.Job:
+    return _life(read_job(context.client, context.keys, actions.identity_of(call.query.id)))
+
+
+def _reveal(context: Context, call: Call) -> m.Job:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return _life(read_job(context.client, context.keys, actions.identity_of(call.body.id), reveal_to=who))
+
+
+def _life(detail: JobDetail) -> m.Job:
+    record = detail.record
+    currency = None if record.currency == NO_CURRENCY else record.currency
+    return m.Job(
+        id=record.id,
+        tenant=record.tenant,
+        external_id=record.external_id,
+        state=record.state,
+        reason=record.reason,
+        amount=None if record.amount is None else plain_amount(record.amount, currency),
+        currency=currency,
+        moments={name.lower().replace(" ", "_"): iso(at_ms) for name, at_ms in moments(record)},
+        attempts=record.attempts_total,
+        redrives=record.redrives,
+        may_have_landed=record.ambiguous,
+        in_doubt=list(in_doubt(record)),
+        conversion=None if detail.conversion is None else dict(detail.conversion),
+        history=[dict(entry) for entry in detail.history],
+        remedy=remedy(record.reason or "") if detail.dead else None,
+    )
+
+
+def _redrive(context: Context, call: Call) -> m.Changed:
+    actions.redrive(context, actions.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+    return m.Changed(changed=True)
+
+
+def _cancel(context: Context, call: Call) -> m.Changed:
+    actions.cancel(context, actions.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+    return m.Changed(changed=True)
+
+
+def _discard(context: Context, call: Call) -> m.Changed:
+    who = Operator(call.visit.who.name, call.body.reason)
+    actions.discard(context, actions.identity_of(call.body.id), who, confirmed=call.body.confirm)
+    return m.Changed(changed=True)
+
+
+def _propose(context: Context, call: Call) -> m.EditProposal:
+    found = propose(context.client, context.keys, actions.identity_of(call.body.id), call.body.changes)
+    return m.EditProposal(
+        shown=found.shown,
+        diff=[m.Change(field=one.field, before=one.before, after=one.after) for one in found.diff],
+        errors=list(found.errors),
+        warnings=list(found.warnings),
+    )
+
+
+def _edit(context: Context, call: Call) -> m.Changed:
+    asked, identity = call.body, actions.identity_of(call.body.id)
+    who = Operator(call.visit.who.name, asked.reason)
+    edit_and_redrive(context.client, context.keys, identity, asked.changes, who, expect=asked.expect)
+    return m.Changed(changed=True)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST", "/jobs/search", Role.VIEWER, "Search jobs, by default dead letters; a page at a time",
+        _search, m.Found, body=m.JobsSearch,
+    ),
+    Endpoint(
+        "POST", "/clusters", Role.VIEWER, "Dead letters by cause, with what to do about each",
+        _clusters, m.Clusters, body=m.Filter,
+    ),
+    Endpoint(
+        "POST", "/dead/export", Role.ADMIN, "All dead letters of a filter with personal data; on record",
+        _export, None, body=m.ExportAsked,
+    ),
+    Endpoint("GET", "/job", Role.VIEWER, "One job's whole life", _job, m.Job, query=m.JobQuestion, refusals=(404,)),
+    Endpoint(
+        "POST", "/job/reveal", Role.OPERATOR, "The same with personal data; on record",
+        _reveal, m.Job, body=m.JobAct, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/job/redrive", Role.OPERATOR, "Give a dead letter a fresh attempt budget",
+        _redrive, m.Changed, body=m.JobAct, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/edit-preview", Role.OPERATOR, "What correcting a dead letter would change",
+        _propose, m.EditProposal, body=m.EditAsked, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/job/edit", Role.OPERATOR, "Correct a dead letter as previewed, and redrive it",
+        _edit, m.Changed, body=m.EditMade, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that waits and cannot have reached Trackdesk",
+        _cancel, m.Changed, body=m.JobAct, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/discard", Role.ADMIN, "Give a dead letter up for good",
+        _discard, m.Changed, body=m.JobDiscard, refusals=(404, 409),
+    ),
+)  # fmt: skip

@@ -1,0 +1,113 @@
+"""From HTTP to a call and from its answer to HTTP; every refusal has one shape."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from trackdesk_producer.conversion.rules import check_tenant
+from trackdesk_producer.errors import ConversionInvalid
+from trackdesk_worker.console.api import ROOT, Call, Endpoint, jobs, plans, state
+from trackdesk_worker.console.api.models import Answer, Problem
+from trackdesk_worker.console.api.openapi import document
+from trackdesk_worker.console.auth import MAX_FIELDS, SAFE, Gate, Refused, Visit
+from trackdesk_worker.console.context import Context
+
+ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS, *plans.ENDPOINTS)
+
+WORDS = {
+    400: "invalid", 401: "sign_in", 403: "forbidden", 404: "not_found", 405: "not_so", 408: "too_slow",
+    409: "conflict", 413: "too_large", 415: "wrong_type", 429: "too_often", 503: "unavailable",
+}  # fmt: skip
+
+Explain = Callable[[Exception], tuple[int, str, dict[str, str]]]
+
+
+def api_routes(context: Context, gate: Gate, explain: Explain) -> list[Route]:
+    """Return the routes of the API; `explain` tells an error as status, sentence and headers."""
+    routes = [_route(context, gate, endpoint, explain) for endpoint in ENDPOINTS]
+    return [*routes, Route(f"{ROOT}/openapi.json", _document, methods=["GET"])]
+
+
+def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a refusal."""
+    body = Problem(error=WORDS.get(status, "failed"), message=sentence)
+    return JSONResponse(body.model_dump(), status, headers=headers)
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """Return the API's OpenAPI document."""
+    return document(ENDPOINTS, version=version("trackdesk-worker"))
+
+
+async def _document(_: Request) -> Response:
+    return JSONResponse(openapi())
+
+
+def _route(context: Context, gate: Gate, endpoint: Endpoint, explain: Explain) -> Route:
+    async def serve(request: Request) -> Response:
+        try:
+            visit = await gate.admit(request, endpoint.role, api=True)
+            call = _call(endpoint, request, visit)
+            return _answer(await gate.run(lambda: endpoint.handler(context, call)))
+        except Exception as error:
+            return problem(*explain(error))
+
+    return Route(ROOT + endpoint.path, serve, methods=[endpoint.method], name=f"{endpoint.method} {endpoint.path}")
+
+
+def _answer(made: Answer | Response) -> Response:
+    if isinstance(made, Response):
+        return made
+    return Response(made.model_dump_json(), media_type="application/json")
+
+
+def _call(endpoint: Endpoint, request: Request, visit: Visit) -> Call:
+    """Check every part.
+
+    Raises:
+        Refused: a part does not fit its model.
+    """
+    path = {name: str(value) for name, value in request.path_params.items()}
+    if "tenant" in path:
+        try:
+            check_tenant(path["tenant"])
+        except ConversionInvalid as error:
+            raise Refused(404, f"no tenant can have that name: {error}") from error
+    query = body = None
+    pairs = parse_qsl(visit.raw_query, keep_blank_values=True)[:MAX_FIELDS]
+    if endpoint.query is not None:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise Refused(400, "a name stands twice in the query")
+        query = _fit(lambda: endpoint.query.model_validate(dict(pairs)) if endpoint.query else None)
+    if endpoint.body is not None:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
+            raise Refused(415, "send the body as application/json")
+        body = _fit(lambda: endpoint.body.model_validate_json(visit.body, strict=True) if endpoint.body else None)
+    elif request.method not in SAFE and visit.body:
+        raise Refused(400, "this takes no body")
+    return Call(visit, path, query, body)
+
+
+def _fit(parse: Callable[[], BaseModel | None]) -> BaseModel | None:
+    try:
+        return parse()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        sentence = f"{where}: {first['msg']}" if where else first["msg"]
+        raise Refused(400, sentence[:1000]) from error
+
+
+def as_json(value: object) -> str:
+    """Return a value as the document is committed."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

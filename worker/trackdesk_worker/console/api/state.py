@@ -1,0 +1,109 @@
+"""Status, tenants and the operators' log."""
+
+from starlette.responses import Response, StreamingResponse
+
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.api import Call, Endpoint
+from trackdesk_worker.console.api import models as m
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.pages.overview import SHOWN_STATES, busiest, standstills_of, state_money
+from trackdesk_worker.domain.money import plain_money
+from trackdesk_worker.ops import tenant_actions
+from trackdesk_worker.ops.audit_log import Operator, read_log_page, walk_log
+from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, read_status
+from trackdesk_worker.ops.timestamps import iso
+
+
+def _status(context: Context, _: Call) -> m.Status:
+    status = read_status(context.client, context.keys, context.lookout)
+    book = status.book
+    return m.Status(
+        jobs=status.jobs,
+        accepted=book.jobs["accepted"],
+        money={state.value: plain_money(state_money(status, state)) for state in State},
+        money_at_risk=plain_money(status.at_risk),
+        oldest_ready_age_s=status.oldest_ready_age_s,
+        oldest_overdue_s=status.oldest_overdue_s,
+        books_balance=not book.residual_jobs and not book.residual_money,
+        admission_closed=status.admission_closed,
+        workers=[
+            m.WorkerSeen(worker=name, seen_s_ago=round(age_s, 3), running=age_s <= WORKER_SEEN_S)
+            for name, age_s in status.workers.items()
+        ],
+    )
+
+
+def _tenants(context: Context, call: Call) -> m.Tenants:
+    status = read_status(context.client, context.keys, context.lookout)
+    find = call.query.find or ""
+    stands = standstills_of(status)
+    return m.Tenants(
+        tenants=[_tenant(status, name, stands.get(name, [])) for name in busiest(status, call.query.limit, find)],
+        found=sum(1 for name in status.books if find in name),
+    )
+
+
+def _tenant(status: StoreStatus, name: str, stands: list[Standstill]) -> m.Tenant:
+    book, outlook = status.books[name], status.outlooks[name]
+    return m.Tenant(
+        tenant=name,
+        jobs={state.value: book.jobs[state] for state in SHOWN_STATES},
+        money_at_risk=plain_money(book.at_risk),
+        rate_per_s=outlook.pace.rate_per_s,
+        budget_ratio=round(outlook.pace.factor, 3),
+        drain_s=None if outlook.drain_s is None else round(outlook.drain_s, 1),
+        late_jobs=outlook.late,
+        standing_still=[
+            m.Standing(
+                kind=stand.kind,
+                reason=stand.reason,
+                by=stand.by,
+                since=None if stand.since_ms is None else iso(stand.since_ms),
+                until=None if stand.until_ms is None else iso(stand.until_ms),
+            )
+            for stand in stands
+        ],
+    )
+
+
+def _pause(context: Context, call: Call) -> m.Changed:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return m.Changed(changed=tenant_actions.pause(context.client, context.keys, call.path["tenant"], who))
+
+
+def _resume(context: Context, call: Call) -> m.Changed:
+    who = Operator(call.visit.who.name, call.body.reason)
+    return m.Changed(changed=tenant_actions.resume(context.client, context.keys, call.path["tenant"], who))
+
+
+def _log(context: Context, call: Call) -> m.Log:
+    found = read_log_page(context.client, context.keys, before=call.query.before, limit=call.query.limit)
+    entries = [m.LogEntry(number=entry.number, entry=dict(entry.fields)) for entry in found.entries]
+    return m.Log(entries=entries, before=found.before)
+
+
+def _export(context: Context, _: Call) -> Response:
+    lines = (raw + b"\n" for raw in walk_log(context.client, context.keys))
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/status", Role.VIEWER, "Jobs and money by state, the oldest work, workers", _status, m.Status),
+    Endpoint(
+        "GET", "/tenants", Role.VIEWER, "Pace, drain time and standstill of tenants", _tenants, m.Tenants,
+        query=m.TenantsQuestion,
+    ),
+    Endpoint(
+        "POST", "/tenants/{tenant}/pause", Role.OPERATOR, "Stop deliveries of a tenant", _pause, m.Changed,
+        body=m.ReasonGiven, refusals=(404,),
+    ),
+    Endpoint(
+        "POST", "/tenants/{tenant}/resume", Role.OPERATOR, "Go on with a tenant", _resume, m.Changed,
+        body=m.ReasonGiven, refusals=(404,),
+    ),
+    Endpoint(
+        "GET", "/log", Role.VIEWER, "The operators' log, the newest first", _log, m.Log, query=m.LogQuestion,
+    ),
+    Endpoint("GET", "/log/export", Role.OPERATOR, "The whole operators' log, the oldest first", _export, None),
+)  # fmt: skip

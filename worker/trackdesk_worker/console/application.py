@@ -1,0 +1,127 @@
+"""The console as an ASGI application: routes, their rules, and how refusals look."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import redis
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from trackdesk_worker.console import rendering
+from trackdesk_worker.console.access import AccessInvalid
+from trackdesk_worker.console.api import ROOT
+from trackdesk_worker.console.api.serving import api_routes
+from trackdesk_worker.console.api.serving import problem as api_problem
+from trackdesk_worker.console.auth import Gate, Refused, Rules, SignInNeeded
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.pages import Page, dead, edit, job, log, overview, plans, sign_in, tenants
+from trackdesk_worker.console.security_headers import Shield
+from trackdesk_worker.ops.audit_log import OperatorInvalid
+from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.ops.lookup import SaleUnknown
+from trackdesk_worker.ops.plans import PlanUnknown
+from trackdesk_worker.ops.tenant_actions import TenantUnknown
+
+PAGES: Sequence[Page] = (
+    *overview.PAGES,
+    *dead.PAGES,
+    *job.PAGES,
+    *edit.PAGES,
+    *plans.PAGES,
+    *tenants.PAGES,
+    *log.PAGES,
+)
+"""Every page with a rule."""
+
+logger = logging.getLogger(__name__)
+
+
+def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float] = time.monotonic) -> list[BaseRoute]:
+    """Return what the exporter's process serves beside metrics and health."""
+    gate = Gate(rules, clock=clock)
+
+    async def absent(request: Request, _: Exception) -> Response:
+        return _no(request, gate, 404, "there is no such page")
+
+    async def not_so(request: Request, _: Exception) -> Response:
+        made = _no(request, gate, 405, f"{request.method} is not what this page is for")
+        made.headers["Allow"] = ", ".join(sorted(_methods(app.routes, request.url.path)))
+        return made
+
+    app = Starlette(
+        routes=[
+            *(_route(context, gate, page) for page in PAGES),
+            *sign_in.routes(gate),
+            *api_routes(context, gate, explain),
+            Route("/static/{name}", _static),
+        ],
+        middleware=[Middleware(Shield, site=rules.site)],
+        exception_handlers={404: absent, 405: not_so},
+    )
+    app.router.redirect_slashes = False
+    return [Mount("/", app=app)]
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> set[str]:
+    """Return what a path can be asked for; a path may have a route for each."""
+    matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return {method for route in matching for method in route.methods or ()}
+
+
+def _no(request: Request, gate: Gate, status: int, sentence: str) -> Response:
+    if request.url.path.startswith(ROOT):
+        return api_problem(status, sentence)
+    return rendering.problem(status, sentence, gate.peek(request), request.url.path)
+
+
+def _route(context: Context, gate: Gate, page: Page) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            visit = await gate.admit(request, page.role, api=False)
+            return await gate.run(lambda: page.handler(context, visit))
+        except SignInNeeded:
+            return sign_in.needed(request, gate)
+        except Exception as error:
+            return refusal(error, request, gate)
+
+    return Route(page.path, endpoint, methods=[page.method], name=f"{page.method} {page.path}")
+
+
+def refusal(error: Exception, request: Request, gate: Gate) -> Response:
+    """Return the page for what went wrong; a bug is logged with its traceback, and told without one."""
+    status, sentence, headers = explain(error)
+    made = rendering.problem(status, sentence, gate.peek(request), request.url.path)
+    made.headers.update(headers)
+    return made
+
+
+def explain(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return the status, the sentence and the headers that tell an error."""
+    match error:
+        case Refused():
+            return error.status, error.sentence, error.headers
+        case SaleUnknown() | TenantUnknown() | PlanUnknown():
+            return 404, str(error), {}
+        case AccessInvalid():
+            return 503, "the console's file of tokens cannot be used; its log says why", {}
+        case OpsError() | OperatorInvalid():
+            return 400, str(error), {}
+        case redis.RedisError():
+            logger.warning("the store did not answer a visitor: %s", type(error).__name__)
+            return 503, "the store cannot be used now; deliveries go on when it is back, and so does this page", {}
+        case _:
+            logger.error("a page failed", exc_info=error)
+            return 500, "this page failed, and the console's log says why; nothing more is known", {}
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in rendering.ASSETS or request.method not in ("GET", "HEAD"):
+        raise HTTPException(404)
+    headers = {"Cache-Control": "public, max-age=86400"}
+    return Response(rendering.asset(name), media_type=rendering.ASSETS[name], headers=headers)

@@ -1,0 +1,23 @@
+"""What every handler works on."""
+
+from dataclasses import dataclass
+
+import redis
+
+from trackdesk_producer import Producer
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.console.sampler import Sampler
+from trackdesk_worker.ops.backlog_forecast import Lookout
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The deployment the console is for. Clients are thread-safe."""
+
+    settings: Settings
+    client: redis.Redis
+    keys: Keys
+    lookout: Lookout
+    producer: Producer
+    sampler: Sampler

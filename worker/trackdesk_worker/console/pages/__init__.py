@@ -1,0 +1,21 @@
+"""The pages, a module each. A page is a path, what a visitor must be, and a function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.responses import Response
+
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.auth import Visit
+from trackdesk_worker.console.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page or one act."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    role: Role
+    handler: Callable[[Context, Visit], Response]

@@ -1,0 +1,161 @@
+"""One job's whole life, and what can be done with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from trackdesk_producer.contract.record import JobRecord, State
+from trackdesk_worker.console import actions
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.auth import Refused, Visit
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.pages import Page
+from trackdesk_worker.console.rendering import go_to, page
+from trackdesk_worker.domain.money import in_doubt
+from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.job_detail import JobDetail, read_job
+from trackdesk_worker.ops.lookup import SaleUnknown, find_job
+from trackdesk_worker.ops.remedies import remedy
+
+
+def moments(record: JobRecord) -> list[tuple[str, int]]:
+    """Return the times a record knows, by name, in ms."""
+    accepted = ("Accepted", record.accepted_ms)
+    match record.state:
+        case State.READY:
+            return [accepted, ("Ready since", record.at // 1000)]
+        case State.SCHEDULED:
+            return [accepted, ("Due", record.at)]
+        case State.IN_FLIGHT:
+            return [accepted, ("Lease ends", record.at)]
+        case State.DEAD:
+            return [accepted, ("Died", record.at)]
+        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
+            return [accepted, ("Ended", record.at)]
+
+
+def flat(conversion: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the body by the guide's dotted names."""
+    found = []
+    for name, value in conversion.items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}.{inner}", str(text)) for inner, text in value.items()]
+        else:
+            found.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One entry of a job's history as the page shows it: an attempt, or what somebody did."""
+
+    at_ms: int | None
+    attempt: str | None
+    outcome: str
+    may_have_landed: bool
+    status: str
+    code: str
+    duration_ms: str
+    excerpt: str
+    act: str
+    operator: str
+    reason: str
+    operation: str
+
+
+def happening(entry: Mapping[str, Any]) -> Happening:
+    """Read one entry of a history."""
+
+    def word(name: str) -> str:
+        value = entry.get(name)
+        return "–" if value is None else str(value)
+
+    at_ms, attempt = entry.get("at_ms"), entry.get("kind") == "attempt"
+    return Happening(
+        at_ms=at_ms if isinstance(at_ms, int) else None,
+        attempt=word("attempt") if attempt else None,
+        outcome=word("outcome"),
+        may_have_landed=bool(entry.get("ambiguous")),
+        status=word("status"),
+        code=word("code"),
+        duration_ms=word("duration_ms"),
+        excerpt=str(entry.get("excerpt") or ""),
+        act=word("kind"),
+        operator=word("operator"),
+        reason=word("reason"),
+        operation=str(entry.get("operation") or ""),
+    )
+
+
+def _find(context: Context, visit: Visit) -> Response:
+    wanted = visit.query.get("q", "").strip()
+    if not wanted:
+        raise Refused(400, "type the externalId of a sale")
+    if len(wanted) > actions.MAX_IDENTITY:
+        raise Refused(400, "that is too long for an externalId")
+    tenant = visit.query.get("tenant")
+    try:
+        identity = find_job(context.client, context.keys, wanted, tenant=tenant, conversion_type=None)
+    except SaleUnknown:
+        return go_to("/dead", external_id=wanted, tenant=tenant, state="any")
+    return go_to("/job", id=identity)
+
+
+def _job(context: Context, visit: Visit) -> Response:
+    return _show(context, visit, read_job(context.client, context.keys, actions.identity_of(visit.query.get("id"))))
+
+
+def _reveal(context: Context, visit: Visit) -> Response:
+    who = Operator(visit.who.name, visit.form.get("reason", ""))
+    detail = read_job(context.client, context.keys, actions.identity_of(visit.form.get("id")), reveal_to=who)
+    return _show(context, visit, detail, revealed=True)
+
+
+def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool = False) -> Response:
+    record = detail.record
+    return page(
+        visit,
+        "job.html",
+        job=record,
+        moments=moments(record),
+        in_doubt=in_doubt(record),
+        conversion=None if detail.conversion is None else flat(detail.conversion),
+        history=[happening(entry) for entry in detail.history],
+        remedy=remedy(record.reason or "") if detail.dead else None,
+        revealed=revealed,
+        may_act=visit.who.role.covers(Role.OPERATOR),
+        may_discard=visit.who.role.covers(Role.ADMIN),
+        may_cancel=record.state in (State.READY, State.SCHEDULED) and not record.ambiguous,
+        now_ms=now_ms(context.client),
+    )
+
+
+def _redrive(context: Context, visit: Visit) -> Response:
+    identity = actions.identity_of(visit.form.get("id"))
+    actions.redrive(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
+    return go_to("/job", id=identity, done="redriven")
+
+
+def _discard(context: Context, visit: Visit) -> Response:
+    identity = actions.identity_of(visit.form.get("id"))
+    who = Operator(visit.who.name, visit.form.get("reason", ""))
+    actions.discard(context, identity, who, confirmed=visit.form.get("confirm", ""))
+    return go_to("/job", id=identity, done="discarded")
+
+
+def _cancel(context: Context, visit: Visit) -> Response:
+    identity = actions.identity_of(visit.form.get("id"))
+    actions.cancel(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
+    return go_to("/job", id=identity, done="cancelled")
+
+
+PAGES = (
+    Page("GET", "/find", Role.VIEWER, _find),
+    Page("GET", "/job", Role.VIEWER, _job),
+    Page("POST", "/job/reveal", Role.OPERATOR, _reveal),
+    Page("POST", "/job/redrive", Role.OPERATOR, _redrive),
+    Page("POST", "/job/cancel", Role.OPERATOR, _cancel),
+    Page("POST", "/job/discard", Role.ADMIN, _discard),
+)

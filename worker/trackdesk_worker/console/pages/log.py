@@ -1,0 +1,108 @@
+"""The operators' log: who did what to how many sales, for how much money, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from starlette.responses import Response, StreamingResponse
+
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.auth import Refused, Visit
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.pages import Page
+from trackdesk_worker.console.rendering import page
+from trackdesk_worker.domain.money import readable_money
+from trackdesk_worker.ops.audit_log import Entry, now_ms, read_log_page, walk_log
+
+SIZE = 50
+JOBS_NAMED = 5
+TOLD = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "operation", "prev", "hash")
+"""What the table shows in columns of its own, or not at all."""
+
+
+def before_of(text: str | None) -> int | None:
+    """Return the number after which a page of the log begins.
+
+    Raises:
+        Refused: it is none.
+    """
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 12):
+        raise Refused(400, "before has to be the number of an entry of the log")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One entry as the page shows it; whatever somebody wrote there, it is text or left out."""
+
+    number: int
+    at_ms: int | None
+    operator: str
+    kind: str
+    phase: str
+    reason: str
+    count: str
+    money: tuple[str, ...]
+    jobs: tuple[tuple[str, str], ...]
+    """Tenant and externalId of the first jobs it touched."""
+    more_jobs: int
+    plan: str | None
+    more: Mapping[str, str]
+
+
+def log_row(entry: Entry) -> LogRow:
+    """Read one entry."""
+    fields = entry.fields
+    at_ms, count, money, jobs, operation = (
+        fields.get(name) for name in ("at_ms", "count", "money", "jobs", "operation")
+    )
+    named = [job for job in jobs if isinstance(job, Mapping)] if isinstance(jobs, list) else []
+    return LogRow(
+        number=entry.number,
+        at_ms=at_ms if isinstance(at_ms, int) else None,
+        operator=str(fields.get("operator", "–")),
+        kind=str(fields.get("kind", "–")),
+        phase=str(fields.get("phase", "")),
+        reason=str(fields.get("reason", "–")),
+        count=f"{count:,}" if isinstance(count, int) else "",
+        money=tuple(_sum(name, value) for name, value in money.items()) if isinstance(money, Mapping) else (),
+        jobs=tuple((str(job.get("tenant", "")), str(job.get("external_id", ""))) for job in named[:JOBS_NAMED]),
+        more_jobs=max(0, len(named) - JOBS_NAMED),
+        plan=operation if isinstance(operation, str) and operation.startswith("plan-") else None,
+        more={name: _text(value) for name, value in fields.items() if name not in TOLD},
+    )
+
+
+def _log(context: Context, visit: Visit) -> Response:
+    found = read_log_page(context.client, context.keys, before=before_of(visit.query.get("before")), limit=SIZE)
+    rows = [log_row(entry) for entry in found.entries]
+    return page(visit, "log.html", rows=rows, before=found.before, now_ms=now_ms(context.client))
+
+
+def _sum(currency: str, value: object) -> str:
+    try:
+        return readable_money({currency: Decimal(str(value))})
+    except ArithmeticError:
+        return f"{value} {currency}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(_text(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    return str(value)
+
+
+def _export(context: Context, _: Visit) -> Response:
+    lines = (raw + b"\n" for raw in walk_log(context.client, context.keys))
+    headers = {"Content-Disposition": 'attachment; filename="trackdesk-operators-log.jsonl"'}
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+
+PAGES = (
+    Page("GET", "/log", Role.VIEWER, _log),
+    Page("GET", "/log/export", Role.OPERATOR, _export),
+)

@@ -1,0 +1,125 @@
+"""Where everything stands, and what needs somebody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.responses import Response
+
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.console.access import Role
+from trackdesk_worker.console.auth import Visit
+from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.pages import Page
+from trackdesk_worker.console.rendering import address, page
+from trackdesk_worker.console.sampler import KEPT
+from trackdesk_worker.domain.money import readable_money
+from trackdesk_worker.ops.audit_log import now_ms
+from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, read_status
+from trackdesk_worker.ops.timestamps import readable_age
+from trackdesk_worker.store.ledger import Money, add_money
+
+OVERDUE_AFTER_S = 60
+"""Due work that has waited for longer is late: many periods of the maintenance."""
+TENANTS_SHOWN = 50
+SHOWN_STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
+NAMED_STANDSTILLS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs a person."""
+
+    weight: Literal["bad", "warn"]
+    sentence: str
+    what_to_do: str
+    path: str | None
+    """Where to do it."""
+
+
+def concerns(status: StoreStatus) -> list[Concern]:
+    """Return what needs a person, the most pressing first."""
+    found = []
+    book = status.book
+    if book.residual_jobs or book.residual_money:
+        found.append(Concern("bad", "The books do not balance.", "Run `trackdesk audit`: it names each job.", None))
+    if status.admission_closed:
+        found.append(
+            Concern("bad", "Enqueue is refused: the store is nearly full.", "Raise maxmemory of the store.", None)
+        )
+    if not any(age_s <= WORKER_SEEN_S for age_s in status.workers.values()):
+        found.append(Concern("bad", "No worker runs.", "Start one: trackdesk worker", None))
+    if status.oldest_overdue_s is not None and status.oldest_overdue_s > OVERDUE_AFTER_S:
+        late = readable_age(status.oldest_overdue_s)
+        found.append(Concern("bad", f"Work is overdue by {late}.", "Look at the workers and their logs.", None))
+    if dead := book.jobs[State.DEAD]:
+        money = readable_money(book.money.get(State.DEAD, {}))
+        sentence = f"{dead:,} dead {'letter waits' if dead == 1 else 'letters wait'} for a person: {money}."
+        found.append(Concern("warn", sentence, "See them by cause, with what to do about each.", "/clusters"))
+    found += [_standing(stand) for stand in status.standstills[:NAMED_STANDSTILLS]]
+    if (more := len(status.standstills) - NAMED_STANDSTILLS) > 0:
+        found.append(Concern("warn", f"{more:,} more tenants stand still.", "See all tenants.", "/tenants"))
+    if will_be_late := sum(outlook.late for outlook in status.outlooks.values()):
+        sentence = f"About {will_be_late:,} jobs will pass their horizon before they can be sent."
+        found.append(Concern("warn", sentence, "Raise the budget, or the horizon.", "/tenants"))
+    return found
+
+
+def _standing(stand: Standstill) -> Concern:
+    path = address("/tenants", find=stand.tenant)
+    match stand.kind:
+        case "paused":
+            sentence = f"{stand.tenant} is paused by {stand.by or 'somebody'}: {stand.reason}"
+            return Concern("warn", sentence, "Resume it when the reason is gone.", path)
+        case "hold":
+            sentence = f"{stand.tenant} is on hold: {stand.reason.replace('_', ' ')}."
+            return Concern("bad", sentence, "Correct its key or address, then resume it.", path)
+        case "breaker":
+            return Concern("warn", f"{stand.tenant}: Trackdesk is away.", "It is probed, and goes on by itself.", path)
+        case _:
+            return Concern("warn", f"{stand.tenant} is frozen after HTTP 429.", "It goes on by itself.", path)
+
+
+def busiest(status: StoreStatus, most: int = TENANTS_SHOWN, find: str = "") -> list[str]:
+    """Return the tenants that stand still, then those with most unfinished jobs; at most `most`."""
+    still = {stand.tenant for stand in status.standstills}
+
+    def order(tenant: str) -> tuple[bool, int, str]:
+        return tenant not in still, -sum(status.books[tenant].jobs[state] for state in SHOWN_STATES), tenant
+
+    return sorted((tenant for tenant in status.books if find in tenant), key=order)[:most]
+
+
+def state_money(status: StoreStatus, state: State) -> Money:
+    """Return the money of a state; of an ended one, with what was pruned since."""
+    return add_money([status.book.money.get(state, {}), status.book.money.get(f"pruned_{state}", {})])
+
+
+def standstills_of(status: StoreStatus) -> dict[str, list[Standstill]]:
+    """Return why each tenant stands still, of those that do."""
+    found: dict[str, list[Standstill]] = {}
+    for stand in status.standstills:
+        found.setdefault(stand.tenant, []).append(stand)
+    return found
+
+
+def _overview(context: Context, visit: Visit) -> Response:
+    status = read_status(context.client, context.keys, context.lookout)
+    states: Sequence[State] = list(State)
+    return page(
+        visit,
+        "overview.html",
+        status=status,
+        concerns=concerns(status),
+        states=[(state, status.jobs[state], state_money(status, state)) for state in states],
+        series=context.sampler.series(),
+        span_s=context.sampler.span_s,
+        slots=KEPT - 1,
+        tenants=busiest(status),
+        stands=standstills_of(status),
+        running=sum(1 for age_s in status.workers.values() if age_s <= WORKER_SEEN_S),
+        now_ms=now_ms(context.client),
+    )
+
+
+PAGES = (Page("GET", "/", Role.VIEWER, _overview),)

@@ -1,0 +1,99 @@
+"""Signing in and out; open to all."""
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trackdesk_worker.console import rendering
+from trackdesk_worker.console.auth import Gate, Refused, Visit
+from trackdesk_worker.console.sessions import COOKIE, LIFE_S
+
+
+def routes(gate: Gate) -> list[Route]:
+    """Return the form, and what it leads to."""
+
+    async def form(request: Request) -> Response:
+        try:
+            visit = await gate.admit(request, None, api=False)
+        except Refused as error:
+            return _form(request, gate, error)
+        return _form(request, gate, None, to=_within(visit.query.get("next", "/")))
+
+    async def sign_in(request: Request) -> Response:
+        try:
+            visit = await gate.admit(request, None, api=False)
+            secret = gate.sign_in(request, visit.form.get("token", "").strip())
+        except Refused as error:
+            return _form(request, gate, error)
+        answer = rendering.go_to(_within(visit.form.get("next", "/")))
+        answer.set_cookie(
+            COOKIE,
+            secret,
+            max_age=LIFE_S,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=gate.rules.site.secure(request.url.scheme),
+        )
+        return answer
+
+    async def sign_out(request: Request) -> Response:
+        try:
+            await gate.admit(request, None, api=False)
+        except Refused as error:
+            return _form(request, gate, error)
+        gate.sign_out(request)
+        answer = rendering.go_to("/sign-in", done="signed-out")
+        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        return answer
+
+    return [
+        Route("/sign-in", form, methods=["GET"]),
+        Route("/sign-in", sign_in, methods=["POST"]),
+        Route("/sign-out", sign_out, methods=["POST"]),
+    ]
+
+
+def needed(request: Request, gate: Gate) -> Response:
+    """Answer a page nobody may see yet.
+
+    A link in somebody else's page (an alert, a chat) comes without the session's cookie, which is strict: so such a
+    visit is passed on once from a page of ours, and that one brings it.
+    """
+    cross = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if cross and request.method == "GET" and gate.sessions is not None:
+        return rendering.page(_visit(request), "pass_on.html", to=_within(_own(request)))
+    if request.method != "GET" or gate.sessions is None:
+        sentence = "sign in first" if gate.sessions is not None else "nobody vouches for you: come through the proxy"
+        return rendering.problem(401, sentence, None, request.url.path)
+    return rendering.go_to("/sign-in", next=_own(request))
+
+
+def _form(request: Request, gate: Gate, error: Refused | None, to: str = "/") -> Response:
+    answer = rendering.page(
+        _visit(request),
+        "sign_in.html",
+        http_status=200 if error is None else error.status,
+        error=None if error is None else error.sentence,
+        to=to,
+        possible=gate.sessions is not None,
+    )
+    answer.headers.update({} if error is None else error.headers)
+    return answer
+
+
+def _visit(request: Request) -> Visit:
+    return Visit(request.url.path, dict(request.query_params), {}, b"", None)
+
+
+def _own(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _within(address: str) -> str:
+    """Return an address on this console; the start for any other, so that a link cannot lead elsewhere."""
+    parts = urlsplit(address)
+    inside = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    return address if inside and address.isprintable() and len(address) < 4096 else "/"

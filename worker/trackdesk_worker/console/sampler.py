@@ -1,0 +1,128 @@
+"""How fast it goes: counters of the books, read every few seconds into a ring in memory. A restart begins anew."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
+from trackdesk_producer.contract.runner import run
+from trackdesk_worker.ops.lookup import tenants_of
+from trackdesk_worker.store.ledger import ACCEPTED, Book, total
+from trackdesk_worker.store.tenant_snapshot import surveys
+
+PERIOD_S = 10.0
+KEPT = 181
+"""Half an hour."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The books' counters at one moment; `at_s` is a monotonic clock's."""
+
+    at_s: float
+    accepted: int
+    delivered: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over time, the newest last, a period apart; None where the store was away."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+    @property
+    def last(self) -> float | None:
+        """The newest value."""
+        return self.values[-1] if self.values else None
+
+    @property
+    def highest(self) -> float:
+        """The largest value; 0 without any."""
+        return max((value for value in self.values if value is not None), default=0.0)
+
+
+class Sampler:
+    """The ring, and the thread that fills it. `with sampler:` runs the thread."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        period_s: float = PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._period_s = period_s
+        self._clock = clock
+        self._ring: deque[Sample | None] = deque(maxlen=KEPT)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go, name="sampler", daemon=True)
+
+    def __enter__(self) -> "Sampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self._period_s)
+
+    def sample(self) -> None:
+        """Read once."""
+        try:
+            book = _book(self._client, self._keys)
+        except redis.RedisError as error:
+            log.debug("no sample: %s", type(error).__name__)
+            self._ring.append(None)
+            return
+        delivered = book.jobs[State.DELIVERED] + book.jobs[f"pruned_{State.DELIVERED}"]
+        self._ring.append(Sample(self._clock(), book.jobs[ACCEPTED], delivered, book.jobs[State.DEAD]))
+
+    def series(self) -> tuple[Series, ...]:
+        """Return what the ring holds: accepted and delivered per minute, and the dead letters there were."""
+        samples = list(self._ring)
+        return (
+            Series("accepted per minute", _per_minute(samples, [None if s is None else s.accepted for s in samples])),
+            Series("delivered per minute", _per_minute(samples, [None if s is None else s.delivered for s in samples])),
+            Series("dead letters", tuple(None if s is None else float(s.dead) for s in samples)),
+        )
+
+    @property
+    def span_s(self) -> float:
+        """How far back the ring reaches."""
+        return max(0, len(self._ring) - 1) * self._period_s
+
+    def _go(self) -> None:
+        self.sample()
+        while not self._stop.wait(self._period_s):
+            self.sample()
+
+
+def _book(client: redis.Redis, keys: Keys) -> Book:
+    books = []
+    for operation in surveys(keys, tenants_of(client, keys), overdue_before_us=0):
+        some = run(client, operation)
+        books += [one.book for one in some]
+    return total(books)
+
+
+def _per_minute(samples: Sequence[Sample | None], counts: Sequence[int | None]) -> tuple[float | None, ...]:
+    rates: list[float | None] = []
+    for i in range(1, len(samples)):
+        before, now, count, earlier = samples[i - 1], samples[i], counts[i], counts[i - 1]
+        if before is None or now is None or count is None or earlier is None or now.at_s <= before.at_s:
+            rates.append(None)
+        else:
+            rates.append(max(0.0, (count - earlier) / (now.at_s - before.at_s) * 60))
+    return tuple(rates)

@@ -1,0 +1,1 @@
+"""The delivery loop of one process, and one attempt of it."""

@@ -1,0 +1,1 @@
+"""The exporter: one snapshot of the store per scrape, as Prometheus metrics."""

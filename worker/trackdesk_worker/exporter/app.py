@@ -1,0 +1,128 @@
+"""The exporter: metrics of the store and health, as an ASGI application. One per deployment."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import redis
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.exporter.durability_probe import DurabilityProbe
+from trackdesk_worker.exporter.store_metrics import LookAhead, StoreCollector
+from trackdesk_worker.exporter.store_snapshot import Reading, read_store
+from trackdesk_worker.ops.readiness import astore_ready
+from trackdesk_worker.telemetry.health import Verdict
+from trackdesk_worker.telemetry.labels import TenantNames
+
+TIMEOUT_S = 5.0
+"""For one scrape's or one probe's visit to the store; below Prometheus' scrape timeout of 10 s."""
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    *,
+    outlook: LookAhead,
+    names: TenantNames | None = None,
+    timeout_s: float = TIMEOUT_S,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Return the application; it closes `client` when it shuts down.
+
+    Args:
+        client: connection to the store, opened by `bootstrap`.
+        keys: the deployment's keys.
+        outlook: looks ahead for one tenant.
+        names: tenants with a label of their own.
+        timeout_s: limit for reading the store.
+        routes: what else this process serves: the console.
+    """
+    probe = DurabilityProbe(client, keys)
+    exporter = _Exporter(client, keys, outlook, names or TenantNames(), timeout_s, probe)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        probing = asyncio.create_task(probe.run())
+        yield
+        probing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await probing
+        await client.aclose()
+
+    own = [
+        Route("/metrics", exporter.metrics),
+        Route("/livez", exporter.livez),
+        Route("/readyz", exporter.readyz),
+        Route("/startupz", exporter.livez),  # a process that answers has started: it loads nothing
+    ]
+    return Starlette(routes=[*own, *routes], lifespan=lifespan)
+
+
+class _Exporter:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        outlook: LookAhead,
+        names: TenantNames,
+        timeout_s: float,
+        probe: DurabilityProbe,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._outlook = outlook
+        self._names = names
+        self._timeout_s = timeout_s
+        self._probe = probe
+        self._one_at_a_time = asyncio.Lock()  # many scrapers must not become many readings at once
+
+    async def metrics(self, request: Request) -> Response:
+        began = time.perf_counter()
+        reading = await self._read()
+        registry = CollectorRegistry()
+        collector = StoreCollector(reading, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
+        for source in (collector, *self._probe.collectors):
+            registry.register(source)
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=content_type)
+
+    async def _read(self) -> Reading | None:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
+                return await read_store(self._client, self._keys)
+        except (redis.RedisError, TimeoutError) as error:
+            log.warning("store not read: %s", type(error).__name__)
+        except ValueError:  # a book nobody of us wrote; the audit says which
+            log.exception("store not understood")
+        return None
+
+    async def livez(self, request: Request) -> Response:
+        """Answering is the proof: the loop that serves this is the only one."""
+        return _answer(Verdict(True, "alive"))
+
+    async def readyz(self, request: Request) -> Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return _answer(await astore_ready(self._client, self._keys))
+        except TimeoutError:
+            return _answer(Verdict(False, f"the store did not answer within {self._timeout_s:g} s"))
+
+
+def _answer(verdict: Verdict) -> Response:
+    return JSONResponse(
+        {"ok": verdict.ok, "detail": verdict.detail},
+        status_code=200 if verdict.ok else 503,
+        headers={"Cache-Control": "no-store"},
+    )

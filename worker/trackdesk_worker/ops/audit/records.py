@@ -1,0 +1,203 @@
+"""Walking every key of a namespace, in batches and flat memory."""
+
+from collections.abc import Iterable, Iterator
+from decimal import localcontext
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.record import is_newer
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.one_job import judge, read_record, readable_id
+from trackdesk_worker.ops.audit.sums import DIGEST_MASK, Tally
+from trackdesk_worker.store.dead_letters.causes import REFERENCE_DIGITS
+from trackdesk_worker.store.inspection import inspect
+
+SCAN = 1000
+SEEN_AT_ONCE = 100
+"""Jobs per inspection: about a millisecond of the store's time."""
+_EXACT_DIGITS = 60
+
+
+def walk_records(client: redis.Redis, keys: Keys, findings: Findings) -> Tally:
+    """Judge every record, every index entry, every prune list and every history; add the records up."""
+    tally = Tally()
+    with localcontext(prec=_EXACT_DIGITS):
+        for batch in _batched(_scan(client, keys), SCAN):
+            _classify(client, keys, batch, tally, findings)
+    for index in sorted(tally.indexes):
+        for batch in _batched(_members(client, keys, index, findings), SEEN_AT_ONCE):
+            for seen in run(client, inspect(keys, [(identity, index) for identity in batch])):
+                _note(judge(seen, read_record(seen), with_body=False), findings)
+    _walk_filing(client, keys, findings)
+    _walk_buckets(client, keys, tally, findings)
+    return tally
+
+
+def _scan(client: redis.Redis, keys: Keys) -> Iterator[bytes]:
+    found: Iterator[Any] = client.scan_iter(match=f"{keys.prefix}*", count=SCAN)
+    return found
+
+
+def _members(client: redis.Redis, keys: Keys, index: str, findings: Findings) -> Iterator[bytes]:
+    try:
+        for member, _ in client.zscan_iter(keys.prefix + index, count=SCAN):
+            yield member
+    except redis.ResponseError:
+        findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"index {index} is no sorted set"))
+
+
+def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally, findings: Findings) -> None:
+    prefix = len(keys.prefix.encode())
+    jobs, histories = [], []
+    for name in names:
+        family, separator, rest = name[prefix:].partition(b":")
+        if not separator:
+            continue
+        if family not in (b"job", b"history") and not _is_text(rest):
+            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"key {readable_id(name)} has a name nobody of us gave"))
+            continue
+        match family + b":":
+            case b"job:":
+                jobs.append(rest)
+            case b"history:":
+                histories.append(rest)
+            case b"ready:":
+                tally.indexes.add(text(name[prefix:]))
+            case b"cause:":
+                tally.indexes.add(text(name[prefix:]))
+                tally.causes.add(text(rest).partition(":")[0])
+            case b"ledger:":
+                tally.tenants.add(text(rest))
+            case b"tombstones:":
+                tally.buckets.add(text(rest))
+    for start in range(0, len(jobs), SEEN_AT_ONCE):
+        for seen in run(client, inspect(keys, [(identity, "") for identity in jobs[start : start + SEEN_AT_ONCE]])):
+            record = read_record(seen)
+            if record is not None:
+                tally.add(record, seen.id)
+            elif is_newer(seen.raw or b""):
+                tally.newer += 1
+            _note(judge(seen, record, with_body=True), findings)
+    _check_histories(client, keys, histories, findings)
+
+
+def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings: Findings) -> None:
+    if not ids:
+        return
+    prefix = (keys.prefix + NAMES["history"]).encode()
+    record_prefix = (keys.prefix + NAMES["job"]).encode()
+    with client.pipeline(transaction=True) as pipeline:  # one moment: a job's end takes both away together
+        for identity in ids:
+            pipeline.exists(prefix + identity)
+            pipeline.getrange(record_prefix + identity, 0, 0)
+        replies = pipeline.execute(raise_on_error=False)
+    for identity, there, first in zip(ids, replies[::2], replies[1::2], strict=True):
+        if there == 1 and first == b"":
+            findings.add(Discrepancy(Kind.RECORD_MISSING, "it has a history", readable_id(identity)))
+        elif there == 1 and first == b"t":
+            findings.add(Discrepancy(Kind.LEFT_BEHIND, "it has ended and still has a history", readable_id(identity)))
+
+
+def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
+    """Judge who is filed under a cause, and where a person leads to, from the side of these indexes."""
+    for name in ("cause_of", "edited"):
+        try:
+            filed: Iterator[Any] = client.hscan_iter(keys.prefix + NAMES[name], count=SCAN)
+            for batch in _batched((identity for identity, _ in filed), SEEN_AT_ONCE):
+                for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+                    _note(judge(seen, read_record(seen), with_body=False), findings)
+        except redis.ResponseError:
+            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"index {name} is no hash"))
+    for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
+        ids = [entry[REFERENCE_DIGITS:] for entry in batch]
+        sightings = run(client, inspect(keys, [(identity, "") for identity in ids]))
+        for entry, seen in zip(batch, sightings, strict=True):
+            # A letter's end takes its references away: only what is still there now is wrong.
+            if text(entry) not in seen.references and client.zscore(keys.dead_references, entry) is not None:
+                detail = "index dead_references leads to it, but it is no dead letter of that person"
+                findings.add(Discrepancy(Kind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
+
+
+def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:
+    for hour in sorted(tally.buckets):
+        if client.zscore(keys.tombstones, hour) is None and client.exists(keys.tombstone_bucket(hour)):
+            findings.add(Discrepancy(Kind.NOT_PRUNABLE, f"prune list {hour} is not filed and would stay for ever"))
+        for batch in _batched(_listed(client, keys.tombstone_bucket(hour), findings), SEEN_AT_ONCE):
+            tally.filed += len(batch)
+            tally.filed_digest = (tally.filed_digest + sum(map(hash, batch))) & DIGEST_MASK
+            for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+                record = read_record(seen)
+                if (record is not None and record.state.terminal) or is_newer(seen.raw or b""):
+                    continue
+                # Pruning takes both away at once: only what is still listed now is wrong.
+                if client.lpos(keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]
+                    kind = Kind.RECORD_MISSING if record is None else Kind.WRONGLY_INDEXED
+                    state = "has no record" if record is None else f"is {record.state}"
+                    findings.add(Discrepancy(kind, f"prune list {hour} names it, but it {state}", readable_id(seen.id)))
+
+
+def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:
+    """Find the tombstones that no prune list names, or more than one; for a store at rest.
+
+    Runs only if the sums say that there are any: it needs memory, some 60 bytes per tombstone.
+    """
+    if (tally.filed, tally.filed_digest) == (tally.tombstones, tally.tombstone_digest):
+        return
+    listed: set[int] = set()
+    for hour in sorted(tally.buckets):
+        for identity in _listed(client, keys.tombstone_bucket(hour), findings):
+            if hash(identity) in listed:
+                findings.add(Discrepancy(Kind.NOT_PRUNABLE, "prune lists name it twice", readable_id(identity)))
+            listed.add(hash(identity))
+    prefix = len((keys.prefix + NAMES["job"]).encode())
+    names = (name for name in _scan(client, keys) if name.startswith((keys.prefix + NAMES["job"]).encode()))
+    for batch in _batched((name[prefix:] for name in names), SEEN_AT_ONCE):
+        unlisted = [identity for identity in batch if hash(identity) not in listed]
+        if not unlisted:
+            continue
+        for seen in run(client, inspect(keys, [(identity, "") for identity in unlisted])):
+            record = read_record(seen)
+            if record is not None and record.state.terminal:
+                findings.add(Discrepancy(Kind.NOT_PRUNABLE, "it has ended, but no prune list names it", record.id))
+
+
+def _listed(client: redis.Redis, key: str, findings: Findings) -> Iterator[bytes]:
+    start = 0
+    while True:
+        try:
+            page: Any = client.lrange(key, start, start + SCAN - 1)
+        except redis.ResponseError:
+            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"prune list {key} is no list"))
+            return
+        yield from page
+        if len(page) < SCAN:
+            return
+        start += SCAN
+
+
+def _note(discrepancies: Iterable[Discrepancy], findings: Findings) -> None:
+    for discrepancy in discrepancies:
+        findings.add(discrepancy)
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _batched(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

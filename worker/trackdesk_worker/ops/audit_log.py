@@ -1,0 +1,139 @@
+"""The operators' log: who did what to how many sales, for how much money, and why."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.money import plain_money
+from trackdesk_worker.store.audit_log import append
+
+MAX_TEXT = 500
+
+
+class OperatorInvalid(ValueError):
+    """A name or reason that could not stand in the log; the message says why."""
+
+
+class Act(StrEnum):
+    """What operators do that is put on record."""
+
+    REDRIVE = "redrive"
+    DISCARD = "discard"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    EDIT = "edit"
+    EXPORT = "export"
+    REVEAL = "reveal"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who acts, and why.
+
+    Raises:
+        OperatorInvalid: if either is blank, too long or holds control characters.
+    """
+
+    name: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for label, value in (("operator", self.name), ("reason", self.reason)):
+            if not value.strip():
+                raise OperatorInvalid(f"the {label} is missing: it is put on record, pass --{label}")
+            if len(value) > MAX_TEXT or not value.isprintable():
+                raise OperatorInvalid(f"the {label} must be at most {MAX_TEXT} printable characters")
+
+
+def now_ms(client: redis.Redis) -> int:
+    """Return the store's clock, which rules all times on record."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def entry_of(
+    client: redis.Redis,
+    act: Act,
+    operator: Operator,
+    *,
+    count: int,
+    money: Mapping[str, Decimal] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return an act as the log holds it, at the store's time."""
+    return {
+        "kind": act.value,
+        "at_ms": now_ms(client),
+        "operator": operator.name,
+        "reason": operator.reason,
+        "count": count,
+        "money": plain_money(money or {}),
+        **{name: value for name, value in more.items() if value is not None},
+    }
+
+
+def record(client: redis.Redis, keys: Keys, act: Act, operator: Operator, *, count: int, **more: Any) -> None:
+    """Put an act on record, chained to the one before; also on a store that is full."""
+    append(client, keys, entry_of(client, act, operator, count=count, **more))
+
+
+def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:
+    """Return the newest entries, the newest last."""
+    return [json.loads(raw) for raw in client.lrange(keys.operations, -newest, -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log."""
+
+    number: int
+    """Its place, from 1; entries never move."""
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Some entries, the newest first."""
+
+    entries: tuple[Entry, ...]
+    before: int | None
+    """For the next page, of older ones; None if this was the last."""
+
+
+def read_log_page(client: redis.Redis, keys: Keys, *, before: int | None = None, limit: int = 50) -> LogPage:
+    """Return up to `limit` entries older than the one numbered `before`, else the newest.
+
+    The log only ever grows at its end, so pages never shift.
+    """
+    last = client.llen(keys.operations) if before is None else before - 1
+    first = max(1, last - limit + 1)
+    raws: list[Any] = client.lrange(keys.operations, first - 1, last - 1) if last > 0 else []
+    entries = [Entry(first + place, _fields(raw)) for place, raw in enumerate(raws)]
+    return LogPage(tuple(reversed(entries)), first if first > 1 and entries else None)
+
+
+def walk_log(client: redis.Redis, keys: Keys, *, batch: int = 500) -> Iterator[bytes]:
+    """Yield every entry as it is stored, the oldest first, in flat memory: what the chain of hashes is over."""
+    start = 0
+    while True:
+        raws: list[Any] = client.lrange(keys.operations, start, start + batch - 1)
+        if not raws:
+            return
+        yield from raws
+        start += len(raws)
+
+
+def _fields(raw: bytes) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(raw)
+    except ValueError:
+        fields = None
+    return fields if isinstance(fields, dict) else {"kind": "damaged"}  # `trackdesk audit` says more

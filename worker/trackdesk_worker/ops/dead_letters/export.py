@@ -1,0 +1,124 @@
+"""Dead letters as a file: JSON lines to enqueue elsewhere, a table to look at, or the columns of Trackdesk's import."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, BinaryIO
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.domain.money import plain_amount
+from trackdesk_worker.ops.audit_log import Act, Operator, record
+from trackdesk_worker.ops.dead_letters.search import Search
+from trackdesk_worker.ops.timestamps import iso
+from trackdesk_worker.store.dead_letters.index_query import walk
+from trackdesk_worker.store.dead_letters.query import Sale
+
+ABOUT = frozenset({"reason", "died_at", "accepted_at", "attempts", "may_have_landed"})
+"""Keys of a line that are about the death, beside the conversion's; import passes them over."""
+FIELDS = (
+    "tenant", "externalId", "conversionTypeCode", "amount.value", "currency.code", "cid", "externalCid",
+    "externalClientId", "customerId", "status", "createdAt", "couponCodes", "revenueOriginId", "qualified",
+    *(f"customParams.advS{number}" for number in range(1, 6)),
+    "reason", "died_at", "accepted_at", "attempts", "may_have_landed",
+)  # fmt: skip
+TRACKDESK_COLUMNS = ("externalId", "amount", "currency", "createdAt")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+class Form(StrEnum):
+    """How dead letters are written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TRACKDESK = "trackdesk"
+
+
+def export(
+    client: redis.Redis,
+    keys: Keys,
+    wanted: Search,
+    operator: Operator,
+    target: BinaryIO,
+    *,
+    form: Form = Form.JSONL,
+) -> int:
+    """Write the dead letters of a search, the oldest first; return how many. Flat memory, on record before it starts.
+
+    They stay dead letters. A line of JSON is the guide's POST body and ``tenant``, ``reason``, ``died_at``.
+    """
+    about: dict[str, Any] = {"filter": str(wanted), "format": form.value}
+    record(client, keys, Act.EXPORT, operator, count=client.zcard(keys.dead), phase="started", **about)
+    line = _lines(form, target)
+    count = 0
+    for sale in walk(client, keys, wanted):
+        line(sale)
+        count += 1
+    record(client, keys, Act.EXPORT, operator, count=count, phase="finished", **about)
+    return count
+
+
+def safe_cell(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a number stays a number."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _lines(form: Form, target: BinaryIO) -> Callable[[Sale], None]:
+    if form is Form.JSONL:
+        return lambda sale: _write(target, _json_line(sale))
+    columns, cells = (FIELDS, _cells) if form is Form.CSV else (TRACKDESK_COLUMNS, _trackdesk_cells)
+    _write(target, _csv_line(columns))
+    return lambda sale: _write(target, _csv_line(cells(sale)))
+
+
+def _write(target: BinaryIO, line: str) -> None:
+    target.write(line.encode())
+
+
+def _json_line(sale: Sale) -> str:
+    about = {"tenant": sale.record.tenant, "reason": sale.reason, "died_at": iso(sale.at_ms)}
+    return json.dumps({**sale.conversion, **about}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _csv_line(cells: tuple[str, ...]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow([safe_cell(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _cells(sale: Sale) -> tuple[str, ...]:
+    record = sale.record
+    known: dict[str, Any] = {
+        **_flat(sale.conversion),
+        "tenant": record.tenant,
+        "reason": sale.reason,
+        "died_at": iso(sale.at_ms),
+        "accepted_at": iso(record.accepted_ms),
+        "attempts": record.attempts_total,
+        "may_have_landed": "true" if record.ambiguous else "false",
+    }
+    return tuple(str(known.get(name, "")) for name in FIELDS)
+
+
+def _trackdesk_cells(sale: Sale) -> tuple[str, ...]:
+    """Return external id, amount, currency and when the sale was made: given by the shop, else when it was accepted."""
+    amount = "" if sale.amount is None else plain_amount(sale.amount, sale.currency)
+    created = sale.conversion.get("createdAt") or iso(sale.record.accepted_ms)
+    return (sale.record.external_id, amount, sale.currency or "", str(created))
+
+
+def _flat(body: Mapping[str, Any]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": str(text) for inner, text in value.items()}
+        elif isinstance(value, list):
+            flat[name] = ",".join(map(str, value))
+        else:
+            flat[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return flat

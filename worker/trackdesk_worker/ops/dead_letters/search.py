@@ -1,0 +1,328 @@
+"""Searching sales, and dead letters by cause. No personal data comes out, and nothing here reads the key space."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from time import monotonic
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import NO_CURRENCY, State, external_id_of
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.domain.money import in_doubt
+from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.ops.remedies import remedy
+from trackdesk_worker.store.dead_letters.causes import Cause, parse_causes, read_causes
+from trackdesk_worker.store.dead_letters.index_query import BATCH, count, find
+from trackdesk_worker.store.dead_letters.query import Order, Sale, Search, SearchUnclear
+from trackdesk_worker.store.ledger import Money, add_money
+
+__all__ = [
+    "Cluster",
+    "Clusters",
+    "Found",
+    "Order",
+    "Row",
+    "Search",
+    "SearchInvalid",
+    "Summary",
+    "clusters",
+    "search",
+    "summary",
+]
+
+MAX_LIMIT = 10_000
+WITHIN_S = 0.06
+"""Time a request may read for before it answers with what it has, and a cursor."""
+
+
+class SearchInvalid(OpsError):
+    """A search that cannot be answered as it was asked; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sale in a list. No personal data."""
+
+    id: str
+    """The job's identity."""
+    tenant: str
+    external_id: str
+    state: State
+    conversion_type: str
+    """A dash once the sale has ended."""
+    amount: Decimal | None
+    currency: str | None
+    reason: str | None
+    http_status: int | None
+    """Of the last attempt, for dead letters."""
+    at_ms: int
+    """The time of its state: died, ended, ready since, due, end of the lease."""
+    accepted_ms: int
+    attempts: int
+    redrives: int
+    may_have_landed: bool
+    in_doubt: tuple[str, ...]
+    """The amounts with which an attempt may have landed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One page of a search."""
+
+    rows: tuple[Row, ...]
+    cursor: str | None
+    """For `after`; None if nothing is behind."""
+    examined: int
+    """Index entries that were read for it."""
+    complete: bool
+    """False if time ran out before the page was full: go on with the cursor. Without a cursor: name a tenant."""
+    total: int | None
+    """All sales meant, where the indexes know it without reading them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Dead letters with one cause, and what to do about them."""
+
+    tenant: str
+    reason: str
+    conversion_type: str
+    """``*`` for types that are too long or too many to be told apart."""
+    http_status: int | None
+    jobs: int
+    money: Money
+    first_ms: int
+    last_ms: int
+    example: str
+    """The externalId of the oldest of them."""
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Dead letters by cause, the largest cluster first."""
+
+    rows: tuple[Cluster, ...]
+    jobs: int
+    """Of all causes, also of those not among the rows."""
+    money: Money
+    complete: bool
+    """False if time ran out: the numbers are of the letters read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a search of dead letters amounts to."""
+
+    jobs: int
+    money: Money
+    by_reason: dict[str, int]
+    by_tenant: dict[str, int]
+    complete: bool
+    """False if time ran out: the numbers are of the letters read so far."""
+
+
+def search(
+    client: redis.Redis,
+    keys: Keys,
+    wanted: Search,
+    *,
+    limit: int = 50,
+    after: str | None = None,
+    within_s: float | None = WITHIN_S,
+) -> Found:
+    """Return one page, in the order wanted. Every request reads for about `within_s`; None is as long as it takes.
+
+    Raises:
+        SearchInvalid: with a sentence that says what to change.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise SearchInvalid(f"a page holds 1 to {MAX_LIMIT:,} sales, not {limit}")
+    try:
+        hits = find(client, keys, wanted, limit=limit, after=after, within_s=within_s)
+    except SearchUnclear as error:
+        raise SearchInvalid(str(error)) from error
+    causes = _causes_of(client, keys, hits.sales)
+    rows = tuple(_row(sale, causes.get(sale.id)) for sale in hits.sales)
+    return Found(rows, hits.cursor, hits.examined, hits.complete, count(client, keys, wanted))
+
+
+def clusters(
+    client: redis.Redis, keys: Keys, wanted: Search, *, most: int = 200, within_s: float | None = WITHIN_S
+) -> Clusters:
+    """Return the dead letters of a search by cause; times and example of the `most` largest.
+
+    A search by tenant, reason, type, status and currency reads no letter, however many there are; any other reads
+    those it means, for about `within_s`.
+    """
+    wanted = _of_dead(wanted)
+    causes = _causes(client, keys, wanted)
+    if causes is not None:
+        return _from_books(client, keys, causes, most)
+    found: dict[tuple[str, str, str, int | None], _Growing] = {}
+    complete = True
+    for sales, more in _pages(client, keys, wanted, within_s):
+        of = _causes_of(client, keys, sales)
+        for sale in sales:
+            cause = of.get(sale.id)
+            key = (sale.record.tenant, sale.reason, sale.conversion_type, None if cause is None else cause.http_status)
+            found.setdefault(key, _Growing(sale)).add(sale)
+        complete = not more
+    rows = sorted((g.cluster(*key) for key, g in found.items()), key=_largest_first)
+    return Clusters(tuple(rows[:most]), sum(c.jobs for c in rows), add_money(c.money for c in rows), complete)
+
+
+def summary(client: redis.Redis, keys: Keys, wanted: Search, *, within_s: float | None = WITHIN_S) -> Summary:
+    """Return what a search of dead letters amounts to, as `clusters` does."""
+    wanted = _of_dead(wanted)
+    reasons: Counter[str] = Counter()
+    tenants: Counter[str] = Counter()
+    money: Money = {}
+    complete = True
+    causes = _causes(client, keys, wanted)
+    if causes is not None:
+        for cause in causes:
+            reasons[cause.reason] += cause.jobs
+            tenants[cause.tenant] += cause.jobs
+        money = add_money(cause.money for cause in causes)
+    else:
+        for sales, more in _pages(client, keys, wanted, within_s):
+            reasons.update(sale.reason for sale in sales)
+            tenants.update(sale.record.tenant for sale in sales)
+            money = add_money([money, *map(money_of, sales)])
+            complete = not more
+    return Summary(tenants.total(), money, dict(reasons.most_common()), dict(tenants.most_common()), complete)
+
+
+def money_of(sale: Sale) -> Money:
+    """Return a sale's amount by its currency in the books."""
+    return {} if sale.amount is None else {sale.record.currency or NO_CURRENCY: sale.amount}
+
+
+def _of_dead(wanted: Search) -> Search:
+    if wanted.state not in (None, State.DEAD):
+        raise SearchInvalid("only dead letters have causes: search the state dead")
+    return replace(wanted, state=State.DEAD)
+
+
+def _causes(client: redis.Redis, keys: Keys, wanted: Search) -> list[Cause] | None:
+    """Return the causes that a search means, if it means all letters of each."""
+    if not wanted.by_cause_only:
+        return None
+    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+    return causes if wanted.conversion_type is None or all(cause.certain for cause in causes) else None
+
+
+def _pages(
+    client: redis.Redis, keys: Keys, wanted: Search, within_s: float | None
+) -> Iterator[tuple[tuple[Sale, ...], bool]]:
+    """Yield all letters of a search, the oldest first, a page at a time, and whether time ran out behind it."""
+    deadline = None if within_s is None else monotonic() + within_s
+    cursor = None
+    while True:
+        left_s = None if deadline is None else max(0.0, deadline - monotonic())
+        try:
+            hits = find(client, keys, replace(wanted, order="oldest"), limit=BATCH, after=cursor, within_s=left_s)
+        except SearchUnclear as error:
+            raise SearchInvalid(str(error)) from error
+        cursor = hits.cursor
+        late = deadline is not None and monotonic() > deadline and cursor is not None
+        yield hits.sales, late or (cursor is None and not hits.complete)
+        if cursor is None or late:
+            return
+
+
+def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int) -> Clusters:
+    kinds: dict[tuple[str, str, str, int | None], list[Cause]] = {}
+    for cause in causes:
+        kinds.setdefault((cause.tenant, cause.reason, cause.conversion_type, cause.http_status), []).append(cause)
+    ordered = sorted(kinds.items(), key=lambda item: (-sum(c.jobs for c in item[1]), *map(str, item[0])))
+    shown = ordered[:most]
+    with client.pipeline(transaction=False) as pipeline:
+        for _, parts in shown:
+            for part in parts:
+                pipeline.zrange(keys.cause(part.number, "died"), 0, 0, withscores=True)
+                pipeline.zrange(keys.cause(part.number, "died"), -1, -1, withscores=True)
+        replies = iter(pipeline.execute())
+    rows = []
+    for kind, parts in shown:
+        ends = [(next(replies), next(replies)) for _ in parts]
+        oldest = min(((score, text(member)) for first, _ in ends for member, score in first), default=None)
+        newest = max((score for _, last in ends for _, score in last), default=0)
+        if oldest is not None:  # else all of them left since the books were read
+            tenant, reason, conversion_type, status = kind
+            jobs, money = sum(part.jobs for part in parts), add_money(part.money for part in parts)
+            first_ms, example = int(oldest[0]), external_id_of(oldest[1])
+            rows.append(
+                Cluster(
+                    tenant, reason, conversion_type, status, jobs, money, first_ms, int(newest), example, remedy(reason)
+                )
+            )
+    return Clusters(tuple(rows), sum(c.jobs for c in causes), add_money(c.money for c in causes), True)
+
+
+def _causes_of(client: redis.Redis, keys: Keys, sales: Sequence[Sale]) -> dict[str, Cause]:
+    """Return the causes of those sales that are dead."""
+    dead = [sale.id for sale in sales if sale.record.state is State.DEAD]
+    if not dead:
+        return {}
+    numbers: Any = client.hmget(keys.cause_of, dead)
+    wanted = sorted({number for number in numbers if number is not None})
+    names: Any = client.hmget(keys.causes, wanted) if wanted else []
+    known = {c.number: c for c in parse_causes(dict(zip(wanted, names, strict=True)), {})}
+    return {
+        identity: known[text(number)]
+        for identity, number in zip(dead, numbers, strict=True)
+        if number is not None and text(number) in known
+    }
+
+
+def _row(sale: Sale, cause: Cause | None) -> Row:
+    record = sale.record
+    return Row(
+        id=record.id,
+        tenant=record.tenant,
+        external_id=record.external_id,
+        state=record.state,
+        conversion_type=sale.conversion_type,
+        amount=record.amount,
+        currency=sale.currency,
+        reason=record.reason,
+        http_status=None if cause is None else cause.http_status,
+        at_ms=sale.at_ms,
+        accepted_ms=record.accepted_ms,
+        attempts=record.attempts_total,
+        redrives=record.redrives,
+        may_have_landed=record.ambiguous,
+        in_doubt=in_doubt(record),
+    )
+
+
+def _largest_first(cluster: Cluster) -> tuple[int, str, str, str, int]:
+    return -cluster.jobs, cluster.tenant, cluster.reason, cluster.conversion_type, cluster.http_status or 0
+
+
+class _Growing:
+    """A cluster while its letters are read, the oldest first."""
+
+    def __init__(self, first: Sale) -> None:
+        self._first = first
+        self._last_ms = first.at_ms
+        self._jobs = 0
+        self._money: Money = {}
+
+    def add(self, sale: Sale) -> None:
+        self._jobs += 1
+        self._last_ms = sale.at_ms
+        self._money = add_money([self._money, money_of(sale)])
+
+    def cluster(self, tenant: str, reason: str, conversion_type: str, status: int | None) -> Cluster:
+        first = self._first
+        return Cluster(
+            tenant, reason, conversion_type, status, self._jobs, self._money,
+            first.at_ms, self._last_ms, first.record.external_id, remedy(reason),
+        )  # fmt: skip

@@ -1,0 +1,269 @@
+"""Acting on many dead letters, safely: a plan is made, looked at, started, watched, paused, resumed or cancelled.
+
+The list is frozen before anything happens, every job gets a verdict, and the verdicts add up to the jobs listed. Plans
+run in the workers' maintenance; who watches one (`follow`) drives it too, so that it goes on without a worker as well.
+Each act is on the operators' log, linked by the plan's id.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State, external_id_of, tenant_of
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.domain.limits import Limits
+from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
+from trackdesk_worker.ops.dead_letters.search import Search, summary
+from trackdesk_worker.ops.plans.preview import Preview, preview, seconds_at_budget
+from trackdesk_worker.ops.plans.views import DONE, Item, Items, Plan, PlanInvalid, PlanUnknown, items, read, recent
+from trackdesk_worker.store import plans as store
+
+__all__ = [
+    "DONE",
+    "MAX_NAME",
+    "Item",
+    "Items",
+    "Plan",
+    "PlanEmpty",
+    "PlanInvalid",
+    "PlanUnknown",
+    "Preview",
+    "act_on_one",
+    "cancel",
+    "create",
+    "finish_listing",
+    "follow",
+    "items",
+    "pause",
+    "preview",
+    "read",
+    "recent",
+    "resume",
+    "seconds_at_budget",
+    "start",
+]
+
+MAX_NAME = 120
+MAX_NAMED = 10_000
+"""Jobs a plan names one by one at most; more are meant by a filter."""
+NAMED_ON_RECORD = 100
+"""Of these, the operators' log names so many."""
+FOLLOW_EVERY_S = 0.25
+
+
+class PlanEmpty(PlanInvalid):
+    """A filter that matches nothing: there is nothing to plan."""
+
+
+def create(
+    client: redis.Redis,
+    keys: Keys,
+    wanted: Search | Sequence[str],
+    *,
+    act: Act,
+    name: str,
+    operator: Operator,
+    expected: int | None = None,
+    limit: int | None = None,
+    dedupe_window_s: int = 0,
+) -> Plan:
+    """Make a plan over a filter of dead letters, or over jobs named by id, and begin its list.
+
+    Args:
+        name: after its incident, for people.
+        expected: how many jobs a preview said; refused if it is another number now.
+        limit: at most so many, the oldest first.
+        dedupe_window_s: how long what is discarded stays known; needed to discard.
+
+    Raises:
+        PlanInvalid: with a sentence that says what to change; nothing was stored.
+    """
+    name = _checked_name(name)
+    if act not in DONE or (act is Act.DISCARD and dedupe_window_s <= 0):
+        raise PlanInvalid("a plan redrives, or discards with a dedupe window")
+    ids = () if isinstance(wanted, Search) else tuple(dict.fromkeys(wanted))
+    if len(ids) > MAX_NAMED:
+        raise PlanInvalid(f"{len(ids):,} sales are too many to name one by one: use a filter")
+    plan_id = f"plan-{secrets.token_hex(6)}"
+    fields = {
+        "act": act.value,
+        "name": name,
+        "operator": operator.name,
+        "reason": operator.reason,
+        "filter": "named",
+        "window_ms": str(dedupe_window_s * 1000),
+        "limit": "" if limit is None else str(limit),
+    }
+    count = len(ids)
+    if isinstance(wanted, Search):
+        found = summary(client, keys, wanted)  # refuses what is not about dead letters
+        if found.complete and not found.jobs:
+            raise PlanEmpty("no dead letter matches")
+        count = found.jobs if limit is None else min(limit, found.jobs)
+        if expected is not None and found.complete and count != expected:
+            raise PlanInvalid(f"{count:,} dead letters match now, not {expected:,}: look at them again")
+        wanted = replace(wanted, state=State.DEAD)
+        fields |= {"filter": str(wanted), "search": store.dump_search(wanted)}
+    about: dict[str, Any] = {"phase": "created", "operation": plan_id, "name": name, "filter": fields["filter"]}
+    named = [{"tenant": tenant_of(i), "external_id": external_id_of(i)} for i in ids[:NAMED_ON_RECORD]]
+    entry = entry_of(client, act, operator, count=count, **about, jobs=named or None)
+    if not run(client, store.create(keys, plan_id, fields, ids, entry=json.dumps(entry, ensure_ascii=False))):
+        raise PlanInvalid(
+            f"{store.OPEN_AT_MOST} plans are open: start or cancel one of them, `trackdesk plan list` shows them"
+        )
+    store.step(client, keys, plan_id, rate_us=0)
+    store.record_acts(client, keys)
+    return read(client, keys, plan_id)
+
+
+def finish_listing(
+    client: redis.Redis, keys: Keys, plan_id: str, *, progress: Callable[[Plan], None] = lambda _: None
+) -> Plan:
+    """List to the end, beside the workers that do so too; return the plan with its frozen list.
+
+    Raises:
+        PlanInvalid: if the list cannot be made; no job was moved.
+    """
+    while True:
+        did = store.step(client, keys, plan_id, rate_us=0) if _state(client, keys, plan_id) == "listing" else None
+        if did is None or did.problem is not None:
+            plan = read(client, keys, plan_id)
+            if plan.state == "failed":
+                store.record_acts(client, keys)
+                raise PlanInvalid(
+                    f"the list of {plan_id} could not be made ({plan.problem}); no sale was moved: narrow the filter"
+                )
+            return plan
+        progress(read(client, keys, plan_id))
+
+
+def act_on_one(
+    client: redis.Redis, keys: Keys, job_id: str, *, act: Act, operator: Operator, dedupe_window_s: int = 0
+) -> Plan:
+    """Redrive or discard one job at once; its verdict is the plan's only one."""
+    made = create(
+        client, keys, [job_id], act=act, name=_one_named(job_id), operator=operator,
+        dedupe_window_s=dedupe_window_s,
+    )  # fmt: skip
+    plan = finish_listing(client, keys, made.id)
+    start(client, keys, plan.id, operator, confirm_count=plan.listed)
+    return follow(client, keys, plan.id, rate_limit=0)
+
+
+def start(
+    client: redis.Redis, keys: Keys, plan_id: str, operator: Operator, *, confirm_count: int | None = None
+) -> Plan:
+    """Let a plan run. A discard needs the number of its jobs.
+
+    Raises:
+        PlanInvalid: if it is not ready, or the number is wrong.
+        PlanUnknown: if there is none.
+    """
+    plan = read(client, keys, plan_id)
+    if plan.act is Act.DISCARD and confirm_count is None:
+        raise PlanInvalid(f"to discard, confirm the number of jobs: {plan.listed}")
+    return _turn(client, keys, plan, "start", "started", operator, confirm_count)
+
+
+def pause(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+    """Let a running plan rest; what it moved already goes its way.
+
+    Raises:
+        PlanInvalid: if it does not run.
+        PlanUnknown: if there is none.
+    """
+    return _turn(client, keys, read(client, keys, plan_id), "pause", "paused", operator)
+
+
+def resume(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+    """Let a paused plan go on.
+
+    Raises:
+        PlanInvalid: if it is not paused.
+        PlanUnknown: if there is none.
+    """
+    return _turn(client, keys, read(client, keys, plan_id), "resume", "resumed", operator)
+
+
+def cancel(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+    """End a plan for good: jobs without a verdict stay dead letters, with the verdict ``cancelled``.
+
+    Raises:
+        PlanInvalid: if it has ended.
+        PlanUnknown: if there is none.
+    """
+    return _turn(client, keys, read(client, keys, plan_id), "cancel", "cancelled", operator)
+
+
+def follow(
+    client: redis.Redis,
+    keys: Keys,
+    plan_id: str,
+    *,
+    rate_limit: float,
+    progress: Callable[[Plan], None] = lambda _: None,
+    every_s: float = FOLLOW_EVERY_S,
+) -> Plan:
+    """Watch a plan until it ends or is paused, and drive it meanwhile, beside the workers that do so too."""
+    rate_us = Limits(rate_per_s=rate_limit).rate_us
+    while True:
+        moved = 0
+        while (did := store.step(client, keys, plan_id, rate_us=rate_us)).moved and did.state == "running":
+            moved += did.moved
+            progress(read(client, keys, plan_id))
+        store.record_acts(client, keys)
+        plan = read(client, keys, plan_id)
+        progress(plan)
+        if plan.state != "running":
+            return plan
+        if not moved:
+            time.sleep(every_s)
+
+
+def _turn(
+    client: redis.Redis, keys: Keys, plan: Plan, word: str, phase: str, operator: Operator, count: int | None = None
+) -> Plan:
+    entry = entry_of(
+        client, plan.act, operator, count=plan.listed if word == "start" else plan.left, phase=phase,
+        operation=plan.id, name=plan.name, filter=plan.filter,
+        money=plan.money_listed if word == "start" else None,
+    )  # fmt: skip
+    note = json.dumps(
+        {"kind": plan.act.value, "operator": operator.name, "reason": operator.reason, "operation": plan.id},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )[:-1]
+    told = json.dumps(entry, ensure_ascii=False)
+    reply = run(client, store.turn(keys, plan.id, word, entry=told, confirmed=count, note=note))
+    said, _, detail = reply.partition(":")
+    if said == "unknown":
+        raise PlanUnknown(f"there is no plan {plan.id!r} any more")
+    if said == "refused":
+        raise PlanInvalid(f"plan {plan.id} is {detail}: it cannot be {phase}")
+    if said == "count":
+        raise PlanInvalid(f"the plan has {detail} jobs, not {count}; nothing was changed")
+    store.record_acts(client, keys)
+    return read(client, keys, plan.id)
+
+
+def _one_named(job_id: str) -> str:
+    name = "".join(letter for letter in external_id_of(job_id) if letter.isprintable())
+    return f"sale {name}"[:MAX_NAME]
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise PlanInvalid(f"name the plan after its incident, in 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _state(client: redis.Redis, keys: Keys, plan_id: str) -> str:
+    return text(client.hget(keys.plan(plan_id), "state") or "")

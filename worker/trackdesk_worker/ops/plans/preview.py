@@ -1,0 +1,82 @@
+"""What a plan would mean, before there is one: jobs, money, and how long it takes. Nothing is stored."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import State
+from trackdesk_worker.domain.limits import Shares
+from trackdesk_worker.ops.dead_letters.search import Search, money_of, summary
+from trackdesk_worker.store.dead_letters.index_query import walk
+from trackdesk_worker.store.dead_letters.query import Sale
+from trackdesk_worker.store.ledger import Money, add_money
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a plan over a filter would mean now. Nothing is stored."""
+
+    jobs: int
+    money: Money
+    by_reason: Mapping[str, int]
+    by_tenant: Mapping[str, int]
+    complete: bool
+    """False if time ran out: at least so many."""
+    seconds_at_budget: float
+    """How long the requests take if nothing else is sent; 0 is no limit."""
+    seconds_at_share: float
+    """The same if live sales and retries use up their shares."""
+
+
+def preview(
+    client: redis.Redis,
+    keys: Keys,
+    wanted: Search,
+    *,
+    rate_limit: float,
+    shares: Shares,
+    within_s: float | None = None,
+) -> Preview:
+    """Return what a plan over `wanted` would mean. Without limits on time, amount or person it reads no letter."""
+    found = summary(client, keys, wanted, within_s=within_s)
+    seconds = seconds_at_budget(client, keys, found.by_tenant, rate_limit=rate_limit)
+    whole = shares.live + shares.retry + shares.redrive
+    at_share = math.ceil(seconds * whole / shares.redrive) if shares.redrive else 0.0
+    return Preview(found.jobs, found.money, found.by_reason, found.by_tenant, found.complete, seconds, at_share)
+
+
+def figures_of(
+    client: redis.Redis, keys: Keys, wanted: Search, limit: int
+) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
+    """Return jobs, money, and jobs by reason and tenant of the oldest `limit` dead letters of a search."""
+    return add_up(islice(walk(client, keys, replace(wanted, state=State.DEAD)), limit))
+
+
+def add_up(sales: Iterable[Sale]) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
+    """Return jobs, money, and jobs by reason and tenant."""
+    reasons: Counter[str] = Counter()
+    tenants: Counter[str] = Counter()
+    money: Money = {}
+    for sale in sales:
+        reasons[sale.reason] += 1
+        tenants[sale.record.tenant] += 1
+        money = add_money([money, money_of(sale)])
+    return tenants.total(), money, dict(reasons.most_common()), dict(tenants.most_common())
+
+
+def seconds_at_budget(client: redis.Redis, keys: Keys, by_tenant: Mapping[str, int], *, rate_limit: float) -> float:
+    """Return how long so many requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
+    with client.pipeline(transaction=False) as pipeline:
+        for tenant in by_tenant:
+            pipeline.hget(keys.tenant(tenant), "rate_us")
+        paces = pipeline.execute()
+    longest = 0.0
+    for jobs, own_us in zip(by_tenant.values(), paces, strict=True):
+        rate = rate_limit if own_us is None else (1_000_000 / int(own_us) if int(own_us) else 0)
+        longest = max(longest, jobs / rate if rate else 0)
+    return math.ceil(longest * 10) / 10

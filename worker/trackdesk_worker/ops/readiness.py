@@ -1,0 +1,62 @@
+"""Whether the store can be reached, takes writes and keeps what it is given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import Command, asend
+from trackdesk_worker.telemetry.health import Verdict
+
+
+def readiness_commands(keys: Keys) -> list[Command]:
+    """Return what to ask the store."""
+    # A write that changes nothing, and that a full Redis still takes: deliveries go on there.
+    return [("ZREM", keys.workers, ""), ("INFO", "everything")]
+
+
+def judge_readiness(replies: Sequence[Any]) -> Verdict:
+    """Read the replies to `readiness_commands`."""
+    write, info = replies
+    if isinstance(info, Exception):
+        return Verdict(False, f"the store refuses INFO: {info}")
+    problems = [f"the store takes no writes: {write}"] if isinstance(write, Exception) else []
+    problems += unsafe(info)
+    return Verdict(not problems, "; ".join(problems) or "ready")
+
+
+def unsafe(info: Mapping[str, Any]) -> list[str]:
+    """Return why a store with this INFO may lose jobs it has accepted; empty if it is safe."""
+    problems = []
+    if (policy := info.get("maxmemory_policy")) != "noeviction":
+        problems.append(f"maxmemory-policy is {policy}, must be noeviction")
+    if not info.get("aof_enabled"):
+        problems.append("appendonly is off")
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        problems.append("the last write to the append-only file failed")
+    return problems
+
+
+def store_ready(client: redis.Redis, keys: Keys) -> Verdict:
+    """Ask the store, blocking no longer than the client's timeouts; an error is a verdict."""
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            for command in readiness_commands(keys):
+                pipeline.execute_command(*command)
+            return judge_readiness(pipeline.execute(raise_on_error=False))
+    except redis.RedisError as error:
+        return _away(error)
+
+
+async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> Verdict:
+    """Do what `store_ready` does, on asyncio."""
+    try:
+        return judge_readiness(await asend(client, readiness_commands(keys)))
+    except redis.RedisError as error:
+        return _away(error)
+
+
+def _away(error: redis.RedisError) -> Verdict:
+    return Verdict(False, f"the store cannot be reached: {type(error).__name__}")

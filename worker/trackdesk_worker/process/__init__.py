@@ -1,0 +1,1 @@
+"""A worker process: connections, Celery application, runtime, watchdog, supervisor."""

@@ -1,0 +1,51 @@
+"""The operators' log in the store: entries chained by hash, and acts that wait to be put on it.
+
+An act that a script carries out leaves its entry waiting in the same step, so that no death of a process between act
+and record loses it; whoever comes first chains it, once.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import Operation, clock
+from trackdesk_worker.store.audit_chain import link
+from trackdesk_worker.store.jobs import script
+
+
+def append(client: redis.Redis, keys: Keys, entry: dict[str, Any], *, waiting: bytes = b"") -> None:
+    """Put an entry on record behind the last, also on a store that is full.
+
+    Args:
+        waiting: the act as it waits; nothing is recorded if somebody else has done so.
+    """
+    while True:
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.lindex(keys.operations, -1)
+            pipeline.llen(keys.operations)
+            last, number = pipeline.execute()
+        text, digest = link(entry, last)
+        arguments = (clock(None), text, last or "", f"{number + 1} {digest}", waiting)
+        if run(client, Operation(script("audit_log"), keys.prefix, arguments, int)):
+            return
+
+
+def record_waiting(client: redis.Redis, keys: Keys, compose: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
+    """Put every act that waits on record, in the order in which they were done; return how many.
+
+    Args:
+        compose: makes the entry of what waits.
+    """
+    told = 0
+    while (raw := client.lindex(keys.operations_waiting, 0)) is not None:
+        entry = compose(json.loads(raw))
+        if entry is None:  # about a plan that is forgotten
+            client.lrem(keys.operations_waiting, 1, raw)  # type: ignore[arg-type]
+        else:
+            append(client, keys, entry, waiting=raw)  # type: ignore[arg-type]
+        told += 1
+    return told

@@ -1,0 +1,375 @@
+"""Finding sales by what is known of them: which index to read, from where, and what to ask of each record.
+
+Never the key space: dead letters through their causes, their amounts and what a person may be found by; jobs in the
+other states through the index of their state, which knows only their time, so that a rare wish is read in several
+goes. Pages are found by the last entry of the page before (score and id), never by a position, so that jobs that
+leave meanwhile make nobody miss another.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+import redis
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass, JobRecord, State, job_id
+from trackdesk_producer.contract.runner import run
+from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.store.dead_letters.causes import Cause, Entry, page, read_causes, reference
+from trackdesk_worker.store.dead_letters.query import Sale, Search, SearchUnclear, matches
+
+BATCH = 500
+"""Index entries or records per round trip."""
+LEAST_BATCH = 20
+FEW = 4_000
+"""Letters of one index that are read at once and sorted here, where the order is another index's."""
+SETS = 1_000
+"""Sorted sets that one call of the script merges into one order: a few ms of the store's time."""
+
+ENDED = (State.DELIVERED, State.CANCELLED, State.DISCARDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Sales that were found, and where to go on."""
+
+    sales: tuple[Sale, ...]
+    cursor: str | None
+    """For what is behind; None if this was all."""
+    examined: int
+    complete: bool
+    """False if time ran out before the page was full: the cursor goes on; without one, name a tenant."""
+
+
+def find(
+    client: redis.Redis,
+    keys: Keys,
+    wanted: Search,
+    *,
+    limit: int,
+    after: str | None = None,
+    within_s: float | None = None,
+) -> Hits:
+    """Return the next `limit` sales of a search, reading for about `within_s`.
+
+    Raises:
+        SearchUnclear: if it cannot be answered like this, or `after` is no page's cursor.
+    """
+    deadline = None if within_s is None else time.monotonic() + within_s
+    if wanted.by_person and not _through_index(wanted):
+        return _sorted_page(client, keys, wanted, limit, after, deadline)
+    sections = _sections(wanted)
+    section, place = (sections[0], None) if after is None else _parse_cursor(after, sections)
+    sales: list[Sale] = []
+    examined = 0
+    for state in sections[sections.index(section) :]:
+        reader = _reader(client, keys, wanted, state)
+        most = max(limit + 1, LEAST_BATCH)
+        while True:
+            asked = min(BATCH, most)
+            entries = reader(place, asked)
+            most *= 2  # what matches is rare
+            for sale in _read(client, keys, entries):
+                if not _as_indexed(sale, state, wanted) or not matches(sale, wanted):
+                    continue
+                if len(sales) == limit:
+                    return Hits(tuple(sales), _cursor(sales[-1].record.state, sales[-1].entry), examined, True)
+                sales.append(sale)
+            examined += len(entries)
+            if not entries or (len(entries) < asked and state not in ENDED):  # ended ones come list by list
+                place = None
+                break
+            place = (entries[-1].exact, entries[-1].id)
+            if deadline is not None and time.monotonic() > deadline:
+                return Hits(tuple(sales), _cursor(state, entries[-1]), examined, len(sales) == limit)
+    return Hits(tuple(sales), None, examined, True)
+
+
+def walk(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[Sale]:
+    """Yield every sale of a search, the oldest first, in flat memory.
+
+    Each that was dead from the beginning to the end of the walk is yielded exactly once.
+    """
+    cursor = None
+    while True:
+        hits = find(client, keys, replace(wanted, order="oldest"), limit=BATCH, after=cursor)
+        yield from hits.sales
+        cursor = hits.cursor
+        if cursor is None:
+            return
+
+
+def read_sales(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[Sale]:
+    """Yield the sales among `ids` that have a record."""
+    wanted = list(ids)
+    for start in range(0, len(wanted), BATCH):
+        yield from _read(client, keys, [Entry(identity, 0, "0") for identity in wanted[start : start + BATCH]])
+
+
+def count(client: redis.Redis, keys: Keys, wanted: Search) -> int | None:
+    """Return how many dead letters a search means, if the indexes know it without reading records."""
+    if wanted.state is not State.DEAD or wanted.by_person:
+        return None
+    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+    if wanted.conversion_type is not None and not all(cause.certain for cause in causes):
+        return None
+    if wanted.by_amount and wanted.by_period:
+        return None
+    if wanted.by_cause_only:
+        return sum(cause.jobs for cause in causes)
+    return _count_within(client, keys, wanted, causes, "amount" if wanted.by_amount else "died")
+
+
+def _as_indexed(sale: Sale, state: State, wanted: Search) -> bool:
+    """Return whether the job is still where its index showed it; else it will be met at its new place."""
+    if state in ENDED:
+        return sale.record.state in ENDED
+    if sale.record.state is not state:
+        return False
+    return not wanted.by_time or sale.record.at == int(sale.entry.score)
+
+
+def _sections(wanted: Search) -> tuple[State, ...]:
+    """Return the states to look through, in this order."""
+    if wanted.state is not None:
+        sections: tuple[State, ...] = (wanted.state,)
+    elif wanted.http_status is not None:
+        sections = (State.DEAD,)
+    else:
+        sections = (State.DEAD, State.IN_FLIGHT, State.SCHEDULED, State.READY)
+        if not (wanted.conversion_type or wanted.cid or wanted.customer_id):
+            sections += (State.DELIVERED,)  # its lists hold all that has ended
+    if not wanted.by_time and sections != (State.DEAD,):
+        raise SearchUnclear("only dead letters are sorted by amount: search the state dead, or sort by time")
+    if wanted.http_status is not None and sections != (State.DEAD,):
+        raise SearchUnclear("only dead letters are found by HTTP status: search the state dead")
+    if wanted.state in ENDED and (wanted.conversion_type or wanted.cid or wanted.customer_id):
+        raise SearchUnclear(
+            "what has ended keeps no type, cid or customerId, which left with the delivery: search by externalId"
+        )
+    return sections
+
+
+Reader = Callable[[tuple[str, str] | None, int], list[Entry]]
+
+
+def _reader(client: redis.Redis, keys: Keys, wanted: Search, state: State) -> Reader:
+    """Return what reads one state's entries, in the order wanted, behind a place."""
+    scale = 1
+    match state:
+        case State.DEAD:
+            return _dead_reader(client, keys, wanted)
+        case State.READY:
+            tenants = [wanted.tenant] if wanted.tenant else sorted(map(text, client.smembers(keys.tenants)))
+            sets = tuple(keys.ready(tenant, job_class) for tenant in tenants for job_class in JobClass)
+            scale = 1000
+        case State.SCHEDULED:
+            sets = (keys.scheduled,)
+        case State.IN_FLIGHT:
+            sets = (keys.in_flight,)
+        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
+            return _ended_reader(client, keys, wanted)
+    low, high = _bounds(wanted.since_ms, wanted.until_ms, scale)
+    return _set_reader(client, keys, wanted.down, sets, low, high)
+
+
+def _set_reader(client: redis.Redis, keys: Keys, down: bool, sets: tuple[str, ...], low: str, high: str) -> Reader:
+    """Return what reads any number of sorted sets in one order."""
+    parts = [sets[start : start + SETS] for start in range(0, len(sets), SETS)]
+
+    def read(after: tuple[str, str] | None, most: int) -> list[Entry]:
+        pages = [
+            run(client, page(keys, part, down=down, low=low, high=high, after=after, limit=most)) for part in parts
+        ]
+        return list(islice(merge(*pages, key=_sorting, reverse=down), most))
+
+    return read
+
+
+def _dead_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
+    by_cause = (wanted.tenant, wanted.reason, wanted.conversion_type, wanted.http_status, wanted.currency)
+    if wanted.by_time and not any(by_cause) and not wanted.by_amount:
+        return _set_reader(client, keys, wanted.down, (keys.dead,), *_range(wanted, "died"))
+    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+    order, other = ("died", "amount") if wanted.by_time else ("amount", "died")
+    if (wanted.by_amount if wanted.by_time else wanted.by_period) and _count_within(
+        client, keys, wanted, causes, other
+    ) <= FEW:
+        return _few(client, keys, wanted, causes, other)
+    low, high = _range(wanted, order)
+    return _set_reader(client, keys, wanted.down, tuple(keys.cause(c.number, order) for c in causes), low, high)
+
+
+def _few(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], other: str) -> Reader:
+    """Return what reads letters in one order which few enough fit into a range of another."""
+    low, high = _range(wanted, other)
+    read = _set_reader(client, keys, wanted.down, tuple(keys.cause(c.number, other) for c in causes), low, high)
+    entries = [_ordered(sale, wanted) for sale in _read(client, keys, read(None, FEW + BATCH))]
+    entries.sort(key=_sorting, reverse=wanted.down)
+
+    def behind(after: tuple[str, str] | None, most: int) -> list[Entry]:
+        return _behind(entries, after, wanted.down)[:most]
+
+    return behind
+
+
+def _ended_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
+    """Return what reads the lists that tombstones are pruned by, a list after the other."""
+    if not wanted.by_time:
+        raise SearchUnclear("only dead letters are sorted by amount")
+    filed: Any = client.zrange(keys.tombstones, 0, -1)
+    hours = [text(hour) for hour in filed]
+    if wanted.down:
+        hours.reverse()
+
+    def read(after: tuple[str, str] | None, most: int) -> list[Entry]:
+        hour, place = ("", -1)
+        if after is not None:
+            hour, place = after[0].partition("+")[0], int(after[0].partition("+")[2])
+        for candidate in hours[hours.index(hour) :] if hour in hours else hours:
+            key = keys.tombstone_bucket(candidate)
+            if candidate != hour:
+                place = client.llen(key) if wanted.down else -1
+            first, last = (max(0, place - most), place - 1) if wanted.down else (place + 1, place + most)
+            found: Any = client.lrange(key, first, last) if last >= first else []
+            entries = [Entry(text(raw), first + n, f"{candidate}+{first + n}") for n, raw in enumerate(found)]
+            if entries:
+                return entries[::-1] if wanted.down else entries
+        return []
+
+    return read
+
+
+def _through_index(wanted: Search) -> bool:
+    """Return whether a person's click or customer is looked for where only the index of the state helps."""
+    return wanted.external_id is None and wanted.state not in (State.DEAD, None)
+
+
+def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str]]:
+    """Yield, in batches, the ids of the sales that an externalId, a click or a customer may mean."""
+    if wanted.external_id is not None:
+        tenants = [wanted.tenant] if wanted.tenant else sorted(map(text, client.smembers(keys.tenants)))
+        types = {cause.conversion_type for cause in read_causes(client, keys) if cause.certain}
+        types |= {wanted.conversion_type} - {None}  # type: ignore[arg-type]
+        kinds = [None, *sorted(types)]
+        ids = (job_id(tenant, wanted.external_id, kind) for kind in kinds for tenant in tenants)
+        while batch := list(islice(ids, BATCH)):
+            yield batch
+        return
+    name, value = ("cid", wanted.cid) if wanted.cid is not None else ("customerId", wanted.customer_id)
+    prefix = reference(name, value or "")
+    first = f"[{prefix}".encode()
+    while True:
+        raw: Any = client.zrange(
+            keys.dead_references, first, f"({prefix}\xff".encode("latin-1"), bylex=True, offset=0, num=BATCH
+        )
+        if not raw:
+            return
+        yield [text(entry)[len(prefix) :] for entry in raw]
+        first = b"(" + raw[-1]
+
+
+def _sorted_page(
+    client: redis.Redis, keys: Keys, wanted: Search, limit: int, after: str | None, deadline: float | None
+) -> Hits:
+    """Return one page of the few sales that one externalId, click or customer means, sorted here.
+
+    A sale may be of any tenant, and of any type where the type widens the identity. Where time ends before all of them
+    were looked up, the page is not `complete` and has no cursor: a tenant, or more time, finds the rest.
+    """
+    place = None if after is None else _parse_cursor(after, tuple(State))[1]
+    found: dict[str, tuple[Entry, Sale]] = {}
+    looked_up, complete = 0, True
+    for ids in _named(client, keys, wanted):
+        if looked_up >= FEW and deadline is not None and time.monotonic() > deadline:
+            complete = False
+            break
+        found |= {
+            sale.id: (_ordered(sale, wanted), sale)
+            for sale in read_sales(client, keys, ids)
+            if matches(sale, wanted) and (wanted.external_id is not None or sale.record.state is State.DEAD)
+        }
+        looked_up += len(ids)
+    entries = sorted((entry for entry, _ in found.values()), key=_sorting, reverse=wanted.down)
+    rest = _behind(entries, place, wanted.down)
+    cursor = _cursor(State.DEAD, rest[limit - 1]) if len(rest) > limit else None
+    sales = tuple(found[entry.id][1] for entry in rest[:limit])
+    return Hits(sales, cursor, looked_up, complete)
+
+
+def _ordered(sale: Sale, wanted: Search) -> Entry:
+    score: Decimal | int = sale.at_ms if wanted.by_time else (-1 if sale.amount is None else sale.amount)
+    return Entry(sale.id, float(score), repr(float(score)))
+
+
+def _sorting(entry: Entry) -> tuple[float, bytes]:
+    return entry.score, entry.id.encode()
+
+
+def _behind(entries: list[Entry], after: tuple[str, str] | None, down: bool) -> list[Entry]:
+    if after is None:
+        return entries
+    place = (float(after[0]), after[1].encode())
+    return [e for e in entries if (_sorting(e) < place if down else _sorting(e) > place)]
+
+
+def _count_within(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], order: str) -> int:
+    low, high = _range(wanted, order)
+    with client.pipeline(transaction=False) as pipeline:
+        for cause in causes:
+            pipeline.zcount(keys.cause(cause.number, order), low, high)
+        return sum(pipeline.execute())
+
+
+def _range(wanted: Search, order: str) -> tuple[str, str]:
+    if order == "amount":
+        return _bounds(wanted.min_amount, wanted.max_amount)
+    return _bounds(wanted.since_ms, wanted.until_ms)
+
+
+def _bounds(least: Decimal | int | None, most: Decimal | int | None, scale: int = 1) -> tuple[str, str]:
+    """Return a range of scores. Amounts are compared exactly later: here as the doubles that scores are."""
+    low = "-inf" if least is None else repr(float(least) * scale)
+    high = "+inf" if most is None else repr(float(most) * scale + (scale - 1))
+    return low, high
+
+
+def _read(client: redis.Redis, keys: Keys, entries: list[Entry]) -> Iterator[Sale]:
+    if not entries:
+        return
+    records: Any = client.mget([keys.job(entry.id) for entry in entries])
+    for entry, raw in zip(entries, records, strict=True):
+        if raw is None:
+            continue
+        try:
+            record = JobRecord.parse(entry.id, raw)
+        except (ValueError, ArithmeticError):  # damaged from outside: the audit names it, the others are still read
+            continue
+        yield Sale(record, entry)
+
+
+def _cursor(state: State, entry: Entry) -> str:
+    return f"{state.value}:{entry.exact}:{entry.id}"
+
+
+def _parse_cursor(cursor: str, sections: tuple[State, ...]) -> tuple[State, tuple[str, str]]:
+    name, _, rest = cursor.partition(":")
+    score, _, identity = rest.partition(":")
+    if name in sections and identity and len(score) < 40:
+        state = State(name)
+        if state in ENDED:
+            hour, plus, place = score.partition("+")
+            if plus and hour.isascii() and hour.isdigit() and place.isascii() and place.isdigit():
+                return state, (score, identity)
+        else:
+            try:
+                if abs(float(score)) < 1e25:
+                    return state, (score, identity)
+            except ValueError:
+                pass
+    raise SearchUnclear("the cursor is not one that a page of this search ended with")

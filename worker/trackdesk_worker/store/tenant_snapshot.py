@@ -1,0 +1,89 @@
+"""One look at tenants: books, operational state and ready queues, for status, forecasts and metrics alike.
+
+A script reads them, many tenants a call: single commands cost 300 ms for a thousand tenants, most of it in the
+client.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.record import JobClass
+from trackdesk_producer.contract.scripts import Operation, clock, text
+from trackdesk_worker.store.jobs import reading_script
+from trackdesk_worker.store.ledger import Book, parse_book
+
+BATCH = 100
+"""Tenants per call: a call holds the store for about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The ready jobs of one class."""
+
+    size: int = 0
+    oldest_us: int | None = None
+    """When the first of them became ready."""
+    overdue: int = 0
+    late: int = 0
+    """How many became ready before the two times asked for."""
+    sample: tuple[tuple[int, int], ...] = ()
+    """Place and start of the horizon (ms) of some, evenly over the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSurvey:
+    """One tenant at one moment."""
+
+    tenant: str
+    book: Book
+    state: Mapping[str, str]
+    """The fields of ``tenant:<tenant>``."""
+    queues: Mapping[JobClass, Queue]
+
+
+def surveys(
+    keys: Keys,
+    tenants: Sequence[str],
+    *,
+    overdue_before_us: int,
+    late_before_us: int = 0,
+    sample: int = 0,
+    now_ms: int | None = None,
+) -> list[Operation[list[TenantSurvey]]]:
+    """Return the calls that look at all of `tenants`; `sample` jobs of each queue are read too."""
+    return [
+        _survey(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
+        for start in range(0, len(tenants), BATCH)
+    ]
+
+
+def _survey(
+    keys: Keys, tenants: Sequence[str], before_us: tuple[int, int], sample: int, now_ms: int | None
+) -> Operation[list[TenantSurvey]]:
+    def read(reply: list[Any]) -> list[TenantSurvey]:
+        return [_read(tenant, one) for tenant, one in zip(tenants, reply, strict=True)]
+
+    arguments = (clock(now_ms), *before_us, sample, *tenants)
+    return Operation(reading_script("tenant_snapshot"), keys.prefix, arguments, read)
+
+
+def _read(tenant: str, reply: list[Any]) -> TenantSurvey:
+    ledger, state, *queues = reply
+    return TenantSurvey(
+        tenant,
+        parse_book(_pairs(ledger)),
+        {text(name): text(value) for name, value in _pairs(state).items()},
+        {job_class: _queue(queue) for job_class, queue in zip(JobClass, queues, strict=True)},
+    )
+
+
+def _pairs(flat: Sequence[Any]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _queue(reply: list[Any]) -> Queue:
+    size, oldest, overdue, late, *sample = reply
+    places = tuple((int(place), int(epoch)) for place, epoch in zip(sample[::2], sample[1::2], strict=True))
+    return Queue(int(size), int(float(oldest)) if oldest else None, int(overdue), int(late), places)
