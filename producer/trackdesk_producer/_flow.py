@@ -1,6 +1,6 @@
-"""What a producer does, without I/O: both shells, blocking and asyncio, run these conversations.
+"""What a producer does, without I/O: both shells, blocking and asyncio, run these flows.
 
-A conversation is a generator: it yields what to send in one round trip, is given the replies (or has
+A flow is a generator: it yields what to send in one round trip, is given the replies (or has
 `QueueUnavailable` thrown into it) and returns the result.
 """
 
@@ -68,10 +68,10 @@ class Receive(Enum):
 
 
 Step: TypeAlias = Request | Send | Receive
-Talk: TypeAlias = Generator[Step, Any, T]
+Flow: TypeAlias = Generator[Step, Any, T]
 """Yields what to do; is given the replies to a request or what was received, and nothing for what was sent."""
-_Trip: TypeAlias = Generator[Request, Replies, T]
-"""A conversation of one request."""
+_RoundTrip: TypeAlias = Generator[Request, Replies, T]
+"""A flow of one request."""
 
 
 class _Prepared(NamedTuple):
@@ -83,7 +83,7 @@ class _Prepared(NamedTuple):
     arguments: tuple[Argument, ...]
 
 
-class ProducerCore:
+class ProducerFlow:
     """The rules of producing for one namespace."""
 
     def __init__(
@@ -108,7 +108,7 @@ class ProducerCore:
         self._cancel = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
         self._envelope = envelope(self.keys.wakeups)
 
-    def enqueue(self, item: EnqueueItem, durability: Durability | None) -> Talk[Receipt]:
+    def enqueue(self, item: EnqueueItem, durability: Durability | None) -> Flow[Receipt]:
         """Store one conversion; raise what keeps it from being stored."""
         prepared = self._prepare(item)
         try:
@@ -123,7 +123,7 @@ class ProducerCore:
 
     def enqueue_many(
         self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | None
-    ) -> Talk[list[Receipt]]:
+    ) -> Flow[list[Receipt]]:
         """Store many; one receipt per item, in order, failures told in their place."""
         receipts: list[Receipt] = []
         iterator = iter(items)
@@ -137,17 +137,17 @@ class ProducerCore:
                 if down is not None:
                     batch.refuse(down)
                 elif batch.sound:
-                    down = yield from _depart(batch, self._store(batch.sound, durability or self._durability))
+                    down = yield from _send_batch(batch, self._store(batch.sound, durability or self._durability))
             # The store works on one batch while the next is prepared and sent. The first is waited for: should the
             # store not know the script, it is sent again, and must not come behind the second.
             while under_way and (len(under_way) > 1 or not (given and proven)):
                 batch = under_way.popleft()
-                down = (yield from _arrive(batch)) or down
+                down = (yield from _receive_batch(batch)) or down
                 proven = True
                 receipts += batch.receipts()
         return receipts
 
-    def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[Cancellation]:
+    def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[Cancellation]:
         """Cancel a job that waits and cannot have reached Trackdesk."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
         operation = Operation(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
@@ -159,7 +159,7 @@ class ProducerCore:
             return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
         return Cancellation(CancelStatus(verdict), State(state) if state else None)
 
-    def get(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Talk[JobStatus | None]:
+    def get(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[JobStatus | None]:
         """Read one job; None if there is none, or none any more."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
         replies = yield Request(also=[("GET", self.keys.job(identity))])
@@ -248,7 +248,7 @@ class ProducerCore:
                 error=error,
             )
 
-    def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> _Trip[list[Receipt]]:
+    def _store(self, prepared: Sequence[_Prepared], durability: Durability) -> _RoundTrip[list[Receipt]]:
         first = prepared[0]
         with enqueue_span(
             namespace=self.keys.namespace, tenant=first.tenant, external_id=first.external_id, count=len(prepared)
@@ -273,7 +273,7 @@ class _Batch:
     def __init__(self, prepared: Sequence[_Prepared | Receipt]) -> None:
         self._prepared = prepared
         self.sound = [item for item in prepared if isinstance(item, _Prepared)]
-        self.talk: _Trip[list[Receipt]] | None = None
+        self.talk: _RoundTrip[list[Receipt]] | None = None
         """While the store's answer is awaited."""
         self._stored: Sequence[Receipt] = ()
 
@@ -301,24 +301,24 @@ class _Batch:
         return [next(stored) if isinstance(item, _Prepared) else item for item in self._prepared]
 
 
-def _depart(batch: _Batch, talk: _Trip[list[Receipt]]) -> Talk[QueueUnavailable | None]:
-    batch.talk = talk
+def _send_batch(batch: _Batch, flow: _RoundTrip[list[Receipt]]) -> Flow[QueueUnavailable | None]:
+    batch.talk = flow
     try:
-        yield Send(next(talk))
+        yield Send(next(flow))
     except QueueUnavailable as error:
-        return batch.go_on(partial(talk.throw, error))
+        return batch.go_on(partial(flow.throw, error))
     return None
 
 
-def _arrive(batch: _Batch) -> Talk[QueueUnavailable | None]:
-    talk = batch.talk
-    if talk is None:
+def _receive_batch(batch: _Batch) -> Flow[QueueUnavailable | None]:
+    flow = batch.talk
+    if flow is None:
         return None
     try:
         replies = yield Receive.NEXT
     except QueueUnavailable as error:
-        return batch.go_on(partial(talk.throw, error))
-    return batch.go_on(partial(talk.send, replies))
+        return batch.go_on(partial(flow.throw, error))
+    return batch.go_on(partial(flow.send, replies))
 
 
 def _due_ms(not_before: Any) -> int:

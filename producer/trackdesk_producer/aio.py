@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from trackdesk_producer._flow import EnqueueItem, ProducerCore, Send, Talk
+from trackdesk_producer._flow import EnqueueItem, Flow, ProducerFlow, Send
 from trackdesk_producer._redis.connections import MAX_CONNECTIONS, connection_options, open_async_client
 from trackdesk_producer.contract.runner import Replies, Request, arun_raw, asend
 from trackdesk_producer.conversion.model import Conversion
@@ -44,7 +44,7 @@ class AsyncProducer:
         replicas: int = 1,
         dedupe_window_s: int = 30 * 86_400,
     ) -> None:
-        self._core = ProducerCore(
+        self._flow = ProducerFlow(
             namespace=namespace,
             tenant=tenant,
             durability=Durability(durability),
@@ -74,7 +74,7 @@ class AsyncProducer:
     ) -> Receipt:
         """Store one conversion for delivery; see `Producer.enqueue`."""
         level = None if durability is None else Durability(durability)
-        return await self._drive(self._core.enqueue(EnqueueItem(conversion, tenant, not_before), level))
+        return await self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), level))
 
     async def enqueue_many(
         self,
@@ -84,19 +84,19 @@ class AsyncProducer:
     ) -> list[Receipt]:
         """Store many conversions in few round trips; see `Producer.enqueue_many`."""
         level = None if durability is None else Durability(durability)
-        return await self._drive(self._core.enqueue_many(conversions, level))
+        return await self._drive(self._flow.enqueue_many(conversions, level))
 
     async def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> Cancellation:
         """Cancel a conversion that waits and cannot have reached Trackdesk; see `Producer.cancel`."""
-        return await self._drive(self._core.cancel(external_id, tenant, conversion_type))
+        return await self._drive(self._flow.cancel(external_id, tenant, conversion_type))
 
     async def get(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> JobStatus | None:
         """Return where a conversion is, or None if it is unknown; see `Producer.get`."""
-        return await self._drive(self._core.get(external_id, tenant, conversion_type))
+        return await self._drive(self._flow.get(external_id, tenant, conversion_type))
 
     async def close(self) -> None:
         """Close the connections of this event loop; the producer may be used again after."""
@@ -112,10 +112,10 @@ class AsyncProducer:
     ) -> None:
         await self.close()
 
-    async def _drive(self, talk: Talk[T]) -> T:
+    async def _drive(self, flow: Flow[T]) -> T:
         sent: deque[Request] = deque()
         try:
-            step = next(talk)
+            step = next(flow)
             while True:
                 try:
                     if isinstance(step, Send):  # one loop does both, so that nothing is gained by sending early
@@ -124,9 +124,9 @@ class AsyncProducer:
                     else:
                         answer = await self._within_deadline(step if isinstance(step, Request) else sent.popleft())
                 except QueueUnavailable as error:
-                    step = talk.throw(error)
+                    step = flow.throw(error)
                 else:
-                    step = talk.send(answer)
+                    step = flow.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -134,13 +134,13 @@ class AsyncProducer:
     async def _within_deadline(self, request: Request) -> Replies:
         lines, began, waited_s = self._lines_here(), time.monotonic(), None
         try:
-            async with asyncio.timeout(self._core.timeout_s), lines.places:
+            async with asyncio.timeout(self._flow.timeout_s), lines.places:
                 waited_s = time.monotonic() - began
                 return await arun_raw(lambda sent: asend(lines.client, sent), request.operations, request.also)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:  # TimeoutError is an OSError
             raise unavailable(
                 error,
-                timeout_s=self._core.timeout_s,
+                timeout_s=self._flow.timeout_s,
                 waited_s=time.monotonic() - began if waited_s is None else waited_s,
                 max_connections=self._max_connections,
             ) from error

@@ -5,7 +5,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from trackdesk_producer._flow import EnqueueItem, ProducerCore, Send, Step, Talk
+from trackdesk_producer._flow import EnqueueItem, Flow, ProducerFlow, Send, Step
 from trackdesk_producer._redis.connections import MAX_CONNECTIONS, connection_options, open_pool
 from trackdesk_producer._redis.lines import Line, Lines
 from trackdesk_producer.contract.runner import Replies, Request
@@ -52,7 +52,7 @@ class Producer:
         replicas: int = 1,
         dedupe_window_s: int = 30 * 86_400,
     ) -> None:
-        self._core = ProducerCore(
+        self._flow = ProducerFlow(
             namespace=namespace,
             tenant=tenant,
             durability=Durability(durability),
@@ -83,7 +83,7 @@ class Producer:
             QueueUnavailable: no answer within the deadline; repeat with the error's ``external_id``.
             DurabilityNotMet: stored, but not confirmed as durably as asked; repeating is safe.
         """
-        return self._drive(self._core.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability)))
+        return self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability)))
 
     def enqueue_many(
         self,
@@ -96,19 +96,19 @@ class Producer:
         Never raises for single items: a refused one has ``ReceiptStatus.REFUSED`` and its ``error``. After a
         round trip without an answer the rest is refused at once.
         """
-        return self._drive(self._core.enqueue_many(conversions, _level(durability)))
+        return self._drive(self._flow.enqueue_many(conversions, _level(durability)))
 
     def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> Cancellation:
         """Cancel what waits and cannot have reached Trackdesk; raises `QueueUnavailable` like `enqueue`."""
-        return self._drive(self._core.cancel(external_id, tenant, conversion_type))
+        return self._drive(self._flow.cancel(external_id, tenant, conversion_type))
 
     def get(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
     ) -> JobStatus | None:
         """Return where a conversion is, or None if it is unknown; raises `QueueUnavailable` like `enqueue`."""
-        return self._drive(self._core.get(external_id, tenant, conversion_type))
+        return self._drive(self._flow.get(external_id, tenant, conversion_type))
 
     def close(self) -> None:
         """Close the connections; the producer may be used again after."""
@@ -122,17 +122,17 @@ class Producer:
     ) -> None:
         self.close()
 
-    def _drive(self, talk: Talk[T]) -> T:
+    def _drive(self, flow: Flow[T]) -> T:
         line = Line(self._lines)
         try:
-            step = next(talk)
+            step = next(flow)
             while True:
                 try:
                     answer = self._take(step, line)
                 except QueueUnavailable as error:
-                    step = talk.throw(error)
+                    step = flow.throw(error)
                 else:
-                    step = talk.send(answer)
+                    step = flow.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
