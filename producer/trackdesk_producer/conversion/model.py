@@ -10,7 +10,7 @@ from trackdesk_producer.conversion.fast_path import ALWAYS_FITS_CHARACTERS, fill
 from trackdesk_producer.conversion.fields import ConversionFields, CustomParams, ExternalId
 from trackdesk_producer.conversion.messages import explain
 from trackdesk_producer.conversion.names import ConversionStatus
-from trackdesk_producer.conversion.normalize import Arranged, arrange_body, arrange_query
+from trackdesk_producer.conversion.normalize import Normalized, normalize_body, normalize_query
 from trackdesk_producer.conversion.rules import (
     MAX_BODY_BYTES,
     MAX_ID_LENGTH,
@@ -44,7 +44,7 @@ class Conversion(ConversionFields):
     if not TYPE_CHECKING:  # type checkers read the constructor's parameters from the fields
 
         def __init__(self, /, **data: Any) -> None:
-            _validate(self, arrange_body(data), datetime.now(UTC))
+            _validate(self, normalize_body(data), datetime.now(UTC))
 
     def warnings(self) -> tuple[str, ...]:
         """Return a sentence for each thing that is allowed but looks like a mistake."""
@@ -85,7 +85,7 @@ def parse_conversion(data: Mapping[str, Any] | Conversion, *, now: datetime | No
         if fill_from_guide_body(conversion, data, now):
             return conversion
     body = _mapping(data, 'write {"conversionTypeCode": "sale", ...}')
-    return _validate(Conversion.__new__(Conversion), arrange_body(body), now or datetime.now(UTC))
+    return _validate(Conversion.__new__(Conversion), normalize_body(body), now or datetime.now(UTC))
 
 
 def parse_query(params: Mapping[str, str | list[str]], *, now: datetime | None = None) -> Conversion:
@@ -100,7 +100,7 @@ def parse_query(params: Mapping[str, str | list[str]], *, now: datetime | None =
         ConversionInvalid: naming every broken rule, whatever the data is.
     """
     query = _mapping(params, "write conversionTypeCode=sale&cid=...")
-    return _validate(Conversion.__new__(Conversion), arrange_query(query), now or datetime.now(UTC))
+    return _validate(Conversion.__new__(Conversion), normalize_query(query), now or datetime.now(UTC))
 
 
 def _mapping(data: object, remedy: str) -> Mapping[Any, Any]:
@@ -110,9 +110,9 @@ def _mapping(data: object, remedy: str) -> Mapping[Any, Any]:
     raise ConversionInvalid([Problem("conversion", rule, remedy)])
 
 
-def _validate(conversion: Conversion, arranged: Arranged, now: datetime) -> Conversion:
+def _validate(conversion: Conversion, normalized: Normalized, now: datetime) -> Conversion:
     """Fill the bare conversion, or refuse with every problem. The one gate of all ways in."""
-    fields, problems, faulty = arranged.fields, arranged.problems, arranged.faulty
+    fields, problems, faulty = normalized.fields, normalized.problems, normalized.faulty
     errors = None
     try:
         Conversion.__pydantic_validator__.validate_python(fields, self_instance=conversion)

@@ -28,7 +28,7 @@ _SMALL_ENOUGH_TO_HINT: Final = 20
 
 
 @dataclass(slots=True)
-class Arranged:
+class Normalized:
     """Input in flat form: the values by Python name, and what was refused on the way.
 
     ``faulty`` names the fields that were given but are missing from ``fields`` because of a problem.
@@ -44,31 +44,31 @@ class Arranged:
         self.faulty.add(name)
 
 
-def arrange_body(data: Mapping[Any, Any], into: Arranged | None = None) -> Arranged:
+def normalize_body(data: Mapping[Any, Any], into: Normalized | None = None) -> Normalized:
     """Arrange the guide's POST body, the Python names, or any mix of the two."""
-    arranged = Arranged() if into is None else into
-    fields = arranged.fields
+    normalized = Normalized() if into is None else into
+    fields = normalized.fields
     for key, value in data.items():
         name = FIELD_OF_BODY_KEY.get(key)
         if name is None:
-            arranged.problems.append(_unknown(key, BODY_NAMES, _BODY_HINTS, len(data)))
+            normalized.problems.append(_unknown(key, BODY_NAMES, _BODY_HINTS, len(data)))
             continue
         if value is None or (name == "customer_id" and value == ""):  # shops send "" for a guest's order
             continue
-        if name in fields or name in arranged.faulty:
-            arranged.refuse(name, Problem(WIRE_NAMES[name], "must be given once", "keep one of its two spellings"))
+        if name in fields or name in normalized.faulty:
+            normalized.refuse(name, Problem(WIRE_NAMES[name], "must be given once", "keep one of its two spellings"))
             continue
         if name in _UNWRAP:
-            value = _UNWRAP[name](value, arranged)
+            value = _UNWRAP[name](value, normalized)
             if value is None:
                 continue
         fields[name] = value
-    return arranged
+    return normalized
 
 
-def arrange_query(params: Mapping[Any, Any]) -> Arranged:
+def normalize_query(params: Mapping[Any, Any]) -> Normalized:
     """Arrange the guide's GET names, as a query or a CSV row has them; an empty value counts as absent."""
-    arranged = Arranged()
+    normalized = Normalized()
     body: dict[Any, Any] = {}
     custom: dict[Any, Any] = {}
     for key, given in params.items():
@@ -80,69 +80,69 @@ def arrange_query(params: Mapping[Any, Any]) -> Arranged:
         if key in PARAM_OF_QUERY_NAME:
             name, target = PARAM_OF_QUERY_NAME[key], custom
         if name is None or name == "custom_params":
-            arranged.problems.append(_unknown(key, QUERY_NAMES, _QUERY_HINTS, len(params)))
+            normalized.problems.append(_unknown(key, QUERY_NAMES, _QUERY_HINTS, len(params)))
         elif name == "coupon_codes":
             body[name] = values
         elif len(values) > 1 or name in target:
             target.pop(name, None)
             field_name = WIRE_NAMES.get(name, str(key))
-            arranged.refuse(name, Problem(field_name, "must be given once", "send one value for this name"))
+            normalized.refuse(name, Problem(field_name, "must be given once", "send one value for this name"))
         elif name == "qualified":
             flag = {"true": True, "false": False}.get(str(values[0]).lower())
             if flag is None:
                 rule = f"must be true or false (got {shape(values[0])})"
-                arranged.refuse(name, Problem("qualified", rule, "write true or false"))
+                normalized.refuse(name, Problem("qualified", rule, "write true or false"))
             else:
                 body[name] = flag
         else:
             target[name] = values[0]
     if custom:
         body["custom_params"] = custom
-    return arrange_body(body, arranged)
+    return normalize_body(body, normalized)
 
 
-def _unwrap_money(name: str, inner: str) -> Callable[[object, Arranged], object]:
-    def unwrap(value: object, arranged: Arranged) -> object:
+def _unwrap_money(name: str, inner: str) -> Callable[[object, Normalized], object]:
+    def unwrap(value: object, normalized: Normalized) -> object:
         if isinstance(value, str) or not isinstance(value, Mapping):
             return value
         for key in value:
             if key != inner:
                 problem = _unknown(key, (inner,), {}, len(value), inside=f"{inside}.")
-                arranged.refuse(name, problem)
+                normalized.refuse(name, problem)
         if inner not in value:
             rule = "must be given when its object is"
-            arranged.refuse(name, Problem(WIRE_NAMES[name], rule, f"add it, or leave {inside} out"))
-        return None if name in arranged.faulty else value[inner]
+            normalized.refuse(name, Problem(WIRE_NAMES[name], rule, f"add it, or leave {inside} out"))
+        return None if name in normalized.faulty else value[inner]
 
     inside = WIRE_NAMES[name].partition(".")[0]
     return unwrap
 
 
-def _unwrap_custom_params(value: object, arranged: Arranged) -> object:
+def _unwrap_custom_params(value: object, normalized: Normalized) -> object:
     if isinstance(value, CustomParams):
         value = dict(value.items())
     elif not isinstance(value, Mapping):
         rule = f"must be an object with the keys advS1 to advS5 (got {shape(value)})"
         remedy = 'write "customParams": {"advS1": "text"}'
-        arranged.refuse("custom_params", Problem("customParams", rule, remedy))
+        normalized.refuse("custom_params", Problem("customParams", rule, remedy))
         return None
     params: dict[str, object] = {}
     for key, text in value.items():
         name = PARAM_OF_BODY_KEY.get(key)
         if name is None:
             problem = _unknown(key, CUSTOM_PARAM_NAMES.values(), {}, len(value), inside="customParams.")
-            arranged.problems.append(problem)
+            normalized.problems.append(problem)
         elif text is None or text == "":
             continue
         elif name in params:
             rule, remedy = "must be given once", "keep one of its two spellings"
-            arranged.problems.append(Problem(f"customParams.{CUSTOM_PARAM_NAMES[name]}", rule, remedy))
+            normalized.problems.append(Problem(f"customParams.{CUSTOM_PARAM_NAMES[name]}", rule, remedy))
         else:
             params[name] = text
     return params or None
 
 
-def _unwrap_created_at(value: object, arranged: Arranged) -> object:
+def _unwrap_created_at(value: object, normalized: Normalized) -> object:
     moment = None
     if isinstance(value, str):
         moment = read_rfc3339(value)
@@ -154,7 +154,7 @@ def _unwrap_created_at(value: object, arranged: Arranged) -> object:
     if moment is None:
         rule = f"must be an RFC 3339 time with its UTC offset (got {shape(value)})"
         remedy = "write it like 2026-01-31T18:30:00Z or 2026-01-31T19:30:00+01:00"
-        arranged.refuse("created_at", Problem("createdAt", rule, remedy))
+        normalized.refuse("created_at", Problem("createdAt", rule, remedy))
     return moment
 
 
@@ -168,15 +168,15 @@ def read_rfc3339(text: str) -> datetime | None:
         return None
 
 
-def _unwrap_coupon_codes(value: object, arranged: Arranged) -> object:
+def _unwrap_coupon_codes(value: object, normalized: Normalized) -> object:
     if isinstance(value, list | tuple) and len(value) <= MAX_COUPON_CODES:
         return tuple(value) or None
     rule = f"must be a list of at most {MAX_COUPON_CODES} texts (got {shape(value)})"
-    arranged.refuse("coupon_codes", Problem("couponCodes", rule, 'write "couponCodes": ["CODE"]'))
+    normalized.refuse("coupon_codes", Problem("couponCodes", rule, 'write "couponCodes": ["CODE"]'))
     return None
 
 
-_UNWRAP: Final[dict[str, Callable[[object, Arranged], object]]] = {
+_UNWRAP: Final[dict[str, Callable[[object, Normalized], object]]] = {
     "amount": _unwrap_money("amount", "value"),
     "currency": _unwrap_money("currency", "code"),
     "custom_params": _unwrap_custom_params,
