@@ -31,7 +31,7 @@ def maintain(store: Store) -> None:
     run(store.client, store.jobs.alive("worker:1", forget_after_ms=86_400_000, now_ms=store.now_ms))
     store.promote()
     store.reclaim()
-    store.ring()
+    store.wake()
 
 
 def live(store: Store, for_ms: int, limits: Limits = Limits()) -> list[str]:

@@ -114,7 +114,7 @@ def test_on_a_full_server_enqueue_refuses_and_delivery_goes_on(full: Store) -> N
     assert full.cancel("acme/due") == ["cancelled"]
     assert full.pause("acme")
     assert full.resume("acme")
-    assert full.ring()
+    assert full.wake()
     full.now_ms += WINDOW_MS
     full.end(full.claim_one(), Verb.DELIVER)
     full.now_ms += WINDOW_MS

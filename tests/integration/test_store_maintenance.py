@@ -1,4 +1,4 @@
-"""Promote, reclaim, prune and ring: what time does to jobs, and that loops may run side by side."""
+"""Promote, reclaim, prune and wake: what time does to jobs, and that loops may run side by side."""
 
 import json
 
@@ -208,32 +208,32 @@ def test_two_loops_side_by_side_move_each_job_once(store: Store) -> None:
 
 
 def test_ring_wakes_a_worker_only_if_a_turn_has_come(store: Store) -> None:
-    assert not store.ring()
+    assert not store.wake()
     store.enqueue(Item("acme/1", due_ms=START_MS + 5))
-    assert not store.ring()
+    assert not store.wake()
     store.now_ms += 5
     store.promote()
     store.client.delete(store.keys.wakeups)
-    assert store.ring()
+    assert store.wake()
     assert wakeups(store) == 1
     store.effect("acme", Effect.FREEZE, 1_000, "rate_limited")
     store.claim()
-    assert not store.ring(), "a frozen tenant wakes nobody"
+    assert not store.wake(), "a frozen tenant wakes nobody"
     store.now_ms += 1_001
-    assert store.ring()
+    assert store.wake()
     store.claim()
-    assert not store.ring()
+    assert not store.wake()
 
 
 def test_however_often_it_rings_four_wake_ups_wait_at_most_and_each_has_its_own_tag(store: Store) -> None:
     for n in range(12):
         store.enqueue(f"acme/{n}")
-        store.ring()
+        store.wake()
     waiting = [json.loads(message) for message in store.client.lrange(store.keys.wakeups, 0, -1)]
     assert len(waiting) == 4
     store.client.delete(store.keys.wakeups)
     for _ in range(9):
-        store.ring()
+        store.wake()
     waiting += [json.loads(message) for message in store.client.lrange(store.keys.wakeups, 0, -1)]
     tags = {message["properties"]["delivery_tag"] for message in waiting}
     assert len(waiting) == len(tags) == 8
@@ -243,7 +243,7 @@ def test_however_often_it_rings_four_wake_ups_wait_at_most_and_each_has_its_own_
 def test_every_wake_up_lost_changes_nothing_but_the_time(store: Store) -> None:
     store.enqueue("acme/1")
     store.client.delete(store.keys.wakeups)
-    assert store.ring()
+    assert store.wake()
     assert store.claim_one().id == "acme/1"
 
 

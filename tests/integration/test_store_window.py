@@ -91,7 +91,7 @@ def test_a_capped_tenant_gets_its_turn_back_and_a_wake_up_when_it_settles(store:
     fill(store, 20)
     jobs = store.claim().jobs
     assert store.claim().jobs == []
-    assert not store.ring(), "at its cap it wakes nobody"
+    assert not store.wake(), "at its cap it wakes nobody"
     store.client.delete(store.keys.wakeups)
     store.end(jobs[0], Verb.RETRY, "conflict", delay_ms=MINUTE_MS)
     assert store.client.llen(store.keys.wakeups) == 1

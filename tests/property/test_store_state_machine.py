@@ -206,10 +206,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.tenants[name].doubt_since_ms = since_ms
 
     @rule(lose=st.booleans())
-    def ring(self, lose: bool) -> None:
+    def wake(self, lose: bool) -> None:
         if lose:
             self.store.client.delete(self.store.keys.wakeups)
-        assert self.store.ring() or not any(
+        assert self.store.wake() or not any(
             turn <= self.model.now_us for turn in check_store(self.store.client, self.store.keys).turns.values()
         )
 

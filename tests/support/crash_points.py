@@ -50,7 +50,7 @@ POINTS: tuple[Point, ...] = (
     *_around("promote", Role.WORKER, 2),
     Point("reclaim.before", Role.WORKER, 2),
     Point("reclaim.after", Role.WORKER, 1),
-    *_around("ring", Role.WORKER, 3),
+    *_around("wake", Role.WORKER, 3),
     *_around("prune", Role.WORKER, 3),
     Point("scripts.reload", Role.WORKER, 2),
     Point("request.before", Role.WORKER, 12),
@@ -70,8 +70,8 @@ POINTS: tuple[Point, ...] = (
     Point("import.batch_told", Role.IMPORT, 4),
     *_around("plan_create", Role.REDRIVE, 1),
     *_around("plan_list", Role.REDRIVE, 3),
-    *_around("plan_turn", Role.REDRIVE, 1),
-    *_around("record", Role.REDRIVE, 2),
+    *_around("plan_transition", Role.REDRIVE, 1),
+    *_around("audit_log", Role.REDRIVE, 2),
     *_around("plan_step", Role.DISCARD, 2),
 )
 BY_NAME = {point.name: point for point in POINTS}

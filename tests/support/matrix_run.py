@@ -267,7 +267,7 @@ class Run:
 
     def _more_passages(self) -> bool:
         """Whether the point is passed also without work."""
-        return self._plan.point.name.split(".")[0] in ("maintenance", "ring", "prune") or (
+        return self._plan.point.name.split(".")[0] in ("maintenance", "wake", "prune") or (
             self._plan.point.name in ("promote.before", "reclaim.before")
         )
 

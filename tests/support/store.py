@@ -177,9 +177,9 @@ class Store:
         """Resume a tenant."""
         return run(self.client, self.jobs.resume(tenant, now_ms=self.now_ms))
 
-    def ring(self) -> bool:
+    def wake(self) -> bool:
         """Ring if work waits."""
-        return run(self.client, self.jobs.ring(now_ms=self.now_ms))
+        return run(self.client, self.jobs.wake(now_ms=self.now_ms))
 
     def bury(self, *ids: str, reason: str = "server_error") -> None:
         """Enqueue jobs and make dead letters of them."""

@@ -287,7 +287,7 @@ class World:
     def _maintain(self) -> None:
         self.metrics.maintenance("promoted", self.store.promote())
         self.store.reclaim()
-        if run(self.store.client, self.store.jobs.ring(now_ms=self.now_ms)):
+        if run(self.store.client, self.store.jobs.wake(now_ms=self.now_ms)):
             self._wake()
         # Straight to the next thing that maintenance could find, instead of twice a second through quiet hours.
         heads = [

@@ -27,7 +27,7 @@ from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import Tracing
 
 SLICE_S = 10.0
-"""How long one Celery task may stay with the work before it rings again and ends, so that Celery sees it move."""
+"""How long one Celery task may stay with the work before it wakes again and ends, so that Celery sees it move."""
 COLLECT_AFTER = (20_000, 20, 20)
 """A delivery leaves no cycles behind. Looking for them after every 700 new objects, Python's default, costs 6 % of its
 processor time."""
@@ -91,14 +91,14 @@ class WorkerRuntime:
         self._health.excuse(CONSUMER)
 
     def run_slice(self) -> None:
-        """Stay with the work until there is none to claim, or for a slice of time; then ring if there is more."""
+        """Stay with the work until there is none to claim, or for a slice of time; then wake if there is more."""
         if self._delivery is None or self._loop is None or not self._thread.is_alive():
             return
         self._metrics.slice()
         self._delivery.wake()
         quiet = asyncio.run_coroutine_threadsafe(self._delivery.until_quiet(SLICE_S), self._loop).result()
         if not quiet:
-            run(self._client, self._jobs.ring())
+            run(self._client, self._jobs.wake())
 
     def stop_claiming(self) -> None:
         """Claim nothing more. Ends a slice at once; requests in flight go on."""

@@ -122,7 +122,7 @@ class Jobs:
         arguments = (clock(now_ms), self._envelope, most)
         return Operation(script("unpark"), self.keys.prefix, arguments, lambda r: TakenBack(int(r[0]), int(r[1])))
 
-    def ring(self, *, now_ms: int | None = None) -> Operation[bool]:
+    def wake(self, *, now_ms: int | None = None) -> Operation[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""
         return Operation(script("wake"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 

@@ -382,7 +382,7 @@ local function time_ahead(tenant, field, at_ms, ahead_ms)
 end
 
 -- Add up to `most` wake-ups, as long as fewer than wanted are waiting.
-local function ring(envelope, most)
+local function wake(envelope, most)
   local missing = WAKEUPS_WANTED - redis.call('LLEN', key('wakeups'))
   for _ = 1, math.min(missing, most) do
     local tag = integer(redis.call('INCR', key('sequence')))
@@ -402,7 +402,7 @@ local function queue_turns(tenants, envelope)
   call_in_parts(turns, 'ZADD', key('turn'), 'NX')
   local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
   if tonumber(head[2]) <= NOW_US then
-    ring(envelope, #turns / 2)
+    wake(envelope, #turns / 2)
   end
 end
 

@@ -21,5 +21,5 @@ if redis.call('HEXISTS', state, 'hold') == 1 then
   changed = 1
 end
 redis.call('ZADD', key('turn'), 'LT', integer(NOW_US), tenant)
-ring(ARGV[2], 1)
+wake(ARGV[2], 1)
 return changed > 0 and 'done' or 'unchanged'

@@ -13,7 +13,7 @@ call_in_parts(turns, 'ZADD', key('turn'), 'XX')
 
 local head = redis.call('ZRANGE', key('turn'), 0, 0, 'WITHSCORES')
 if head[2] and tonumber(head[2]) <= NOW_US then
-  ring(ARGV[2], 1)
+  wake(ARGV[2], 1)
   return 1
 end
 return 0
