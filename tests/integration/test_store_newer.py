@@ -16,7 +16,7 @@ from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import Kind, audit
-from trackdesk_worker.store.jobs import TakenBack
+from trackdesk_worker.store.jobs import Unparked
 
 
 class Releases:
@@ -53,8 +53,8 @@ def raw(store: Store) -> dict[bytes, bytes | None]:
     return {name: store.client.get(name) for name in sorted(names)}
 
 
-def take_back(store: Store, most: int = 500) -> TakenBack:
-    return run(store.client, store.jobs.take_back(most, now_ms=store.now_ms))
+def unpark(store: Store, most: int = 500) -> Unparked:
+    return run(store.client, store.jobs.unpark(most, now_ms=store.now_ms))
 
 
 def deliver(store: Store, job_id: str, token: str) -> list[bool]:
@@ -71,10 +71,10 @@ def test_claim_sets_a_newer_record_aside_and_goes_on_with_its_own(store: Store, 
     assert [job.id for job in store.claim().jobs] == ["acme/old"]
     assert store.claim().wait_ms is None, "what stands aside is no work at hand"
     assert raw(store)[store.keys.job("acme/new").encode()] == before[store.keys.job("acme/new").encode()]
-    assert take_back(store) == TakenBack(0, 1)
+    assert unpark(store) == Unparked(0, 1)
 
     releases.newer()
-    assert take_back(store) == TakenBack(1, 0)
+    assert unpark(store) == Unparked(1, 0)
     (job,) = store.claim().jobs
     assert job.id == "acme/new"
     assert deliver(store, job.id, job.token) == [True]
@@ -95,7 +95,7 @@ def test_a_newer_record_keeps_its_time_its_place_and_its_lease(store: Store, rel
     assert deliver(store, leased.id, leased.token) == [False], "an older release settles nothing of a newer one's"
 
     releases.newer()
-    assert take_back(store) == TakenBack(2, 0)
+    assert unpark(store) == Unparked(2, 0)
     assert (store.promote(), store.reclaim().ready) == (1, 1)
     check_store(store.client, store.keys)
 
@@ -120,7 +120,7 @@ def test_what_stands_aside_comes_back_even_behind_what_nobody_can_read(store: St
     releases.newer()
     back = 0
     for _ in range(200):
-        back += take_back(store, 2).back
+        back += unpark(store, 2).back
     assert back == 10
 
 
@@ -199,6 +199,6 @@ def test_the_books_are_the_same_for_both(store: Store, releases: Releases) -> No
     store.enqueue(Item("acme/3", "5", "EUR"))
     store.claim()
     releases.newer()
-    take_back(store)
+    unpark(store)
     book = check_store(store.client, store.keys).books["acme"]
     assert (book.jobs[State.READY], book.jobs[State.IN_FLIGHT], book.jobs["strays"]) == (2, 1, 0)

@@ -20,7 +20,7 @@ class Unpark(Duty):
         context = self._context
 
         def step() -> int:
-            taken = context.run(context.jobs.take_back(BATCH))
+            taken = context.run(context.jobs.unpark(BATCH))
             if taken.aside != self._aside:
                 self._aside = taken.aside
                 # These jobs are safe as they are: a newer release wrote their records, and only it may go on.

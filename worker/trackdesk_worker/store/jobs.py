@@ -49,7 +49,7 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBack:
+class Unparked:
     """What became of the jobs that stood aside because of their record's format."""
 
     back: int
@@ -117,10 +117,10 @@ class Jobs:
         """Remove up to `most` tombstones whose dedupe window is over; return how many."""
         return Operation(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
 
-    def take_back(self, most: int = 500, *, now_ms: int | None = None) -> Operation[TakenBack]:
+    def unpark(self, most: int = 500, *, now_ms: int | None = None) -> Operation[Unparked]:
         """Put up to `most` jobs back that an older release set aside and this one can read."""
         arguments = (clock(now_ms), self._envelope, most)
-        return Operation(script("unpark"), self.keys.prefix, arguments, lambda r: TakenBack(int(r[0]), int(r[1])))
+        return Operation(script("unpark"), self.keys.prefix, arguments, lambda r: Unparked(int(r[0]), int(r[1])))
 
     def wake(self, *, now_ms: int | None = None) -> Operation[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""

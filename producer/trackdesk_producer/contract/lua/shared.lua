@@ -465,7 +465,7 @@ local function leave(id, job)
 end
 
 -- The job, if it is in `state` as the index it was found in says. One that a newer release wrote is set aside as it
--- is, books and all; `take_back` puts it where it belongs. Anything else means that something other than these scripts
+-- is, books and all; `unpark` puts it where it belongs. Anything else means that something other than these scripts
 -- wrote to Redis: the entry is dropped and counted, delivery goes on, the audit names it.
 local function expect(id, state, index)
   local job = read_job(id)
