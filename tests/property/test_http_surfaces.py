@@ -16,7 +16,7 @@ from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.ops.backlog_forecast import Lookout
 from trackdesk_worker.process.bootstrap import open_async_redis
 from trackdesk_worker.process.metrics_server import WorkerServer
-from trackdesk_worker.telemetry.health import Health, Verdict
+from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 FLOOD = b"<flood>"
@@ -50,7 +50,7 @@ requests = st.binary(max_size=300) | st.lists(pieces, max_size=12).map(b"".join)
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     server = WorkerServer(
-        "127.0.0.1", 0, registry=WorkerMetrics().registry, health=Health(), ready=lambda: Verdict(True, "ready")
+        "127.0.0.1", 0, registry=WorkerMetrics().registry, health=Health(), ready=lambda: HealthStatus(True, "ready")
     )
     server.start()
     yield server.port

@@ -12,7 +12,7 @@ import redis
 from trackdesk_worker.config.settings import Settings, SettingsInvalid
 from trackdesk_worker.ops.readiness import judge_readiness
 from trackdesk_worker.process.metrics_server import WorkerServer, worker_server
-from trackdesk_worker.telemetry.health import Health, Verdict
+from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.probe import probe
 
@@ -44,7 +44,7 @@ def test_a_part_that_rests_need_not_beat():
     clock = Clock()
     health = Health(clock=clock)
     health.beat("delivery")
-    health.rest("delivery")
+    health.unregister("delivery")
     clock.now += 1000
     assert health.live(60)[0]
 
@@ -71,14 +71,14 @@ def test_a_process_has_started_when_every_expected_part_has_beaten():
 )
 def test_a_store_is_ready_only_if_it_keeps_what_it_takes(replies, said):
     verdict = judge_readiness(replies)
-    assert verdict == Verdict(said == "ready", said)
+    assert verdict == HealthStatus(said == "ready", said)
 
 
 @pytest.fixture
 def serve():
     servers = []
 
-    def start(health: Health, ready: Callable[[], Verdict]) -> str:
+    def start(health: Health, ready: Callable[[], HealthStatus]) -> str:
         server = WorkerServer("127.0.0.1", 0, registry=WorkerMetrics().registry, health=health, ready=ready)
         servers.append(server)
         server.start()
@@ -100,7 +100,7 @@ def get(url: str) -> tuple[int, str]:
 
 def test_a_worker_serves_metrics_and_health(serve):
     health = Health(["delivery"])
-    url = serve(health, lambda: Verdict(True, "ready"))
+    url = serve(health, lambda: HealthStatus(True, "ready"))
 
     assert "trackdesk_build_info{" in get(f"{url}/metrics")[1]
     assert get(f"{url}/livez") == (200, json.dumps({"ok": True, "detail": "alive"}))
@@ -112,7 +112,7 @@ def test_a_worker_serves_metrics_and_health(serve):
 
 
 def test_a_store_that_is_away_makes_a_worker_unready_and_leaves_it_alive(serve):
-    url = serve(Health(), lambda: Verdict(False, "the store cannot be reached: ConnectionError"))
+    url = serve(Health(), lambda: HealthStatus(False, "the store cannot be reached: ConnectionError"))
 
     assert get(f"{url}/readyz")[0] == 503
     assert get(f"{url}/livez")[0] == 200
@@ -123,7 +123,7 @@ def test_a_loop_that_stands_still_makes_a_worker_dead(serve):
     health = Health(clock=clock)
     health.beat("delivery")
     clock.now += 3600
-    status, body = get(f"{serve(health, lambda: Verdict(True, 'ready'))}/livez")
+    status, body = get(f"{serve(health, lambda: HealthStatus(True, 'ready'))}/livez")
 
     assert (status, json.loads(body)["detail"]) == (503, "no beat: delivery for 3600 s")
 
@@ -144,7 +144,7 @@ def test_a_worker_server_ends_with_its_block_and_is_off_at_port_0():
 
 
 def test_the_health_check_of_the_image_tells_by_its_verdict(serve):
-    url = serve(Health(["delivery"]), lambda: Verdict(True, "ready"))
+    url = serve(Health(["delivery"]), lambda: HealthStatus(True, "ready"))
 
     assert probe(f"{url}/livez") == (True, '{"ok": true, "detail": "alive"}')
     assert probe(f"{url}/startupz")[0] is False

@@ -133,7 +133,7 @@ class DeliveryLoop:
             await self._trip()
             self._give_up_overdue()
             self._note_quiet()
-        self._health.rest("delivery")
+        self._health.unregister("delivery")
 
     def _tell_loop(self, what: Callable[[], None]) -> None:
         # A loop that has ended claims nothing more; the maintenance, which outlives it, must not die of that.

@@ -21,7 +21,7 @@ from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import LookAhead, StoreCollector
 from trackdesk_worker.exporter.store_snapshot import Reading, read_store
 from trackdesk_worker.ops.readiness import astore_ready
-from trackdesk_worker.telemetry.health import Verdict
+from trackdesk_worker.telemetry.health import HealthStatus
 from trackdesk_worker.telemetry.labels import TenantNames
 
 TIMEOUT_S = 5.0
@@ -110,17 +110,17 @@ class _Exporter:
 
     async def livez(self, request: Request) -> Response:
         """Answering is the proof: the loop that serves this is the only one."""
-        return _answer(Verdict(True, "alive"))
+        return _answer(HealthStatus(True, "alive"))
 
     async def readyz(self, request: Request) -> Response:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return _answer(await astore_ready(self._client, self._keys))
         except TimeoutError:
-            return _answer(Verdict(False, f"the store did not answer within {self._timeout_s:g} s"))
+            return _answer(HealthStatus(False, f"the store did not answer within {self._timeout_s:g} s"))
 
 
-def _answer(verdict: Verdict) -> Response:
+def _answer(verdict: HealthStatus) -> Response:
     return JSONResponse(
         {"ok": verdict.ok, "detail": verdict.detail},
         status_code=200 if verdict.ok else 503,

@@ -118,9 +118,9 @@ class MaintenanceLoop:
                     raise
                 self._metrics.store_error()
                 self._log.warning("store.unavailable", part="maintenance", error=type(error).__name__)
-                self._health.excuse("consumer")  # nobody can listen to a store that is away
+                self._health.touch("consumer")  # nobody can listen to a store that is away
             self._stop.wait(self._period_s)
-        self._health.rest("maintenance")
+        self._health.unregister("maintenance")
         try:
             self._maintenance.sign_off()
         except Exception:

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, asend
-from trackdesk_worker.telemetry.health import Verdict
+from trackdesk_worker.telemetry.health import HealthStatus
 
 
 def readiness_commands(keys: Keys) -> list[Command]:
@@ -17,14 +17,14 @@ def readiness_commands(keys: Keys) -> list[Command]:
     return [("ZREM", keys.workers, ""), ("INFO", "everything")]
 
 
-def judge_readiness(replies: Sequence[Any]) -> Verdict:
+def judge_readiness(replies: Sequence[Any]) -> HealthStatus:
     """Read the replies to `readiness_commands`."""
     write, info = replies
     if isinstance(info, Exception):
-        return Verdict(False, f"the store refuses INFO: {info}")
+        return HealthStatus(False, f"the store refuses INFO: {info}")
     problems = [f"the store takes no writes: {write}"] if isinstance(write, Exception) else []
     problems += unsafe(info)
-    return Verdict(not problems, "; ".join(problems) or "ready")
+    return HealthStatus(not problems, "; ".join(problems) or "ready")
 
 
 def unsafe(info: Mapping[str, Any]) -> list[str]:
@@ -39,7 +39,7 @@ def unsafe(info: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def store_ready(client: redis.Redis, keys: Keys) -> Verdict:
+def store_ready(client: redis.Redis, keys: Keys) -> HealthStatus:
     """Ask the store, blocking no longer than the client's timeouts; an error is a verdict."""
     try:
         with client.pipeline(transaction=False) as pipeline:
@@ -50,7 +50,7 @@ def store_ready(client: redis.Redis, keys: Keys) -> Verdict:
         return _away(error)
 
 
-async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> Verdict:
+async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> HealthStatus:
     """Do what `store_ready` does, on asyncio."""
     try:
         return judge_readiness(await asend(client, readiness_commands(keys)))
@@ -58,5 +58,5 @@ async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> Verdict:
         return _away(error)
 
 
-def _away(error: redis.RedisError) -> Verdict:
-    return Verdict(False, f"the store cannot be reached: {type(error).__name__}")
+def _away(error: redis.RedisError) -> HealthStatus:
+    return HealthStatus(False, f"the store cannot be reached: {type(error).__name__}")

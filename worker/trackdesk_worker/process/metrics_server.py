@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from trackdesk_worker.config.settings import Settings, SettingsInvalid
-from trackdesk_worker.telemetry.health import Health, Verdict
+from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class WorkerServer:
     """
 
     def __init__(
-        self, host: str, port: int, *, registry: CollectorRegistry, health: Health, ready: Callable[[], Verdict]
+        self, host: str, port: int, *, registry: CollectorRegistry, health: Health, ready: Callable[[], HealthStatus]
     ) -> None:
         app = _application(registry, health, ready)
         self._server = make_server(host, port, app, server_class=_Server, handler_class=_Handler)
@@ -62,7 +62,7 @@ class WorkerServer:
 
 @contextmanager
 def worker_server(
-    settings: Settings, *, metrics: WorkerMetrics, health: Health, ready: Callable[[], Verdict] | None = None
+    settings: Settings, *, metrics: WorkerMetrics, health: Health, ready: Callable[[], HealthStatus] | None = None
 ) -> Iterator[WorkerServer | None]:
     """Serve while the block runs, on the port of the settings; port 0: do not serve at all.
 
@@ -80,7 +80,7 @@ def worker_server(
             settings.metrics_port,
             registry=metrics.registry,
             health=health,
-            ready=ready or (lambda: Verdict(False, "the store is not checked")),
+            ready=ready or (lambda: HealthStatus(False, "the store is not checked")),
         )
     except OSError as error:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
@@ -113,11 +113,11 @@ class _Handler(WSGIRequestHandler):
         """Log no probes."""
 
 
-def _application(registry: CollectorRegistry, health: Health, ready: Callable[[], Verdict]) -> "WSGIApplication":
+def _application(registry: CollectorRegistry, health: Health, ready: Callable[[], HealthStatus]) -> "WSGIApplication":
     metrics = make_wsgi_app(registry)
-    checks: dict[str, Callable[[], Verdict]] = {
-        "/livez": lambda: Verdict(*health.live()),
-        "/startupz": lambda: Verdict(*health.started()),
+    checks: dict[str, Callable[[], HealthStatus]] = {
+        "/livez": lambda: HealthStatus(*health.live()),
+        "/startupz": lambda: HealthStatus(*health.started()),
         "/readyz": ready,
     }
 

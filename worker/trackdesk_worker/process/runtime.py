@@ -88,7 +88,7 @@ class WorkerRuntime:
 
     def consumer_beats(self) -> None:
         """Say that Celery's loop turns."""
-        self._health.excuse(CONSUMER)
+        self._health.touch(CONSUMER)
 
     def run_slice(self) -> None:
         """Stay with the work until there is none to claim, or for a slice of time; then wake if there is more."""
@@ -102,7 +102,7 @@ class WorkerRuntime:
 
     def stop_claiming(self) -> None:
         """Claim nothing more. Ends a slice at once; requests in flight go on."""
-        self._health.rest(CONSUMER)
+        self._health.unregister(CONSUMER)
         if self._delivery is not None and self._thread.is_alive():
             self._delivery.stop_claiming()
 

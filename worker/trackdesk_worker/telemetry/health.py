@@ -14,7 +14,7 @@ LIVE_MAX_AGE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthStatus:
     """An answer, and a sentence for the person who reads it."""
 
     ok: bool
@@ -41,13 +41,13 @@ class Health:
         with self._lock:
             self._beats.setdefault(part, self._clock())
 
-    def excuse(self, part: str) -> None:
+    def touch(self, part: str) -> None:
         """Count from now for a part that may stand still for a good reason; nothing if it is not watched (any more)."""
         with self._lock:
             if part in self._beats:
                 self._beats[part] = self._clock()
 
-    def rest(self, part: str) -> None:
+    def unregister(self, part: str) -> None:
         """Say that `part` ended as it should and beats no more until it starts again."""
         with self._lock:
             self._beats.pop(part, None)
