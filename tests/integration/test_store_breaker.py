@@ -9,7 +9,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 
 FIRST_MS, LAST_MS = 5_000, 300_000
 OPEN_STATE = {"hold", "held_since", "probe_at", "probe_ms", "probe_token"}
@@ -27,7 +27,7 @@ def fill(store: Store, number: int, tenant: str = "acme") -> None:
 def failed(job: ClaimedJob, verb: Verb = Verb.RETRY) -> Settlement:
     entry = '{"kind":"attempt"}'
     return Settlement(
-        job.id, job.token, verb, "server_error", 2_000, 1, entry=entry, health=Health.FAIL, probe=job.probe
+        job.id, job.token, verb, "server_error", 2_000, 1, entry=entry, health=ServiceHealth.FAIL, probe=job.probe
     )
 
 
@@ -41,7 +41,7 @@ def refused(job: ClaimedJob, probe_in_ms: int = 60_000) -> Settlement:
         spends_attempt=False,
         entry='{"kind":"attempt"}',
         probe=job.probe,
-        effect=Effect.HOLD,
+        effect=TenantEffectKind.HOLD,
         effect_ms=probe_in_ms,
     )
 
@@ -110,7 +110,7 @@ def test_answers_that_say_nothing_of_trackdesk_neither_count_nor_start_anew(stor
 def test_the_count_runs_through_batches_and_within_one(store: Store) -> None:
     fill(store, 20)
     jobs = store.claim(12).jobs
-    ok = Settlement(jobs[4].id, jobs[4].token, Verb.DELIVER, "paired", entry="{}", health=Health.OK)
+    ok = Settlement(jobs[4].id, jobs[4].token, Verb.DELIVER, "paired", entry="{}", health=ServiceHealth.OK)
     store.settle(*(failed(job) for job in jobs[:4]), ok, *(failed(job) for job in jobs[5:8]))
     assert store.tenant("acme")["streak"] == "3"
     store.settle(*(failed(job) for job in jobs[8:]))
@@ -160,7 +160,7 @@ def test_an_ambiguous_failure_that_is_given_back_stays_ambiguous(store: Store) -
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    store.end(job, Verb.RETRY, "timeout", ambiguous=True, health=Health.FAIL)
+    store.end(job, Verb.RETRY, "timeout", ambiguous=True, health=ServiceHealth.FAIL)
     record = store.record(job.id)
     assert (record.state, record.attempts, record.ambiguous) == (State.READY, 0, True)
 
@@ -169,7 +169,7 @@ def test_a_job_that_trackdesk_refuses_during_the_outage_is_buried_all_the_same(s
     fill(store, 7)
     jobs = store.claim().jobs
     fail(store, *jobs[:5])
-    store.end(jobs[5], Verb.BURY, "type_not_found", health=Health.OK)
+    store.end(jobs[5], Verb.BURY, "type_not_found", health=ServiceHealth.OK)
     record = store.record(jobs[5].id)
     assert (record.state, record.attempts, record.reason) == (State.DEAD, 1, "type_not_found")
     store.end(jobs[6], Verb.DELIVER)
@@ -185,7 +185,7 @@ def test_answers_in_the_batch_that_opens_it_do_not_let_the_new_window_grow(store
     store.client.hset(store.keys.tenant("acme"), "window", 15)
     jobs = store.claim().jobs
     assert len(jobs) == 15
-    good = [Settlement(j.id, j.token, Verb.DELIVER, "paired", entry="{}", health=Health.OK) for j in jobs[:10]]
+    good = [Settlement(j.id, j.token, Verb.DELIVER, "paired", entry="{}", health=ServiceHealth.OK) for j in jobs[:10]]
     store.settle(*good, *(failed(job) for job in jobs[10:]))
     assert (store.tenant("acme")["hold"], store.tenant("acme")["window"]) == ("outage", "5")
 
@@ -234,7 +234,7 @@ def test_a_business_answer_to_a_probe_closes_the_breaker_too(store: Store, verb:
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    store.end(job, verb, "source_not_found", delay_ms=9_000, health=Health.OK)
+    store.end(job, verb, "source_not_found", delay_ms=9_000, health=ServiceHealth.OK)
     assert "hold" not in store.tenant("acme")
     assert store.record(job.id).attempts == 1
     assert len(store.claim().jobs) == 5
@@ -298,14 +298,14 @@ def test_a_429_to_a_probe_freezes_and_keeps_the_interval(store: Store) -> None:
     open_breaker(store)
     store.now_ms += FIRST_MS
     job = probe(store)
-    store.end(job, Verb.RELEASE, "rate_limited", spends_attempt=False, effect=Effect.FREEZE, effect_ms=3_000)
+    store.end(job, Verb.RELEASE, "rate_limited", spends_attempt=False, effect=TenantEffectKind.FREEZE, effect_ms=3_000)
     assert next_probe_in(store) == FIRST_MS
     assert store.tenant("acme")["hold"] == "outage"
 
 
 def test_a_held_tenant_is_paced_and_frozen_like_any_other(store: Store) -> None:
     open_breaker(store)
-    store.effect("acme", Effect.FREEZE, 9_000, "rate_limited")
+    store.effect("acme", TenantEffectKind.FREEZE, 9_000, "rate_limited")
     store.now_ms += FIRST_MS
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 4_000)
     store.now_ms += 4_000
@@ -335,7 +335,7 @@ def test_the_time_of_a_probe_outlives_an_empty_queue(store: Store) -> None:
     fill(store, 5)
     for job in store.claim().jobs:
         store.end(job, Verb.BURY, "bad_endpoint")
-    store.effect("acme", Effect.HOLD, 20_000, "unauthorized")
+    store.effect("acme", TenantEffectKind.HOLD, 20_000, "unauthorized")
     assert store.claim().wait_ms is None
     store.enqueue("acme/new")
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 20_000)
@@ -408,7 +408,7 @@ def test_a_probe_answered_and_a_refusal_in_one_batch_leave_the_tenant_held(store
     fail(store, *jobs[:5])
     store.now_ms += FIRST_MS
     job = probe(store)
-    good = Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}", health=Health.OK, probe=True)
+    good = Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}", health=ServiceHealth.OK, probe=True)
     store.settle(good, refused(jobs[5]))
     assert (store.tenant("acme")["hold"], next_probe_in(store)) == ("unauthorized", 60_000)
 

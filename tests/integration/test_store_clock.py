@@ -13,7 +13,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 
 HOUR_MS = 3_600_000
@@ -94,7 +94,7 @@ def test_a_worker_with_a_longer_lease_keeps_it(store: Store) -> None:
 def test_a_freeze_by_a_clock_ahead_lasts_its_own_time_at_most(store: Store) -> None:
     store.enqueue("acme/1")
     store.now_ms += AHEAD_MS
-    store.effect("acme", Effect.FREEZE, 60_000, "rate_limited")
+    store.effect("acme", TenantEffectKind.FREEZE, 60_000, "rate_limited")
     assert store.claim().jobs == []
     store.now_ms -= AHEAD_MS
     assert live(store, 61_000) == ["acme/1"]
@@ -103,7 +103,7 @@ def test_a_freeze_by_a_clock_ahead_lasts_its_own_time_at_most(store: Store) -> N
 def test_a_hold_by_a_clock_ahead_is_probed_within_its_own_interval(store: Store) -> None:
     store.enqueue("acme/1", "acme/2")
     store.now_ms += AHEAD_MS
-    store.effect("acme", Effect.HOLD, PROBE_MS, "unauthorized")
+    store.effect("acme", TenantEffectKind.HOLD, PROBE_MS, "unauthorized")
     assert store.claim().jobs == []
     store.now_ms -= AHEAD_MS
     assert live(store, PROBE_MS + 1_500) == ["acme/1", "acme/2"]
@@ -111,7 +111,7 @@ def test_a_hold_by_a_clock_ahead_is_probed_within_its_own_interval(store: Store)
 
 def test_a_probe_that_a_clock_ahead_sent_has_a_successor_a_lease_later(store: Store) -> None:
     store.enqueue("acme/1", "acme/2")
-    store.effect("acme", Effect.HOLD, PROBE_MS, "unauthorized")
+    store.effect("acme", TenantEffectKind.HOLD, PROBE_MS, "unauthorized")
     store.now_ms += AHEAD_MS
     assert store.claim_one().probe
     store.now_ms -= AHEAD_MS
@@ -141,8 +141,8 @@ def test_a_higher_limit_counts_at_once_and_not_after_the_time_of_the_one_before(
 def test_a_resume_ends_what_a_clock_ahead_left_behind(store: Store) -> None:
     store.enqueue("frozen/1", "held/1")
     store.now_ms += AHEAD_MS
-    store.effect("frozen", Effect.FREEZE, HOUR_MS, "rate_limited")
-    store.effect("held", Effect.HOLD, HOUR_MS, "unauthorized")
+    store.effect("frozen", TenantEffectKind.FREEZE, HOUR_MS, "rate_limited")
+    store.effect("held", TenantEffectKind.HOLD, HOUR_MS, "unauthorized")
     assert store.claim().jobs == []
     store.now_ms -= AHEAD_MS
     store.resume("frozen")
@@ -173,7 +173,7 @@ def test_who_lost_its_lease_does_not_hold_its_tenant(store: Store) -> None:
     store.now_ms += LEASE_MS
     maintain(store)
     holder = store.claim_one()
-    assert not store.end(late, Verb.RELEASE, "unauthorized", effect=Effect.HOLD, effect_ms=PROBE_MS)
+    assert not store.end(late, Verb.RELEASE, "unauthorized", effect=TenantEffectKind.HOLD, effect_ms=PROBE_MS)
     assert store.end(holder, Verb.DELIVER)
 
 
@@ -215,12 +215,14 @@ def test_whatever_happens_while_the_clock_jumps_all_is_delivered_soon_after(stor
                 case 0:
                     pass  # its worker dies
                 case 1:
-                    store.end(job, Verb.RETRY, "server_error", delay_ms=rng.randint(0, 120_000), health=Health.FAIL)
+                    store.end(
+                        job, Verb.RETRY, "server_error", delay_ms=rng.randint(0, 120_000), health=ServiceHealth.FAIL
+                    )
                 case 2:
-                    freeze = {"effect": Effect.FREEZE, "effect_ms": rng.randint(1_000, 75_000)}
+                    freeze = {"effect": TenantEffectKind.FREEZE, "effect_ms": rng.randint(1_000, 75_000)}
                     store.end(job, Verb.RELEASE, "rate_limited", spends_attempt=False, **freeze)
                 case 3:
-                    hold = {"effect": Effect.HOLD, "effect_ms": PROBE_MS}
+                    hold = {"effect": TenantEffectKind.HOLD, "effect_ms": PROBE_MS}
                     store.end(job, Verb.RELEASE, "unauthorized", spends_attempt=False, **hold)
                 case _:
                     store.end(job, Verb.DELIVER)

@@ -12,7 +12,7 @@ from trackdesk_producer.contract.scripts import Operation
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.store.dead_letters.causes import group_sizes
 from trackdesk_worker.store.jobs import script
 
@@ -122,7 +122,7 @@ def test_an_answer_that_spends_no_attempt_is_in_the_history_all_the_same(store: 
         "rate_limited",
         spends_attempt=False,
         entry=entry,
-        effect=Effect.FREEZE,
+        effect=TenantEffectKind.FREEZE,
         effect_ms=30_000,
     )
     record = store.record("acme/1")
@@ -163,9 +163,11 @@ def test_who_lost_the_lease_changes_nothing(store: Store, verb: Verb) -> None:
     assert check_store(store.client, store.keys).books["acme"].jobs["delivered_paired"] == 1
 
 
-@pytest.mark.parametrize("effect", [Effect.FREEZE, Effect.HOLD])
-@pytest.mark.parametrize("health", list(Health))
-def test_who_lost_the_lease_changes_nothing_of_its_tenant(store: Store, effect: Effect, health: Health) -> None:
+@pytest.mark.parametrize("effect", [TenantEffectKind.FREEZE, TenantEffectKind.HOLD])
+@pytest.mark.parametrize("health", list(ServiceHealth))
+def test_who_lost_the_lease_changes_nothing_of_its_tenant(
+    store: Store, effect: TenantEffectKind, health: ServiceHealth
+) -> None:
     store.breaker = Breaker(failures=1)
     store.enqueue("acme/1", "acme/2")
     late = store.claim_one()

@@ -9,7 +9,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 
 TEN_PER_S = Limits(rate_per_s=10, burst=1)
@@ -26,11 +26,11 @@ def fill(store: Store, number: int, tenant: str = "acme") -> None:
 
 
 def delivered(*jobs: ClaimedJob) -> list[Settlement]:
-    return [Settlement(j.id, j.token, Verb.DELIVER, "paired", entry="{}", health=Health.OK) for j in jobs]
+    return [Settlement(j.id, j.token, Verb.DELIVER, "paired", entry="{}", health=ServiceHealth.OK) for j in jobs]
 
 
 def freeze(store: Store, for_ms: int, tenant: str = "acme") -> None:
-    store.effect(tenant, Effect.FREEZE, for_ms, "rate_limited")
+    store.effect(tenant, TenantEffectKind.FREEZE, for_ms, "rate_limited")
 
 
 def pause_between_requests(store: Store, limits: Limits) -> int | None:
@@ -67,8 +67,8 @@ def test_a_window_that_is_not_used_up_does_not_grow(store: Store) -> None:
     assert len(store.claim().jobs) == 6, "full at the first answer, not at those after it"
 
 
-@pytest.mark.parametrize("health", [Health.UNKNOWN, Health.FAIL])
-def test_only_proper_answers_let_the_window_grow(store: Store, health: Health) -> None:
+@pytest.mark.parametrize("health", [ServiceHealth.UNKNOWN, ServiceHealth.FAIL])
+def test_only_proper_answers_let_the_window_grow(store: Store, health: ServiceHealth) -> None:
     fill(store, 20)
     for job in store.claim().jobs[:4]:
         store.end(job, Verb.RELEASE, "rate_limited", spends_attempt=False, health=health)
@@ -175,7 +175,15 @@ def test_of_several_freezes_told_at_once_the_longest_counts(store: Store) -> Non
     answers = zip(store.claim(3).jobs, (5_000, MINUTE_MS, 1_000), strict=True)
     store.settle(
         *(
-            Settlement(job.id, job.token, Verb.RELEASE, "rate_limited", entry="{}", effect=Effect.FREEZE, effect_ms=ms)
+            Settlement(
+                job.id,
+                job.token,
+                Verb.RELEASE,
+                "rate_limited",
+                entry="{}",
+                effect=TenantEffectKind.FREEZE,
+                effect_ms=ms,
+            )
             for job, ms in answers
         )
     )

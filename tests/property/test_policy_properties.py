@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackdesk_worker.domain.backoff import backoff_delay_s
-from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.domain.policy import (
     Bury,
     Complete,
@@ -29,7 +29,7 @@ outcomes = st.builds(
     tries=st.none() | st.integers(1, 5),
     wait_s=st.none() | seconds,
     retry_after_s=st.none() | seconds,
-    effect=st.sampled_from(Effect),
+    effect=st.sampled_from(TenantEffectKind),
     spends_attempt=st.booleans(),
 )
 policies = st.builds(
@@ -77,7 +77,7 @@ def test_a_freeze_or_a_hold_always_ends_and_nothing_else_lasts(
     outcome: Outcome, policy: Policy, rng: random.Random
 ) -> None:
     effect = tenant_effect(outcome, now_ms=NOW_MS, rng=rng, policy=policy)
-    if outcome.effect in (Effect.FREEZE, Effect.HOLD):
+    if outcome.effect in (TenantEffectKind.FREEZE, TenantEffectKind.HOLD):
         assert 0 < effect.for_ms <= round(policy.freeze_max_s * 1000)
     else:
         assert effect.for_ms == 0

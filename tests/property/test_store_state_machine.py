@@ -18,7 +18,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.local.embedded import EmbeddedServer
 
@@ -67,9 +67,9 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
     """Draw how some claim ends, and which; an answer may say something of its tenant."""
     verb = draw(st.sampled_from(Verb))
     sent = verb is not Verb.RELEASE or draw(st.booleans())
-    health = draw(st.sampled_from([Health.OK, Health.FAIL, Health.FAIL, Health.UNKNOWN]))
+    health = draw(st.sampled_from([ServiceHealth.OK, ServiceHealth.FAIL, ServiceHealth.FAIL, ServiceHealth.UNKNOWN]))
     if not sent or verb is Verb.DELIVER:
-        health = Health.OK if sent else Health.UNKNOWN
+        health = ServiceHealth.OK if sent else ServiceHealth.UNKNOWN
     return draw(st.integers(0, 30)), Settlement(
         "",
         "",
@@ -82,7 +82,17 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         spends_attempt=sent and draw(st.booleans()),
         entry=draw(st.sampled_from(ENTRIES)) if sent else "",
         health=health,
-        effect=draw(st.sampled_from([Effect.NONE, Effect.NONE, Effect.NONE, Effect.FREEZE, Effect.HOLD])),
+        effect=draw(
+            st.sampled_from(
+                [
+                    TenantEffectKind.NONE,
+                    TenantEffectKind.NONE,
+                    TenantEffectKind.NONE,
+                    TenantEffectKind.FREEZE,
+                    TenantEffectKind.HOLD,
+                ]
+            )
+        ),
         effect_ms=draw(st.sampled_from([0, 600, 5_000, 90_000, 10**12])),
     )
 

@@ -16,7 +16,7 @@ from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
 from trackdesk_producer.contract.scripts import Operation, Script
 from trackdesk_worker.config import tenants
 from trackdesk_worker.delivery import loop as delivery
-from trackdesk_worker.domain.outcome import Effect, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.maintenance import loop
 from trackdesk_worker.store import jobs
 from trackdesk_worker.telemetry import log_writer
@@ -126,7 +126,7 @@ def _plant_books_outside() -> Callable[[], None]:
 
 def _plant_clean_duplicate() -> Callable[[], None]:
     original = answers.TABLE
-    success = answers.Verdict(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=Effect.CLEAR)
+    success = answers.Verdict(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=TenantEffectKind.CLEAR)
     answers.TABLE = tuple(
         replace(row, verdict=success) if row.verdict.reason is Reason.UNVERIFIED_DUPLICATE else row for row in original
     )

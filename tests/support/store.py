@@ -16,7 +16,7 @@ from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits, Shares
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.jobs import Claims, Jobs, Reclaimed
 
@@ -101,11 +101,11 @@ class Store:
         """Settle one claim that made a request."""
         more.setdefault("entry", '{"kind":"attempt"}')
         more.setdefault("probe", job.probe)
-        more.setdefault("health", Health.OK if verb is Verb.DELIVER else Health.UNKNOWN)
+        more.setdefault("health", ServiceHealth.OK if verb is Verb.DELIVER else ServiceHealth.UNKNOWN)
         (settled,) = self.settle(Settlement(job.id, job.token, verb, reason, **more))
         return settled
 
-    def effect(self, tenant: str, effect: Effect, effect_ms: int, reason: str) -> None:
+    def effect(self, tenant: str, effect: TenantEffectKind, effect_ms: int, reason: str) -> None:
         """Let an answer that says something of its tenant come to a job that leaves no other trace."""
         identity, ledger = f"{tenant}/{uuid.uuid4().hex}", self.keys.ledger(tenant)
         now = str(self.now_ms)

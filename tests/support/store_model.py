@@ -16,7 +16,7 @@ from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Doubt, Past
 from trackdesk_producer.contract.record import JobClass, JobRecord, State, tenant_of
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 
 TURN_SLACK_US = 64 + 1_000
@@ -327,7 +327,7 @@ class Model:
         tenant = self.tenants[tenant_of(s.id)]
         self._learn(s, tenant, batch)
         verb, spends = s.verb, s.spends_attempt
-        if s.health is Health.FAIL and tenant.hold and verb in (Verb.RETRY, Verb.BURY):
+        if s.health is ServiceHealth.FAIL and tenant.hold and verb in (Verb.RETRY, Verb.BURY):
             verb, spends = Verb.RELEASE, False
         job.token = 0
         if s.ambiguous:
@@ -356,20 +356,20 @@ class Model:
 
     def _learn(self, s: Settlement, tenant: ModelTenant, batch: _Batch) -> None:
         if s.probe and tenant.hold:
-            if s.health is Health.OK:
+            if s.health is ServiceHealth.OK:
                 batch.released = True
             elif s.token == str(tenant.probe_token):
                 tenant.probe_at = 0
-                if s.health is Health.FAIL:
+                if s.health is ServiceHealth.FAIL:
                     self._hold(tenant, batch, tenant.hold, self._longer(tenant.probe_ms))
                 else:
                     batch.probed = bool(s.entry)
                     tenant.probe_at = self.now_us + (tenant.probe_ms * 1000 if s.entry else 0)
                     tenant.wait_until(tenant.probe_at)
-        if s.health is Health.OK:
+        if s.health is ServiceHealth.OK:
             tenant.streak = 0
             batch.answered += 1
-        elif s.health is Health.FAIL:
+        elif s.health is ServiceHealth.FAIL:
             tenant.streak += 1
             if not tenant.hold and tenant.streak >= self.breaker.failures:
                 self._hold(tenant, batch, "outage", self.breaker.first_probe_ms)
@@ -389,7 +389,7 @@ class Model:
         name = tenant_of(s.id)
         tenant, effect_ms = self.tenants[name], min(s.effect_ms, LONGEST_MS)
         match s.effect:
-            case Effect.FREEZE:
+            case TenantEffectKind.FREEZE:
                 until = self.now_us + effect_ms * 1000
                 if until > tenant.frozen_until:
                     if tenant.frozen_until < self.now_us:
@@ -398,7 +398,7 @@ class Model:
                         tenant.factor = float(f"{max(0.25, now / 2):.14g}")
                         self.counters[name]["freezes"] += 1
                     tenant.frozen_until = until
-            case Effect.HOLD:
+            case TenantEffectKind.HOLD:
                 if batch.probed:
                     tenant.probe_at = 0
                 if tenant.hold != s.reason:

@@ -13,7 +13,7 @@ from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
-from trackdesk_worker.domain.outcome import Effect
+from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops.audit_log import now_ms, read_operations
 
@@ -62,8 +62,8 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     now = now_ms(shop.client)
     shop.sell("o-1", "o-2")
     held, *retried = shop.claim()
-    shop.settle([held], Verb.RELEASE, "unauthorized", effect=Effect.HOLD, effect_ms=60_000)
-    shop.settle(retried, Verb.RETRY, "rate_limited", effect=Effect.FREEZE, effect_ms=60_000)
+    shop.settle([held], Verb.RELEASE, "unauthorized", effect=TenantEffectKind.HOLD, effect_ms=60_000)
+    shop.settle(retried, Verb.RETRY, "rate_limited", effect=TenantEffectKind.FREEZE, effect_ms=60_000)
     shop.client.zadd(shop.keys.scheduled, {job.id: now - 5000 for job in retried})
     shop.client.zadd(shop.keys.workers, {"host:1": now, "host:2": now - 60_000})
     run(shop.client, shop.jobs.pause("acme", operator="ann", reason="sale"))

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.domain.policy import (
     Bury,
     Complete,
@@ -98,7 +98,7 @@ def test_a_short_retry_after_does_not_shorten_the_backoff() -> None:
 
 
 def test_trouble_of_the_tenant_gives_the_attempt_back_even_when_it_was_the_last() -> None:
-    outcome = retryable(reason=Reason.RATE_LIMITED, row=10, effect=Effect.FREEZE, spends_attempt=False)
+    outcome = retryable(reason=Reason.RATE_LIMITED, row=10, effect=TenantEffectKind.FREEZE, spends_attempt=False)
     view = job(attempts=20, age_ms=2 * round(POLICY.horizon_s * 1000))
     assert decided(view, outcome) == Release(Reason.RATE_LIMITED, ambiguous=False)
 
@@ -114,22 +114,22 @@ def test_an_attempt_that_may_have_landed_marks_the_job_for_good(kind: OutcomeKin
 
 
 def test_a_freeze_without_retry_after_lasts_the_default_and_a_little_more() -> None:
-    frozen = effect(retryable(reason=Reason.RATE_LIMITED, effect=Effect.FREEZE))
-    assert frozen.kind is Effect.FREEZE
+    frozen = effect(retryable(reason=Reason.RATE_LIMITED, effect=TenantEffectKind.FREEZE))
+    assert frozen.kind is TenantEffectKind.FREEZE
     assert 60_000 <= frozen.for_ms <= 75_000
 
 
 @pytest.mark.parametrize(("asked_s", "frozen_ms"), [(0.0, 1_000), (30.0, 30_000), (1e9, 3_600_000)])
 def test_a_freeze_honours_retry_after_within_reason(asked_s: float, frozen_ms: int) -> None:
-    outcome = retryable(reason=Reason.RATE_LIMITED, effect=Effect.FREEZE, retry_after_s=asked_s)
-    assert effect(outcome) == TenantEffect(Effect.FREEZE, frozen_ms)
+    outcome = retryable(reason=Reason.RATE_LIMITED, effect=TenantEffectKind.FREEZE, retry_after_s=asked_s)
+    assert effect(outcome) == TenantEffect(TenantEffectKind.FREEZE, frozen_ms)
 
 
 def test_a_hold_names_the_time_of_its_next_probe() -> None:
-    outcome = retryable(reason=Reason.UNAUTHORIZED, effect=Effect.HOLD)
-    assert effect(outcome) == TenantEffect(Effect.HOLD, 60_000)
+    outcome = retryable(reason=Reason.UNAUTHORIZED, effect=TenantEffectKind.HOLD)
+    assert effect(outcome) == TenantEffect(TenantEffectKind.HOLD, 60_000)
 
 
 def test_a_business_answer_clears_a_hold_and_trouble_on_the_way_does_not() -> None:
-    assert effect(retryable(effect=Effect.CLEAR)).kind is Effect.CLEAR
-    assert effect(retryable()) == TenantEffect(Effect.NONE, 0)
+    assert effect(retryable(effect=TenantEffectKind.CLEAR)).kind is TenantEffectKind.CLEAR
+    assert effect(retryable()) == TenantEffect(TenantEffectKind.NONE, 0)

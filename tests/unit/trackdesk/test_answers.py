@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from trackdesk_producer.contract.doubt import Doubt, Past
-from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.trackdesk.answers import TABLE, Answer, Context, Failure, FailureKind, read_answer
 
 NOW_MS = 1_800_000_000_000
@@ -39,7 +39,7 @@ def test_a_click_id_means_delivered_and_paired() -> None:
     outcome = read(200, {"cid": "0b7a4a5e-4c1e"})
     assert (outcome.kind, outcome.reason, outcome.row) == (OutcomeKind.DELIVERED, Reason.PAIRED, 1)
     assert outcome.cid == "0b7a4a5e-4c1e"
-    assert outcome.effect is Effect.CLEAR
+    assert outcome.effect is TenantEffectKind.CLEAR
 
 
 @pytest.mark.parametrize("body", [{}, {"cid": ""}, {"cid": "  "}, {"cid": None}, {"status": "ok"}])
@@ -101,7 +101,7 @@ class Case:
     row: int
     kind: OutcomeKind
     reason: Reason
-    effect: Effect = Effect.CLEAR
+    effect: TenantEffectKind = TenantEffectKind.CLEAR
     ambiguous_before: bool = False
 
 
@@ -119,8 +119,8 @@ CASES = [
     Case(6, "conversion already exists", 5, DELIVERED, Reason.CONFIRMED_DUPLICATE, ambiguous_before=True),
     Case(2, "Conversion  Already\nExists", 5, DELIVERED, Reason.CONFIRMED_DUPLICATE, ambiguous_before=True),
     Case(6, "", 5, REJECTED, Reason.UNVERIFIED_DUPLICATE),
-    Case(10, "transaction aborted", 6, RETRYABLE, Reason.CONFLICT, Effect.NONE),
-    Case(10, "transaction aborted", 6, RETRYABLE, Reason.CONFLICT, Effect.NONE, ambiguous_before=True),
+    Case(10, "transaction aborted", 6, RETRYABLE, Reason.CONFLICT, TenantEffectKind.NONE),
+    Case(10, "transaction aborted", 6, RETRYABLE, Reason.CONFLICT, TenantEffectKind.NONE, ambiguous_before=True),
     Case(5, "conversion source not found", 7, RETRYABLE, Reason.SOURCE_NOT_FOUND),
     Case(5, "conversion source with the external cid not found", 7, RETRYABLE, Reason.SOURCE_NOT_FOUND),
     Case(5, "conversion source with the client not found", 7, RETRYABLE, Reason.SOURCE_NOT_FOUND),
@@ -132,15 +132,22 @@ CASES = [
     Case(9, "expired source", 8, REJECTED, Reason.SOURCE_EXPIRED),
     Case(9, "currency not configured", 8, REJECTED, Reason.CURRENCY_NOT_CONFIGURED),
     Case(7, "conversion source is blocked", 8, REJECTED, Reason.SOURCE_BLOCKED),
-    Case(16, "unauthenticated", 9, RETRYABLE, Reason.UNAUTHORIZED, Effect.HOLD),
-    Case(7, "permission denied", 9, RETRYABLE, Reason.FORBIDDEN, Effect.HOLD),
-    Case(8, "rate limit reached", 10, RETRYABLE, Reason.RATE_LIMITED, Effect.FREEZE),
-    Case(8, "too many requests, blocked until the minute ends", 10, RETRYABLE, Reason.RATE_LIMITED, Effect.FREEZE),
-    Case(8, "limit exceeded", 10, RETRYABLE, Reason.RATE_LIMITED, Effect.FREEZE),
-    Case(12, "method not allowed", 11, REJECTED, Reason.BAD_ENDPOINT, Effect.HOLD),
-    Case(13, "internal error", 12, RETRYABLE, Reason.SERVER_ERROR, Effect.NONE),
-    Case(14, "unavailable", 12, RETRYABLE, Reason.SERVER_ERROR, Effect.NONE),
-    Case(4, "deadline exceeded", 12, RETRYABLE, Reason.SERVER_ERROR, Effect.NONE),
+    Case(16, "unauthenticated", 9, RETRYABLE, Reason.UNAUTHORIZED, TenantEffectKind.HOLD),
+    Case(7, "permission denied", 9, RETRYABLE, Reason.FORBIDDEN, TenantEffectKind.HOLD),
+    Case(8, "rate limit reached", 10, RETRYABLE, Reason.RATE_LIMITED, TenantEffectKind.FREEZE),
+    Case(
+        8,
+        "too many requests, blocked until the minute ends",
+        10,
+        RETRYABLE,
+        Reason.RATE_LIMITED,
+        TenantEffectKind.FREEZE,
+    ),
+    Case(8, "limit exceeded", 10, RETRYABLE, Reason.RATE_LIMITED, TenantEffectKind.FREEZE),
+    Case(12, "method not allowed", 11, REJECTED, Reason.BAD_ENDPOINT, TenantEffectKind.HOLD),
+    Case(13, "internal error", 12, RETRYABLE, Reason.SERVER_ERROR, TenantEffectKind.NONE),
+    Case(14, "unavailable", 12, RETRYABLE, Reason.SERVER_ERROR, TenantEffectKind.NONE),
+    Case(4, "deadline exceeded", 12, RETRYABLE, Reason.SERVER_ERROR, TenantEffectKind.NONE),
 ]
 
 
@@ -265,12 +272,12 @@ def test_waiting_for_the_tenant_spends_no_attempt() -> None:
 
 def test_a_firewall_that_blocks_us_holds_the_tenant_and_buries_nothing() -> None:
     outcome = read(403, {"message": "source ip blocked"})
-    assert (outcome.row, outcome.effect) == (9, Effect.HOLD)
+    assert (outcome.row, outcome.effect) == (9, TenantEffectKind.HOLD)
 
 
 def test_a_bare_limit_with_a_time_to_come_back_at_is_about_pace() -> None:
     outcome = read_answer(answer(429, error(8, "limit reached"), retry_after="30"), context())
-    assert (outcome.row, outcome.effect) == (10, Effect.FREEZE)
+    assert (outcome.row, outcome.effect) == (10, TenantEffectKind.FREEZE)
     limit = read_answer(answer(429, error(8, "conversion limit reached"), retry_after="30"), context())
     assert (limit.row, limit.reason) == (4, Reason.RECURRENCE_LIMIT)
 
@@ -322,17 +329,17 @@ def test_retry_after_counts_only_where_the_table_says_so() -> None:
 def test_a_wrong_endpoint_buries_the_job_and_holds_the_tenant(status: int, body: object) -> None:
     outcome = read(status, body, ambiguous_before=True)
     assert (outcome.row, outcome.kind, outcome.reason) == (11, REJECTED, Reason.BAD_ENDPOINT)
-    assert outcome.effect is Effect.HOLD
+    assert outcome.effect is TenantEffectKind.HOLD
 
 
 def test_a_long_page_cut_at_the_limit_is_still_a_page() -> None:
     outcome = read_answer(answer(404, b"<html>" + b"x" * 16_378, truncated=True), context())
-    assert (outcome.row, outcome.effect) == (11, Effect.HOLD)
+    assert (outcome.row, outcome.effect) == (11, TenantEffectKind.HOLD)
 
 
 def test_a_silent_404_does_not_hold_the_tenant_because_it_may_be_one_stale_click() -> None:
     outcome = read(404)
-    assert (outcome.row, outcome.tries, outcome.effect) == (11, 3, Effect.NONE)
+    assert (outcome.row, outcome.tries, outcome.effect) == (11, 3, TenantEffectKind.NONE)
 
 
 def test_a_404_with_an_unknown_business_error_is_the_callers() -> None:
@@ -385,7 +392,7 @@ def test_a_body_that_cannot_be_sent_is_dead_at_once() -> None:
 def test_settings_without_an_address_hold_the_tenant_and_spend_nothing() -> None:
     outcome = read_answer(Failure(FailureKind.NO_ADDRESS, sent=False, detail="why"), context())
     assert (outcome.row, outcome.kind, outcome.reason) == (11, RETRYABLE, Reason.BAD_ENDPOINT)
-    assert (outcome.effect, outcome.spends_attempt, outcome.may_have_landed) == (Effect.HOLD, False, False)
+    assert (outcome.effect, outcome.spends_attempt, outcome.may_have_landed) == (TenantEffectKind.HOLD, False, False)
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -399,7 +406,7 @@ def test_an_error_of_ours_gets_a_few_tries_and_is_doubt_only_if_it_may_have_been
 def test_any_other_4xx_is_dead_and_says_nothing_about_the_tenant(status: int) -> None:
     outcome = read(status, error(3, 'proto: syntax error (line 1:5): invalid value "x"'))
     assert (outcome.row, outcome.kind, outcome.reason) == (13, REJECTED, Reason.CALLER_ERROR)
-    assert outcome.effect is Effect.NONE
+    assert outcome.effect is TenantEffectKind.NONE
 
 
 # The excerpt, and the table itself

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_producer.contract.record import JobClass, tenant_of
-from trackdesk_worker.domain.outcome import Effect, Health
+from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 
 
 class ClaimedJob(NamedTuple):
@@ -65,11 +65,11 @@ class Settlement(NamedTuple):
     spends_attempt: bool = True
     entry: str = ""
     """The attempt as JSON, for the job's history; empty if no request was made."""
-    health: Health = Health.UNKNOWN
+    health: ServiceHealth = ServiceHealth.UNKNOWN
     """What the attempt says of the tenant's Trackdesk; moves its breaker."""
     probe: bool = False
     """Whether the claim was a held tenant's probe."""
-    effect: Effect = Effect.NONE
+    effect: TenantEffectKind = TenantEffectKind.NONE
     """What the answer means for the tenant; nothing, if the lease was lost."""
     effect_ms: int = 0
     """How long a freeze lasts, or how long until the first probe of a hold."""

@@ -58,7 +58,7 @@ class Reason(StrEnum):
     LOST = "lost"  # the lease ran out: the process that held the job is gone, its attempt may have landed
 
 
-class Health(StrEnum):
+class ServiceHealth(StrEnum):
     """What an outcome says of the tenant's Trackdesk as a service; failures in a row open the breaker."""
 
     OK = "ok"
@@ -66,7 +66,7 @@ class Health(StrEnum):
     UNKNOWN = "-"
 
 
-class Effect(StrEnum):
+class TenantEffectKind(StrEnum):
     """What an outcome says about the tenant as a whole, beyond the one job."""
 
     NONE = "none"
@@ -94,7 +94,7 @@ class Outcome(NamedTuple):
     tries: int | None = None
     wait_s: float | None = None
     retry_after_s: float | None = None
-    effect: Effect = Effect.NONE
+    effect: TenantEffectKind = TenantEffectKind.NONE
     spends_attempt: bool = True
     status: int | None = None
     code: int | None = None
@@ -102,11 +102,11 @@ class Outcome(NamedTuple):
     cid: str | None = None
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ServiceHealth:
         """Whether Trackdesk did its work, failed at it, or said nothing of itself."""
-        if self.effect is Effect.CLEAR:
-            return Health.OK
-        return Health.FAIL if self.reason in _FAILURES else Health.UNKNOWN
+        if self.effect is TenantEffectKind.CLEAR:
+            return ServiceHealth.OK
+        return ServiceHealth.FAIL if self.reason in _FAILURES else ServiceHealth.UNKNOWN
 
 
 _FAILURES = frozenset(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from trackdesk_worker.domain.backoff import backoff_delay_s, clamp_retry_after_s
-from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ Decision = Complete | Retry | Bury | Release
 class TenantEffect:
     """What to do about the tenant. `for_ms` is how long a freeze lasts, or until a hold's first probe; else it is 0."""
 
-    kind: Effect
+    kind: TenantEffectKind
     for_ms: int
 
 
@@ -116,17 +116,17 @@ def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: 
     minute of `now_ms`, the store's time, has ended: several processes must not come back at once.
     """
     match outcome.effect:
-        case Effect.FREEZE:
+        case TenantEffectKind.FREEZE:
             if outcome.retry_after_s is None and policy.metered_by_minute:
                 freeze_s = 60.0 - now_ms / 1000 % 60.0 + rng.uniform(1.0, 3.0)
             elif outcome.retry_after_s is None:
                 freeze_s = policy.freeze_default_s * rng.uniform(1.0, 1.25)
             else:
                 freeze_s = clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s)
-            return TenantEffect(Effect.FREEZE, _ms(freeze_s))
-        case Effect.HOLD:
-            return TenantEffect(Effect.HOLD, _ms(policy.hold_probe_s))
-        case Effect.CLEAR | Effect.NONE:
+            return TenantEffect(TenantEffectKind.FREEZE, _ms(freeze_s))
+        case TenantEffectKind.HOLD:
+            return TenantEffect(TenantEffectKind.HOLD, _ms(policy.hold_probe_s))
+        case TenantEffectKind.CLEAR | TenantEffectKind.NONE:
             return TenantEffect(outcome.effect, 0)
         case _:
             assert_never(outcome.effect)

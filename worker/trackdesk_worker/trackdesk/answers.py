@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from trackdesk_producer.contract.doubt import Doubt, Past
-from trackdesk_worker.domain.outcome import Effect, Outcome, OutcomeKind, Reason
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
 from trackdesk_worker.trackdesk.parsed_answer import Reading, excerpt_of, retry_after_s, take_apart
@@ -56,7 +56,7 @@ class Verdict:
     refused: bool = False
     tries: int | None = None
     wait_s: float | None = None
-    effect: Effect = Effect.NONE
+    effect: TenantEffectKind = TenantEffectKind.NONE
     spends_attempt: bool = True
     honours_retry_after: bool = False
 
@@ -72,11 +72,11 @@ class Row:
 
 
 def _delivered(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.DELIVERED, reason, effect=Effect.CLEAR)
+    return Verdict(OutcomeKind.DELIVERED, reason, effect=TenantEffectKind.CLEAR)
 
 
 def _refused(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.REJECTED, reason, effect=Effect.CLEAR)
+    return Verdict(OutcomeKind.REJECTED, reason, effect=TenantEffectKind.CLEAR)
 
 
 def _passing(reason: Reason, *, may_have_landed: bool = True) -> Verdict:
@@ -88,11 +88,13 @@ def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> Verdict:
 
 
 def _slow(tries: int, wait_s: float) -> Verdict:
-    return Verdict(OutcomeKind.RETRYABLE, Reason.SOURCE_NOT_FOUND, tries=tries, wait_s=wait_s, effect=Effect.CLEAR)
+    return Verdict(
+        OutcomeKind.RETRYABLE, Reason.SOURCE_NOT_FOUND, tries=tries, wait_s=wait_s, effect=TenantEffectKind.CLEAR
+    )
 
 
 def _held(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.RETRYABLE, reason, effect=Effect.HOLD, spends_attempt=False)
+    return Verdict(OutcomeKind.RETRYABLE, reason, effect=TenantEffectKind.HOLD, spends_attempt=False)
 
 
 def _means(meaning: Meaning) -> Callable[[Reading, Context], bool]:
@@ -132,7 +134,7 @@ def _confirmed(number: int, name: str, signal: Callable[[Reading], bool]) -> tup
 _THROTTLED = Verdict(
     OutcomeKind.RETRYABLE,
     Reason.RATE_LIMITED,
-    effect=Effect.FREEZE,
+    effect=TenantEffectKind.FREEZE,
     spends_attempt=False,
     honours_retry_after=True,
 )
@@ -160,7 +162,7 @@ TABLE: tuple[Row, ...] = (
         5,
         "already exists",
         lambda r, _: _is_duplicate(r),
-        Verdict(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=Effect.CLEAR),
+        Verdict(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=TenantEffectKind.CLEAR),
     ),
     Row(
         6,
@@ -213,7 +215,7 @@ TABLE: tuple[Row, ...] = (
         11,
         "wrong endpoint",
         lambda r, _: r.status in (405, 501, 505) or r.code == 12 or r.is_unrouted,
-        Verdict(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=Effect.HOLD),
+        Verdict(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=TenantEffectKind.HOLD),
     ),
     # A silent 404 may be a wrong path or a click that is not found. Holding the tenant for the second would
     # stop a shop over one stale click, so only the job pays: a few tries, for a route that is being replaced,
@@ -307,7 +309,7 @@ def _read_failure(failure: Failure) -> Outcome:
                 OutcomeKind.RETRYABLE,
                 Reason.BAD_ENDPOINT,
                 11,
-                effect=Effect.HOLD,
+                effect=TenantEffectKind.HOLD,
                 spends_attempt=False,
                 excerpt=failure.detail,
             )
