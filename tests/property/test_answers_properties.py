@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
-from trackdesk_worker.trackdesk.answers import Answer, Context, Failure, FailureKind, read_answer
+from trackdesk_worker.trackdesk.answers import Answer, AnswerContext, Failure, FailureKind, read_answer
 from trackdesk_worker.trackdesk.parsed_answer import EXCERPT_CHARS
 
 NOW_MS = 1_800_000_000_000
@@ -37,11 +37,13 @@ answers = st.builds(
     truncated=st.booleans(),
 )
 pasts = st.builds(Past, st.sampled_from(Doubt), st.booleans())
-contexts = st.builds(Context, past=pasts, by_external_cid=st.booleans(), now_ms=st.just(NOW_MS))
+contexts = st.builds(AnswerContext, past=pasts, by_external_cid=st.booleans(), now_ms=st.just(NOW_MS))
 
 
 @given(answers, contexts)
-def test_nothing_a_server_can_say_raises_or_passes_for_success_by_mistake(answer: Answer, context: Context) -> None:
+def test_nothing_a_server_can_say_raises_or_passes_for_success_by_mistake(
+    answer: Answer, context: AnswerContext
+) -> None:
     outcome = read_answer(answer, context)
     if outcome.kind is OutcomeKind.DELIVERED:
         assert not answer.truncated
@@ -60,7 +62,7 @@ def test_nothing_a_server_can_say_raises_or_passes_for_success_by_mistake(answer
 
 @given(answers, contexts)
 def test_outside_what_may_have_landed_an_answer_is_a_refusal_trackdesk_stands_by(
-    answer: Answer, context: Context
+    answer: Answer, context: AnswerContext
 ) -> None:
     outcome = read_answer(answer, context)
     if outcome.kind is OutcomeKind.RETRYABLE and not outcome.may_have_landed:
@@ -72,7 +74,7 @@ def test_outside_what_may_have_landed_an_answer_is_a_refusal_trackdesk_stands_by
 
 @given(st.sampled_from(FailureKind), st.booleans(), contexts)
 def test_a_failure_is_never_a_delivery_and_ambiguous_exactly_if_the_request_may_have_left(
-    kind: FailureKind, sent: bool, context: Context
+    kind: FailureKind, sent: bool, context: AnswerContext
 ) -> None:
     outcome = read_answer(Failure(kind, sent, "detail"), context)
     assert outcome.kind is not OutcomeKind.DELIVERED

@@ -126,9 +126,9 @@ def _plant_books_outside() -> Callable[[], None]:
 
 def _plant_clean_duplicate() -> Callable[[], None]:
     original = answers.TABLE
-    success = answers.Verdict(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=TenantEffectKind.CLEAR)
+    success = answers.RowOutcome(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=TenantEffectKind.CLEAR)
     answers.TABLE = tuple(
-        replace(row, verdict=success) if row.verdict.reason is Reason.UNVERIFIED_DUPLICATE else row for row in original
+        replace(row, outcome=success) if row.outcome.reason is Reason.UNVERIFIED_DUPLICATE else row for row in original
     )
 
     def take_out() -> None:

@@ -7,16 +7,18 @@ import pytest
 
 from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
-from trackdesk_worker.trackdesk.answers import TABLE, Answer, Context, Failure, FailureKind, read_answer
+from trackdesk_worker.trackdesk.answers import TABLE, Answer, AnswerContext, Failure, FailureKind, read_answer
 
 NOW_MS = 1_800_000_000_000
 GATEWAY = {3: 400, 9: 400, 11: 400, 16: 401, 7: 403, 5: 404, 6: 409, 10: 409, 8: 429, 1: 499}
 GATEWAY |= {2: 500, 13: 500, 15: 500, 12: 501, 14: 503, 4: 504}
 
 
-def context(*, ambiguous_before: bool = False, past: Past | None = None, by_external_cid: bool = False) -> Context:
+def context(
+    *, ambiguous_before: bool = False, past: Past | None = None, by_external_cid: bool = False
+) -> AnswerContext:
     past = past or Past(Doubt.SAME if ambiguous_before else Doubt.NONE)
-    return Context(past=past, by_external_cid=by_external_cid, now_ms=NOW_MS)
+    return AnswerContext(past=past, by_external_cid=by_external_cid, now_ms=NOW_MS)
 
 
 def answer(status: int, body: object = None, *, retry_after: str | None = None, truncated: bool = False) -> Answer:

@@ -27,7 +27,7 @@ from trackdesk_worker.domain.policy import (
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan, Tracing
-from trackdesk_worker.trackdesk.answers import Context, read_answer
+from trackdesk_worker.trackdesk.answers import AnswerContext, read_answer
 from trackdesk_worker.trackdesk.created_at import dated
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
 
@@ -108,7 +108,7 @@ class Attempts:
         policy, answer, duration_s, error = await self._exchange(job, clock)
         now_ms = clock.now_ms()
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
-        outcome = read_answer(answer, Context(job.past, by_external_cid, now_ms))
+        outcome = read_answer(answer, AnswerContext(job.past, by_external_cid, now_ms))
         view = JobView(job.attempts, job.strikes, job.last_reason, max(0, now_ms - job.epoch_ms), job.ambiguous)
         decision = decide(view, outcome, rng=self._rng, policy=policy)
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)

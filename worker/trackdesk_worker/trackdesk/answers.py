@@ -21,9 +21,9 @@ from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
-from trackdesk_worker.trackdesk.parsed_answer import Reading, excerpt_of, retry_after_s, take_apart
+from trackdesk_worker.trackdesk.parsed_answer import ParsedAnswer, excerpt_of, parse_answer, retry_after_s
 
-__all__ = ["TABLE", "Answer", "Context", "Failure", "FailureKind", "Row", "Verdict", "read_answer"]
+__all__ = ["TABLE", "Answer", "AnswerContext", "AnswerRow", "Failure", "FailureKind", "RowOutcome", "read_answer"]
 
 FEW_TRIES = 3
 CLICK_TRIES, CLICK_WAIT_S = 2, 600.0
@@ -34,7 +34,7 @@ EXTERNAL_TRIES, EXTERNAL_WAIT_S = 4, 3_600.0
 _PASSING_CODES = frozenset({1, 2, 4, 13, 14, 15})  # cancelled, unknown, deadline, internal, unavailable, data loss
 
 
-class Context(NamedTuple):
+class AnswerContext(NamedTuple):
     """What the reader must know of the job. `now_ms` gives a Retry-After date its meaning.
 
     `past`: what earlier attempts may have left at Trackdesk. `by_external_cid`: the job names its click by
@@ -47,7 +47,7 @@ class Context(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RowOutcome:
     """The outcome a row gives; the fields are those of `Outcome`."""
 
     kind: OutcomeKind
@@ -62,57 +62,57 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnswerRow:
     """One line of the table. Lines that refine one row of the specification share its number."""
 
     number: int
     name: str
-    signal: Callable[[Reading, Context], bool]
-    verdict: Verdict
+    signal: Callable[[ParsedAnswer, AnswerContext], bool]
+    outcome: RowOutcome
 
 
-def _delivered(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.DELIVERED, reason, effect=TenantEffectKind.CLEAR)
+def _delivered(reason: Reason) -> RowOutcome:
+    return RowOutcome(OutcomeKind.DELIVERED, reason, effect=TenantEffectKind.CLEAR)
 
 
-def _refused(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.REJECTED, reason, effect=TenantEffectKind.CLEAR)
+def _refused(reason: Reason) -> RowOutcome:
+    return RowOutcome(OutcomeKind.REJECTED, reason, effect=TenantEffectKind.CLEAR)
 
 
-def _passing(reason: Reason, *, may_have_landed: bool = True) -> Verdict:
-    return Verdict(OutcomeKind.RETRYABLE, reason, may_have_landed, honours_retry_after=True)
+def _passing(reason: Reason, *, may_have_landed: bool = True) -> RowOutcome:
+    return RowOutcome(OutcomeKind.RETRYABLE, reason, may_have_landed, honours_retry_after=True)
 
 
-def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> Verdict:
-    return Verdict(OutcomeKind.RETRYABLE, reason, may_have_landed, tries=FEW_TRIES)
+def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> RowOutcome:
+    return RowOutcome(OutcomeKind.RETRYABLE, reason, may_have_landed, tries=FEW_TRIES)
 
 
-def _slow(tries: int, wait_s: float) -> Verdict:
-    return Verdict(
+def _slow(tries: int, wait_s: float) -> RowOutcome:
+    return RowOutcome(
         OutcomeKind.RETRYABLE, Reason.SOURCE_NOT_FOUND, tries=tries, wait_s=wait_s, effect=TenantEffectKind.CLEAR
     )
 
 
-def _held(reason: Reason) -> Verdict:
-    return Verdict(OutcomeKind.RETRYABLE, reason, effect=TenantEffectKind.HOLD, spends_attempt=False)
+def _held(reason: Reason) -> RowOutcome:
+    return RowOutcome(OutcomeKind.RETRYABLE, reason, effect=TenantEffectKind.HOLD, spends_attempt=False)
 
 
-def _means(meaning: Meaning) -> Callable[[Reading, Context], bool]:
-    return lambda reading, _: reading.meaning is meaning
+def _means(meaning: Meaning) -> Callable[[ParsedAnswer, AnswerContext], bool]:
+    return lambda parsed, _: parsed.meaning is meaning
 
 
-def _is_duplicate(reading: Reading) -> bool:
-    return reading.code == 6 or reading.meaning is Meaning.ALREADY_EXISTS
+def _is_duplicate(parsed: ParsedAnswer) -> bool:
+    return parsed.code == 6 or parsed.meaning is Meaning.ALREADY_EXISTS
 
 
-def _is_silent_conflict(reading: Reading) -> bool:
+def _is_silent_conflict(parsed: ParsedAnswer) -> bool:
     """An "already exists" without its body, perhaps. A page is not silence: an edge network answers 409 to its own
     troubles.
     """
-    return reading.status == 409 and reading.says_nothing
+    return parsed.status == 409 and parsed.says_nothing
 
 
-def _confirmed(number: int, name: str, signal: Callable[[Reading], bool]) -> tuple[Row, ...]:
+def _confirmed(number: int, name: str, signal: Callable[[ParsedAnswer], bool]) -> tuple[AnswerRow, ...]:
     """Return the rows for an "already exists" after an attempt that may have landed.
 
     It confirms what that attempt carried. Of other content, and once Trackdesk refused the sale with nothing in doubt,
@@ -124,14 +124,16 @@ def _confirmed(number: int, name: str, signal: Callable[[Reading], bool]) -> tup
         Doubt.OTHER: _refused(Reason.DUPLICATE_DIFFERS),
     }
 
-    def row(doubt: Doubt, verdict: Verdict) -> Row:
+    def row(doubt: Doubt, verdict: RowOutcome) -> AnswerRow:
         past = Past(doubt)
-        return Row(number, f"{name}, in doubt: {doubt}", lambda r, context: context.past == past and signal(r), verdict)
+        return AnswerRow(
+            number, f"{name}, in doubt: {doubt}", lambda r, context: context.past == past and signal(r), verdict
+        )
 
     return tuple(row(doubt, verdict) for doubt, verdict in verdicts.items())
 
 
-_THROTTLED = Verdict(
+_THROTTLED = RowOutcome(
     OutcomeKind.RETRYABLE,
     Reason.RATE_LIMITED,
     effect=TenantEffectKind.FREEZE,
@@ -139,116 +141,116 @@ _THROTTLED = Verdict(
     honours_retry_after=True,
 )
 
-TABLE: tuple[Row, ...] = (
-    Row(1, "paired", lambda r, _: r.status == 200 and bool(r.cid), _delivered(Reason.PAIRED)),
+TABLE: tuple[AnswerRow, ...] = (
+    AnswerRow(1, "paired", lambda r, _: r.status == 200 and bool(r.cid), _delivered(Reason.PAIRED)),
     # an object with an error code, or a cid that is not text, is not the answer the guide describes: row 3
-    Row(
+    AnswerRow(
         2,
         "unpaired",
         lambda r, _: r.status == 200 and r.is_object and r.code is None and not r.odd_cid,
         _delivered(Reason.UNPAIRED),
     ),
-    Row(
+    AnswerRow(
         3,
         "not Trackdesk's answer",
         lambda r, _: 200 <= r.status < 400,
         _few_tries(Reason.BAD_ENDPOINT, may_have_landed=True),
     ),
     # below 200 or beyond 599 whatever answered speaks no HTTP, so its body is not believed either
-    Row(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
-    Row(4, "limit reached", lambda r, _: r.is_conversion_limit, _refused(Reason.RECURRENCE_LIMIT)),
+    AnswerRow(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
+    AnswerRow(4, "limit reached", lambda r, _: r.is_conversion_limit, _refused(Reason.RECURRENCE_LIMIT)),
     *_confirmed(5, "already exists", _is_duplicate),
-    Row(
+    AnswerRow(
         5,
         "already exists",
         lambda r, _: _is_duplicate(r),
-        Verdict(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=TenantEffectKind.CLEAR),
+        RowOutcome(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=TenantEffectKind.CLEAR),
     ),
-    Row(
+    AnswerRow(
         6,
         "aborted",
         lambda r, _: r.code == 10,
-        Verdict(OutcomeKind.RETRYABLE, Reason.CONFLICT),
+        RowOutcome(OutcomeKind.RETRYABLE, Reason.CONFLICT),
     ),
     *_confirmed(6, "silent conflict", _is_silent_conflict),
-    Row(
+    AnswerRow(
         6,
         "silent conflict",
         lambda r, _: _is_silent_conflict(r),
-        Verdict(OutcomeKind.RETRYABLE, Reason.CONFLICT, refused=True, tries=FEW_TRIES),
+        RowOutcome(OutcomeKind.RETRYABLE, Reason.CONFLICT, refused=True, tries=FEW_TRIES),
     ),
-    Row(6, "conflict", lambda r, _: r.status == 409 and r.meaning is None, _few_tries(Reason.CONFLICT)),
-    Row(
+    AnswerRow(6, "conflict", lambda r, _: r.status == 409 and r.meaning is None, _few_tries(Reason.CONFLICT)),
+    AnswerRow(
         7,
         "source not found, by external id",
         lambda r, context: r.meaning is Meaning.SOURCE_NOT_FOUND and context.by_external_cid,
         _slow(EXTERNAL_TRIES, EXTERNAL_WAIT_S),
     ),
-    Row(7, "source not found", _means(Meaning.SOURCE_NOT_FOUND), _slow(CLICK_TRIES, CLICK_WAIT_S)),
-    Row(8, "type not found", _means(Meaning.TYPE_NOT_FOUND), _refused(Reason.TYPE_NOT_FOUND)),
-    Row(
+    AnswerRow(7, "source not found", _means(Meaning.SOURCE_NOT_FOUND), _slow(CLICK_TRIES, CLICK_WAIT_S)),
+    AnswerRow(8, "type not found", _means(Meaning.TYPE_NOT_FOUND), _refused(Reason.TYPE_NOT_FOUND)),
+    AnswerRow(
         8,
         "pricing not configured",
         _means(Meaning.PRICING_NOT_CONFIGURED),
         _refused(Reason.PRICING_NOT_CONFIGURED),
     ),
-    Row(8, "type not configured", _means(Meaning.TYPE_NOT_CONFIGURED), _refused(Reason.TYPE_NOT_CONFIGURED)),
-    Row(8, "amount missing", _means(Meaning.AMOUNT_MISSING), _refused(Reason.AMOUNT_MISSING)),
-    Row(8, "offer not active", _means(Meaning.OFFER_NOT_ACTIVE), _refused(Reason.OFFER_NOT_ACTIVE)),
-    Row(8, "source expired", _means(Meaning.SOURCE_EXPIRED), _refused(Reason.SOURCE_EXPIRED)),
-    Row(
+    AnswerRow(8, "type not configured", _means(Meaning.TYPE_NOT_CONFIGURED), _refused(Reason.TYPE_NOT_CONFIGURED)),
+    AnswerRow(8, "amount missing", _means(Meaning.AMOUNT_MISSING), _refused(Reason.AMOUNT_MISSING)),
+    AnswerRow(8, "offer not active", _means(Meaning.OFFER_NOT_ACTIVE), _refused(Reason.OFFER_NOT_ACTIVE)),
+    AnswerRow(8, "source expired", _means(Meaning.SOURCE_EXPIRED), _refused(Reason.SOURCE_EXPIRED)),
+    AnswerRow(
         8,
         "currency not configured",
         _means(Meaning.CURRENCY_NOT_CONFIGURED),
         _refused(Reason.CURRENCY_NOT_CONFIGURED),
     ),
-    Row(
+    AnswerRow(
         8,
         "source blocked",
         lambda r, _: r.meaning is Meaning.SOURCE_BLOCKED and not r.is_throttle,
         _refused(Reason.SOURCE_BLOCKED),
     ),
-    Row(9, "unauthorized", lambda r, _: r.status == 401 or r.code == 16, _held(Reason.UNAUTHORIZED)),
-    Row(9, "forbidden", lambda r, _: r.status == 403 or r.code == 7, _held(Reason.FORBIDDEN)),
-    Row(10, "over the rate limit", lambda r, _: r.is_throttle, _THROTTLED),
-    Row(
+    AnswerRow(9, "unauthorized", lambda r, _: r.status == 401 or r.code == 16, _held(Reason.UNAUTHORIZED)),
+    AnswerRow(9, "forbidden", lambda r, _: r.status == 403 or r.code == 7, _held(Reason.FORBIDDEN)),
+    AnswerRow(10, "over the rate limit", lambda r, _: r.is_throttle, _THROTTLED),
+    AnswerRow(
         11,
         "wrong endpoint",
         lambda r, _: r.status in (405, 501, 505) or r.code == 12 or r.is_unrouted,
-        Verdict(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=TenantEffectKind.HOLD),
+        RowOutcome(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=TenantEffectKind.HOLD),
     ),
     # A silent 404 may be a wrong path or a click that is not found. Holding the tenant for the second would
     # stop a shop over one stale click, so only the job pays: a few tries, for a route that is being replaced,
     # then dead.
-    Row(
+    AnswerRow(
         11,
         "silent not found",
         lambda r, _: r.status == 404 and r.says_nothing,
         _few_tries(Reason.BAD_ENDPOINT),
     ),
-    Row(12, "timed out on their side", lambda r, _: r.status in (408, 499), _passing(Reason.REQUEST_TIMEOUT)),
-    Row(
+    AnswerRow(12, "timed out on their side", lambda r, _: r.status in (408, 499), _passing(Reason.REQUEST_TIMEOUT)),
+    AnswerRow(
         12,
         "too early",
         lambda r, _: r.status == 425,
         _passing(Reason.SERVER_ERROR, may_have_landed=False),
     ),
-    Row(
+    AnswerRow(
         12,
         "server error",
         lambda r, _: 500 <= r.status < 600 or r.code in _PASSING_CODES,
         _passing(Reason.SERVER_ERROR),
     ),
-    Row(
+    AnswerRow(
         13,
         "any other 4xx",
         lambda *_: True,
-        Verdict(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
+        RowOutcome(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
     ),
 )
 
 
-def read_answer(answer: Answer | Failure, context: Context) -> Outcome:
+def read_answer(answer: Answer | Failure, context: AnswerContext) -> Outcome:
     """Return what an answer, or the lack of one, means. Never raises; never delivered without a JSON object
     in a 200, or a duplicate after an attempt that may have landed.
     """
@@ -261,10 +263,10 @@ def read_answer(answer: Answer | Failure, context: Context) -> Outcome:
             assert_never(answer)
 
 
-def _read_answer(answer: Answer, context: Context) -> Outcome:
-    reading = take_apart(answer)
-    row = next(row for row in TABLE if row.signal(reading, context))
-    verdict = row.verdict
+def _read_answer(answer: Answer, context: AnswerContext) -> Outcome:
+    parsed = parse_answer(answer)
+    row = next(row for row in TABLE if row.signal(parsed, context))
+    verdict = row.outcome
     return Outcome(
         verdict.kind,
         verdict.reason,
@@ -281,9 +283,9 @@ def _read_answer(answer: Answer, context: Context) -> Outcome:
         effect=verdict.effect,
         spends_attempt=verdict.spends_attempt,
         status=answer.status,
-        code=reading.code,
+        code=parsed.code,
         excerpt=excerpt_of(answer.body),
-        cid=reading.cid if verdict.reason is Reason.PAIRED else None,
+        cid=parsed.cid if verdict.reason is Reason.PAIRED else None,
     )
 
 

@@ -19,7 +19,7 @@ _GRPC_CODES = range(1, 17)
 _RETRY_AFTER_DIGITS = 10
 
 
-class Reading(NamedTuple):
+class ParsedAnswer(NamedTuple):
     """An answer's facts, as the signals of the answer table ask for them. A named tuple: one is built per answer.
 
     `is_page` says that the body does not even begin like a JSON object: a web server's own page or text.
@@ -71,14 +71,14 @@ class Reading(NamedTuple):
         return self.status == 404 and (self.is_page or self.meaning is Meaning.NO_SUCH_ROUTE)
 
 
-def take_apart(answer: Answer) -> Reading:
+def parse_answer(answer: Answer) -> ParsedAnswer:
     """Return the facts of an answer. A body that was cut, or is not strict JSON, is no object."""
     start = answer.body.removeprefix(BOM_UTF8).lstrip()[:1]
     document = None if answer.truncated else _json_object(answer.body)
     fields: dict[str, Any] = document or {}
     cid, code, message = fields.get("cid"), fields.get("code"), fields.get("message")
     message = message.strip() if isinstance(message, str) else ""
-    return Reading(
+    return ParsedAnswer(
         status=answer.status,
         is_empty=not answer.truncated and not start,
         is_page=start not in (b"", b"{"),
