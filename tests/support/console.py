@@ -20,7 +20,7 @@ from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.console.access import Role, grant
 from trackdesk_worker.console.application import console_routes
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.sampler import Sampler
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -81,7 +81,7 @@ def console_on(
         producer = stack.enter_context(bootstrap.open_producer(given))
         sampler = stack.enter_context(Sampler(client, keys, period_s=1))
         routes = console_routes(
-            Context(given, client, keys, lookout, producer, sampler), rules_of(given, "ann"), clock=clock
+            Deployment(given, client, keys, lookout, producer, sampler), rules_of(given, "ann"), clock=clock
         )
         app = create_app(bootstrap.open_async_redis(given), keys, outlook=lookout, routes=routes)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))

@@ -17,8 +17,8 @@ from trackdesk_worker.config.settings import Settings, load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.console.access import AccessFile, Role, grant, read_people, revoke
 from trackdesk_worker.console.application import console_routes
-from trackdesk_worker.console.auth import Rules, Visitor, Way
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Method, Principal, Rules
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.sampler import Sampler
 from trackdesk_worker.console.site import Site, is_loopback
 from trackdesk_worker.exporter.app import create_app
@@ -121,7 +121,7 @@ def rules_of(settings: Settings, operator: str) -> Rules:
         )
     if file is not None:
         file.people()  # a wrong file is told at the start
-    local = None if guarded else Visitor(Operator(operator, "local").name, Role.OPERATOR, Way.LOCAL)
+    local = None if guarded else Principal(Operator(operator, "local").name, Role.OPERATOR, Method.LOCAL)
     return Rules(
         site=Site(settings.console_url, settings.proxies),
         file=file,
@@ -144,7 +144,7 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
             client = stack.enter_context(bootstrap.open_redis(settings))
             producer = stack.enter_context(bootstrap.open_producer(settings))
             sampler = stack.enter_context(Sampler(client, keys))
-            routes = console_routes(Context(settings, client, keys, lookout, producer, sampler), rules)
+            routes = console_routes(Deployment(settings, client, keys, lookout, producer, sampler), rules)
         config = uvicorn.Config(
             create_app(bootstrap.open_async_redis(settings), keys, outlook=lookout, routes=routes),
             log_config=None,

@@ -5,7 +5,7 @@ from trackdesk_producer.contract.record import external_id_of, tenant_of
 from trackdesk_producer.conversion.rules import check_tenant
 from trackdesk_producer.errors import ConversionInvalid
 from trackdesk_worker.console.auth import Refused
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.ops import plans, tenant_actions
 from trackdesk_worker.ops.audit_log import Act, Operator
 
@@ -28,16 +28,16 @@ def identity_of(text: str | None) -> str:
     return identity
 
 
-def redrive(context: Context, identity: str, who: Operator) -> None:
+def redrive(deployment: Deployment, identity: str, who: Operator) -> None:
     """Give a dead letter a fresh attempt budget.
 
     Raises:
         Refused: it is none any more.
     """
-    _moved(plans.act_on_one(context.client, context.keys, identity, act=Act.REDRIVE, operator=who))
+    _moved(plans.act_on_one(deployment.client, deployment.keys, identity, act=Act.REDRIVE, operator=who))
 
 
-def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -> None:
+def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: str) -> None:
     """Give a dead letter up for good.
 
     Raises:
@@ -45,21 +45,21 @@ def discard(context: Context, identity: str, who: Operator, *, confirmed: str) -
     """
     if confirmed != external_id_of(identity):
         raise Refused(400, "type the externalId of the sale to discard it; nothing was changed")
-    window_s = context.settings.dedupe_window_s
+    window_s = deployment.settings.dedupe_window_s
     _moved(
         plans.act_on_one(
-            context.client, context.keys, identity, act=Act.DISCARD, operator=who, dedupe_window_s=window_s
+            deployment.client, deployment.keys, identity, act=Act.DISCARD, operator=who, dedupe_window_s=window_s
         )
     )
 
 
-def cancel(context: Context, identity: str, who: Operator) -> None:
+def cancel(deployment: Deployment, identity: str, who: Operator) -> None:
     """Cancel a job that waits and cannot have reached Trackdesk.
 
     Raises:
         Refused: it was, or it has ended.
     """
-    result = tenant_actions.cancel(context.client, context.keys, context.producer, identity, who)
+    result = tenant_actions.cancel(deployment.client, deployment.keys, deployment.producer, identity, who)
     if result.status is not CancelStatus.CANCELLED:
         raise Refused(409, "this sale is in flight, has ended, or may have reached Trackdesk: it cannot be cancelled")
 

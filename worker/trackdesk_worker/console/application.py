@@ -17,10 +17,10 @@ from trackdesk_worker.console.access import AccessInvalid
 from trackdesk_worker.console.api import ROOT
 from trackdesk_worker.console.api.serving import api_routes
 from trackdesk_worker.console.api.serving import problem as api_problem
-from trackdesk_worker.console.auth import Gate, Refused, Rules, SignInNeeded
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Authenticator, Refused, Rules, SignInNeeded
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page, dead, edit, job, log, overview, plans, sign_in, tenants
-from trackdesk_worker.console.security_headers import Shield
+from trackdesk_worker.console.security_headers import SecurityHeaders
 from trackdesk_worker.ops.audit_log import OperatorInvalid
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.lookup import SaleUnknown
@@ -41,26 +41,28 @@ PAGES: Sequence[Page] = (
 logger = logging.getLogger(__name__)
 
 
-def console_routes(context: Context, rules: Rules, *, clock: Callable[[], float] = time.monotonic) -> list[BaseRoute]:
+def console_routes(
+    deployment: Deployment, rules: Rules, *, clock: Callable[[], float] = time.monotonic
+) -> list[BaseRoute]:
     """Return what the exporter's process serves beside metrics and health."""
-    gate = Gate(rules, clock=clock)
+    authenticator = Authenticator(rules, clock=clock)
 
     async def absent(request: Request, _: Exception) -> Response:
-        return _no(request, gate, 404, "there is no such page")
+        return _no(request, authenticator, 404, "there is no such page")
 
     async def not_so(request: Request, _: Exception) -> Response:
-        made = _no(request, gate, 405, f"{request.method} is not what this page is for")
+        made = _no(request, authenticator, 405, f"{request.method} is not what this page is for")
         made.headers["Allow"] = ", ".join(sorted(_methods(app.routes, request.url.path)))
         return made
 
     app = Starlette(
         routes=[
-            *(_route(context, gate, page) for page in PAGES),
-            *sign_in.routes(gate),
-            *api_routes(context, gate, explain),
+            *(_route(deployment, authenticator, page) for page in PAGES),
+            *sign_in.routes(authenticator),
+            *api_routes(deployment, authenticator, explain),
             Route("/static/{name}", _static),
         ],
-        middleware=[Middleware(Shield, site=rules.site)],
+        middleware=[Middleware(SecurityHeaders, site=rules.site)],
         exception_handlers={404: absent, 405: not_so},
     )
     app.router.redirect_slashes = False
@@ -73,29 +75,29 @@ def _methods(routes: Sequence[BaseRoute], path: str) -> set[str]:
     return {method for route in matching for method in route.methods or ()}
 
 
-def _no(request: Request, gate: Gate, status: int, sentence: str) -> Response:
+def _no(request: Request, authenticator: Authenticator, status: int, sentence: str) -> Response:
     if request.url.path.startswith(ROOT):
         return api_problem(status, sentence)
-    return rendering.problem(status, sentence, gate.peek(request), request.url.path)
+    return rendering.problem(status, sentence, authenticator.peek(request), request.url.path)
 
 
-def _route(context: Context, gate: Gate, page: Page) -> Route:
+def _route(deployment: Deployment, authenticator: Authenticator, page: Page) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
-            visit = await gate.admit(request, page.role, api=False)
-            return await gate.run(lambda: page.handler(context, visit))
+            checked = await authenticator.admit(request, page.role, api=False)
+            return await authenticator.run(lambda: page.handler(deployment, checked))
         except SignInNeeded:
-            return sign_in.needed(request, gate)
+            return sign_in.needed(request, authenticator)
         except Exception as error:
-            return refusal(error, request, gate)
+            return refusal(error, request, authenticator)
 
     return Route(page.path, endpoint, methods=[page.method], name=f"{page.method} {page.path}")
 
 
-def refusal(error: Exception, request: Request, gate: Gate) -> Response:
+def refusal(error: Exception, request: Request, authenticator: Authenticator) -> Response:
     """Return the page for what went wrong; a bug is logged with its traceback, and told without one."""
     status, sentence, headers = explain(error)
-    made = rendering.problem(status, sentence, gate.peek(request), request.url.path)
+    made = rendering.problem(status, sentence, authenticator.peek(request), request.url.path)
     made.headers.update(headers)
     return made
 

@@ -1,6 +1,6 @@
 """The gate: who asks, whether they may, and whether a page of ours sent the form. Before any handler runs.
 
-A handler is a plain function of the context and a `Visit`; it blocks on the store in a worker thread.
+A handler is a plain function of the deployment and a `RequestContext`; it blocks on the store in a worker thread.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Way(StrEnum):
+class Method(StrEnum):
     """How somebody proved who they are."""
 
     LOCAL = "local"
@@ -43,16 +43,16 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Principal:
     """Who asks."""
 
     name: str
     role: Role
-    way: Way
+    method: Method
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class RequestContext:
     """One request that passed the gate."""
 
     path: str
@@ -60,16 +60,16 @@ class Visit:
     """Of names given more than once, the last."""
     form: Mapping[str, str]
     body: bytes
-    visitor: Visitor | None
+    principal_or_none: Principal | None
     """None only on pages that are open to all."""
     raw_query: str = ""
 
     @property
-    def who(self) -> Visitor:
+    def principal(self) -> Principal:
         """The visitor of a page that has a rule."""
-        if self.visitor is None:
+        if self.principal_or_none is None:
             raise RuntimeError("a page without a rule asked who its visitor is")
-        return self.visitor
+        return self.principal_or_none
 
 
 class Refused(Exception):
@@ -97,12 +97,12 @@ class Rules:
     file: AccessFile | None
     user_header: str
     proxy_role: Role
-    local: Visitor | None
-    """Who visitors of this machine are while nothing is set up; None: nobody gets in without proof."""
+    local: Principal | None
+    """Who callers on this machine are while nothing is set up; None: nobody gets in without proof."""
 
 
-class Gate:
-    """Lets visits in. Belongs to the event loop."""
+class Authenticator:
+    """Lets requests in. Belongs to the event loop."""
 
     def __init__(self, rules: Rules, *, clock: Callable[[], float]) -> None:
         self.rules = rules
@@ -112,8 +112,8 @@ class Gate:
         self._threads: anyio.CapacityLimiter | None = None
         self._waiting = 0
 
-    async def admit(self, request: Request, role: Role | None, *, api: bool) -> Visit:
-        """Return the visit.
+    async def admit(self, request: Request, role: Role | None, *, api: bool) -> RequestContext:
+        """Return what handlers need of the request.
 
         Raises:
             Refused: with the status and the sentence to answer.
@@ -124,20 +124,20 @@ class Gate:
             raise Refused(
                 403, "this form was not sent from a page of this console; open the page here and send it again"
             )
-        visitor = None if role is None else self._who(request, api=api)
+        principal = None if role is None else self._who(request, api=api)
         if role is not None:
-            if visitor is None:
+            if principal is None:
                 raise SignInNeeded
-            if not visitor.role.covers(role):
-                raise Refused(403, f"this needs the role {role}; {visitor.name} has the role {visitor.role}")
+            if not principal.role.covers(role):
+                raise Refused(403, f"this needs the role {role}; {principal.name} has the role {principal.role}")
             # A browser proves a proxy's user or a local one by itself, also for pages of others.
-            by_browser = visitor.way is not Way.TOKEN and self.rules.site.browser_sent(request.headers)
+            by_browser = principal.method is not Method.TOKEN and self.rules.site.browser_sent(request.headers)
             if changes and api and by_browser and not self._own_page(request):
                 raise Refused(403, "a page of another site must not use this API")
         body = await _read_body(request) if changes else b""
         form = {} if api else _read_form(request, body)
         query = dict(parse_qsl(request.url.query, keep_blank_values=False, max_num_fields=None)[:MAX_FIELDS])
-        return Visit(request.url.path, query, form, body, visitor, request.url.query)
+        return RequestContext(request.url.path, query, form, body, principal, request.url.query)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run blocking work in a worker thread; few at once, so that visitors cannot use the store up."""
@@ -166,21 +166,21 @@ class Gate:
         if self.sessions is not None:
             self.sessions.close(request.cookies.get(COOKIE, ""))
 
-    def peek(self, request: Request) -> Visitor | None:
+    def peek(self, request: Request) -> Principal | None:
         """Return who asks, for pages that are open to all."""
         try:
             return self._who(request, api=False)
         except Refused:
             return None
 
-    def _who(self, request: Request, *, api: bool) -> Visitor | None:
+    def _who(self, request: Request, *, api: bool) -> Principal | None:
         authorization = request.headers.get("authorization")
         if authorization is not None and api:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() != "bearer":
                 raise SignInNeeded
             person = self._by_token(request, token.strip())
-            return Visitor(person.name, person.role, Way.TOKEN)
+            return Principal(person.name, person.role, Method.TOKEN)
         peer = None if request.client is None else request.client.host
         if self.rules.site.trusts(peer) and (named := self._named_by_proxy(request)) is not None:
             return named
@@ -189,7 +189,7 @@ class Gate:
                 signed_in = self.sessions.find(secret)
             except AccessInvalid as error:
                 raise _shut(error) from error
-            return None if signed_in is None else Visitor(signed_in.name, signed_in.role, Way.SESSION)
+            return None if signed_in is None else Principal(signed_in.name, signed_in.role, Method.SESSION)
         if self.rules.local is not None and peer is not None and is_loopback(peer):
             if was_forwarded(request.headers):
                 raise Refused(
@@ -200,7 +200,7 @@ class Gate:
             return self.rules.local
         return None
 
-    def _named_by_proxy(self, request: Request) -> Visitor | None:
+    def _named_by_proxy(self, request: Request) -> Principal | None:
         """Read the user's name; one header that holds one name, anything else is nobody."""
         names = request.headers.getlist(self.rules.user_header)
         if len(names) != 1 or not is_name(names[0]):
@@ -209,7 +209,7 @@ class Gate:
             listed = None if self.rules.file is None else self.rules.file.people().by_name.get(names[0])
         except AccessInvalid as error:
             raise _shut(error) from error
-        return Visitor(names[0], self.rules.proxy_role if listed is None else listed.role, Way.PROXY)
+        return Principal(names[0], self.rules.proxy_role if listed is None else listed.role, Method.PROXY)
 
     def _by_token(self, request: Request, token: str) -> Person:
         address = self._address(request)

@@ -12,7 +12,7 @@ from trackdesk_worker.ops.backlog_forecast import Lookout
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Deployment:
     """The deployment the console is for. Clients are thread-safe."""
 
     settings: Settings

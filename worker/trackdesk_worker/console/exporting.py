@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from starlette.responses import Response, StreamingResponse
 
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.export import Form, export
 from trackdesk_worker.ops.dead_letters.search import Search
@@ -20,13 +20,13 @@ TYPES = {
 ENDINGS = {Form.JSONL: "jsonl", Form.CSV: "csv", Form.TRACKDESK: "trackdesk.csv"}
 
 
-def exported(context: Context, wanted: Search, who: Operator, form: Form) -> Response:
+def exported(deployment: Deployment, wanted: Search, who: Operator, form: Form) -> Response:
     """Return the dead letters of a search as a file to keep; on record before the first of them leaves."""
     headers = {"Content-Disposition": f'attachment; filename="dead-letters.{ENDINGS[form]}"'}
-    return StreamingResponse(_written(context, wanted, who, form), media_type=TYPES[form], headers=headers)
+    return StreamingResponse(_written(deployment, wanted, who, form), media_type=TYPES[form], headers=headers)
 
 
-def _written(context: Context, wanted: Search, who: Operator, form: Form) -> Iterator[bytes]:
+def _written(deployment: Deployment, wanted: Search, who: Operator, form: Form) -> Iterator[bytes]:
     """Yield what a thread writes. Whoever stops reading stops the writer, by closing the pipe under it.
 
     An export that fails midway ends short of its last line, and of the second entry on record.
@@ -37,7 +37,7 @@ def _written(context: Context, wanted: Search, who: Operator, form: Form) -> Ite
     def write() -> None:
         try:
             with os.fdopen(writing, "wb", CHUNK) as target:
-                export(context.client, context.keys, wanted, who, target, form=form)
+                export(deployment.client, deployment.keys, wanted, who, target, form=form)
         except BrokenPipeError:
             pass  # the reader left
         except BaseException as error:  # handed over to whoever reads

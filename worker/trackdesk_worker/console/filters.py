@@ -9,7 +9,7 @@ from typing import get_args
 
 from trackdesk_producer.contract.record import State
 from trackdesk_producer.conversion.rules import AMOUNT_PATTERN
-from trackdesk_worker.console.auth import Refused, Visit
+from trackdesk_worker.console.auth import Refused, RequestContext
 from trackdesk_worker.ops.dead_letters.search import Order, Search
 from trackdesk_worker.ops.timestamps import iso, parse_age_s, parse_moment
 
@@ -77,14 +77,14 @@ def read_filter(given: Mapping[str, str], *, now_ms: int, default_state: State |
     return Filter({name: value for name, value in told.items() if name in IN_ADDRESS}, search)
 
 
-def carried(visit: Visit) -> dict[str, str]:
+def carried(request: RequestContext) -> dict[str, str]:
     """Return the filter that a form carries beside its own fields, of which one is a reason too."""
-    return {name.removeprefix(CARRIED): value for name, value in visit.form.items() if name.startswith(CARRIED)}
+    return {name.removeprefix(CARRIED): value for name, value in request.form.items() if name.startswith(CARRIED)}
 
 
-def in_address(visit: Visit) -> dict[str, str]:
+def in_address(request: RequestContext) -> dict[str, str]:
     """Return what an address asks for; a click or customer counts in a form alone."""
-    return {name: value for name, value in visit.query.items() if name not in PERSONAL}
+    return {name: value for name, value in request.query.items() if name not in PERSONAL}
 
 
 def _status(text: str | None) -> int | None:

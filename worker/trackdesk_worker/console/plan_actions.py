@@ -8,8 +8,8 @@ import redis
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visitor
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Principal, Refused
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.dead_letters.search import Search
@@ -28,12 +28,12 @@ _WORDS: Mapping[str, Callable[[redis.Redis, Keys, str, Operator], Plan]] = {
 }
 
 
-def preview(context: Context, wanted: Search) -> Preview:
+def preview(deployment: Deployment, wanted: Search) -> Preview:
     """Return what a plan over a search would mean now."""
-    settings = context.settings
+    settings = deployment.settings
     return plans.preview(
-        context.client,
-        context.keys,
+        deployment.client,
+        deployment.keys,
         wanted,
         rate_limit=settings.rate_limit,
         shares=settings.shares,
@@ -42,50 +42,63 @@ def preview(context: Context, wanted: Search) -> Preview:
 
 
 def create(
-    context: Context, visitor: Visitor, wanted: Search, *, act: Act, name: str, reason: str, expected: int | None
+    deployment: Deployment,
+    principal: Principal,
+    wanted: Search,
+    *,
+    act: Act,
+    name: str,
+    reason: str,
+    expected: int | None,
 ) -> Plan:
     """Freeze the list of a plan. Nothing happens to its jobs until it is started.
 
     Raises:
         Refused: the visitor may not discard.
     """
-    _check(visitor, act)
+    _check(principal, act)
     return plans.create(
-        context.client,
-        context.keys,
+        deployment.client,
+        deployment.keys,
         wanted,
         act=act,
         name=name,
-        operator=Operator(visitor.name, reason),
+        operator=Operator(principal.name, reason),
         expected=expected,
-        dedupe_window_s=context.settings.dedupe_window_s,
+        dedupe_window_s=deployment.settings.dedupe_window_s,
     )
 
 
 def say(
-    context: Context, visitor: Visitor, plan_id: str, word: Word, *, reason: str = "", confirm_count: int | None = None
+    deployment: Deployment,
+    principal: Principal,
+    plan_id: str,
+    word: Word,
+    *,
+    reason: str = "",
+    confirm_count: int | None = None,
 ) -> Plan:
     """Start, pause, resume or cancel a plan. Without a reason of its own, the plan's stands on record.
 
     Raises:
         Refused: the visitor may not discard.
     """
-    plan = plans.read(context.client, context.keys, plan_id)
-    _check(visitor, plan.act)
-    who = Operator(visitor.name, reason.strip() or plan.reason)
+    plan = plans.read(deployment.client, deployment.keys, plan_id)
+    _check(principal, plan.act)
+    who = Operator(principal.name, reason.strip() or plan.reason)
     if word == "start":
-        return plans.start(context.client, context.keys, plan_id, who, confirm_count=confirm_count)
-    return _WORDS[word](context.client, context.keys, plan_id, who)
+        return plans.start(deployment.client, deployment.keys, plan_id, who, confirm_count=confirm_count)
+    return _WORDS[word](deployment.client, deployment.keys, plan_id, who)
 
 
-def moved_now(context: Context, plan: Plan) -> Counter[str]:
+def moved_now(deployment: Deployment, plan: Plan) -> Counter[str]:
     """Return where jobs that the plan moved are now, of the first `COUNTED`; what is gone counts as forgotten."""
     if not plan.done:
         return Counter()
-    found = plans.items(context.client, context.keys, plan.id, verdict=DONE[plan.act], limit=COUNTED)
+    found = plans.items(deployment.client, deployment.keys, plan.id, verdict=DONE[plan.act], limit=COUNTED)
     return Counter("forgotten" if item.state_now is None else item.state_now.value for item in found.items)
 
 
-def _check(visitor: Visitor, act: Act) -> None:
-    if act is Act.DISCARD and not visitor.role.covers(Role.ADMIN):
-        raise Refused(403, f"discarding needs the role admin; {visitor.name} has the role {visitor.role}")
+def _check(principal: Principal, act: Act) -> None:
+    if act is Act.DISCARD and not principal.role.covers(Role.ADMIN):
+        raise Refused(403, f"discarding needs the role admin; {principal.name} has the role {principal.role}")

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from trackdesk_producer.contract.record import NO_CURRENCY
 from trackdesk_worker.console import spark
-from trackdesk_worker.console.auth import Visit, Visitor, Way
+from trackdesk_worker.console.auth import Method, Principal, RequestContext
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.timestamps import iso, readable_age, readable_moment
 
@@ -63,19 +63,23 @@ def _asset_url(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256(asset(name)).hexdigest()[:12]}"
 
 
-def page(visit: Visit, template: str, *, http_status: int = 200, **values: Any) -> Response:
+def page(request: RequestContext, template: str, *, http_status: int = 200, **values: Any) -> Response:
     """Return a page."""
-    said = SAID.get(visit.query.get("done", ""))
-    html = _environment().get_template(template).render(visitor=visit.visitor, path=visit.path, said=said, **values)
+    said = SAID.get(request.query.get("done", ""))
+    html = (
+        _environment()
+        .get_template(template)
+        .render(principal=request.principal_or_none, path=request.path, said=said, **values)
+    )
     return HTMLResponse(html, http_status)
 
 
-def problem(status: int, sentence: str, visitor: Visitor | None, path: str) -> Response:
+def problem(status: int, sentence: str, principal: Principal | None, path: str) -> Response:
     """Return the page that says why there is none."""
     html = (
         _environment()
         .get_template("problem.html")
-        .render(visitor=visitor, path=path, said=None, status=status, sentence=sentence)
+        .render(principal=principal, path=path, said=None, status=status, sentence=sentence)
     )
     return HTMLResponse(html, status)
 
@@ -114,7 +118,7 @@ def _environment() -> Environment:
         "navigation": NAVIGATION,
         "asset": _asset_url,
         "address": address,
-        "Way": Way,
+        "Method": Method,
         "spark_lines": spark.lines,
         "SPARK_WIDTH": spark.WIDTH,
         "SPARK_HEIGHT": spark.HEIGHT,

@@ -22,7 +22,7 @@ HEADERS = {
 }
 
 
-class Shield:
+class SecurityHeaders:
     """Turns requests for other names away, and puts the headers on every answer."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:

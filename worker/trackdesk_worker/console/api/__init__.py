@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.api.models import Answer, Question
-from trackdesk_worker.console.auth import Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import RequestContext
+from trackdesk_worker.console.context import Deployment
 
 ROOT = "/api/v1"
 
@@ -18,7 +18,7 @@ ROOT = "/api/v1"
 class Call:
     """One call whose parts fit their models."""
 
-    visit: Visit
+    request: RequestContext
     path: dict[str, str]
     query: Any
     """An instance of the endpoint's `query`."""
@@ -35,7 +35,7 @@ class Endpoint:
     """Below `ROOT`; ``{name}`` stands for a part."""
     role: Role
     summary: str
-    handler: Callable[[Context, Call], Answer | Response]
+    handler: Callable[[Deployment, Call], Answer | Response]
     answer: type[Answer] | None
     """None: JSON lines."""
     query: type[Question] | None = None

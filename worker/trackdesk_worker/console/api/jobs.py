@@ -9,7 +9,7 @@ from trackdesk_worker.console import actions
 from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.api import Call, Endpoint
 from trackdesk_worker.console.api import models as m
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.console.filters import read_filter
 from trackdesk_worker.console.pages.job import moments
@@ -23,19 +23,23 @@ from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso
 
 
-def search_of(context: Context, asked: m.Filter) -> Search:
+def search_of(deployment: Deployment, asked: m.Filter) -> Search:
     """Return the search that a filter means.
 
     Raises:
         Refused: a part cannot be meant so.
     """
     given: dict[str, Any] = asked.model_dump(exclude_none=True)
-    return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(context.client)).search
+    return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(deployment.client)).search
 
 
-def _search(context: Context, call: Call) -> m.Found:
+def _search(deployment: Deployment, call: Call) -> m.Found:
     found = search(
-        context.client, context.keys, search_of(context, call.body), limit=call.body.limit, after=call.body.after
+        deployment.client,
+        deployment.keys,
+        search_of(deployment, call.body),
+        limit=call.body.limit,
+        after=call.body.after,
     )
     return m.Found(
         jobs=[_row(row) for row in found.rows],
@@ -66,8 +70,8 @@ def _row(row: Row) -> m.Row:
     )
 
 
-def _clusters(context: Context, call: Call) -> m.Clusters:
-    found = clusters(context.client, context.keys, search_of(context, call.body))
+def _clusters(deployment: Deployment, call: Call) -> m.Clusters:
+    found = clusters(deployment.client, deployment.keys, search_of(deployment, call.body))
     return m.Clusters(
         jobs=found.jobs,
         money=plain_money(found.money),
@@ -90,18 +94,18 @@ def _clusters(context: Context, call: Call) -> m.Clusters:
     )
 
 
-def _export(context: Context, call: Call) -> Response:
-    who = Operator(call.visit.who.name, call.body.reason)
-    return exported(context, search_of(context, call.body.filter), who, Form(call.body.format))
+def _export(deployment: Deployment, call: Call) -> Response:
+    who = Operator(call.request.principal.name, call.body.reason)
+    return exported(deployment, search_of(deployment, call.body.filter), who, Form(call.body.format))
 
 
-def _job(context: Context, call: Call) -> m.Job:
-    return _life(read_job(context.client, context.keys, actions.identity_of(call.query.id)))
+def _job(deployment: Deployment, call: Call) -> m.Job:
+    return _life(read_job(deployment.client, deployment.keys, actions.identity_of(call.query.id)))
 
 
-def _reveal(context: Context, call: Call) -> m.Job:
-    who = Operator(call.visit.who.name, call.body.reason)
-    return _life(read_job(context.client, context.keys, actions.identity_of(call.body.id), reveal_to=who))
+def _reveal(deployment: Deployment, call: Call) -> m.Job:
+    who = Operator(call.request.principal.name, call.body.reason)
+    return _life(read_job(deployment.client, deployment.keys, actions.identity_of(call.body.id), reveal_to=who))
 
 
 def _life(detail: JobDetail) -> m.Job:
@@ -126,24 +130,28 @@ def _life(detail: JobDetail) -> m.Job:
     )
 
 
-def _redrive(context: Context, call: Call) -> m.Changed:
-    actions.redrive(context, actions.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+def _redrive(deployment: Deployment, call: Call) -> m.Changed:
+    actions.redrive(
+        deployment, actions.identity_of(call.body.id), Operator(call.request.principal.name, call.body.reason)
+    )
     return m.Changed(changed=True)
 
 
-def _cancel(context: Context, call: Call) -> m.Changed:
-    actions.cancel(context, actions.identity_of(call.body.id), Operator(call.visit.who.name, call.body.reason))
+def _cancel(deployment: Deployment, call: Call) -> m.Changed:
+    actions.cancel(
+        deployment, actions.identity_of(call.body.id), Operator(call.request.principal.name, call.body.reason)
+    )
     return m.Changed(changed=True)
 
 
-def _discard(context: Context, call: Call) -> m.Changed:
-    who = Operator(call.visit.who.name, call.body.reason)
-    actions.discard(context, actions.identity_of(call.body.id), who, confirmed=call.body.confirm)
+def _discard(deployment: Deployment, call: Call) -> m.Changed:
+    who = Operator(call.request.principal.name, call.body.reason)
+    actions.discard(deployment, actions.identity_of(call.body.id), who, confirmed=call.body.confirm)
     return m.Changed(changed=True)
 
 
-def _propose(context: Context, call: Call) -> m.EditProposal:
-    found = propose(context.client, context.keys, actions.identity_of(call.body.id), call.body.changes)
+def _propose(deployment: Deployment, call: Call) -> m.EditProposal:
+    found = propose(deployment.client, deployment.keys, actions.identity_of(call.body.id), call.body.changes)
     return m.EditProposal(
         shown=found.shown,
         diff=[m.Change(field=one.field, before=one.before, after=one.after) for one in found.diff],
@@ -152,10 +160,10 @@ def _propose(context: Context, call: Call) -> m.EditProposal:
     )
 
 
-def _edit(context: Context, call: Call) -> m.Changed:
+def _edit(deployment: Deployment, call: Call) -> m.Changed:
     asked, identity = call.body, actions.identity_of(call.body.id)
-    who = Operator(call.visit.who.name, asked.reason)
-    edit_and_redrive(context.client, context.keys, identity, asked.changes, who, expect=asked.expect)
+    who = Operator(call.request.principal.name, asked.reason)
+    edit_and_redrive(deployment.client, deployment.keys, identity, asked.changes, who, expect=asked.expect)
     return m.Changed(changed=True)
 
 

@@ -7,7 +7,7 @@ from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.api import Call, Endpoint
 from trackdesk_worker.console.api import models as m
 from trackdesk_worker.console.api.jobs import search_of
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act
@@ -20,15 +20,15 @@ _WORDS: tuple[tuple[plan_actions.Word, str], ...] = (
 )
 
 
-def _plans(context: Context, call: Call) -> m.Plans:
+def _plans(deployment: Deployment, call: Call) -> m.Plans:
     limit = call.query.limit
-    found = plans.recent(context.client, context.keys, limit=limit + 1, after=call.query.after)
+    found = plans.recent(deployment.client, deployment.keys, limit=limit + 1, after=call.query.after)
     shown = found[:limit]
     return m.Plans(plans=[_plan(plan) for plan in shown], after=shown[-1].id if len(found) > limit else None)
 
 
-def _preview(context: Context, call: Call) -> m.PlanPreview:
-    found = plan_actions.preview(context, search_of(context, call.body))
+def _preview(deployment: Deployment, call: Call) -> m.PlanPreview:
+    found = plan_actions.preview(deployment, search_of(deployment, call.body))
     return m.PlanPreview(
         jobs=found.jobs,
         money=plain_money(found.money),
@@ -40,12 +40,12 @@ def _preview(context: Context, call: Call) -> m.PlanPreview:
     )
 
 
-def _create(context: Context, call: Call) -> m.Plan:
+def _create(deployment: Deployment, call: Call) -> m.Plan:
     asked = call.body
-    wanted = search_of(context, asked.filter)
+    wanted = search_of(deployment, asked.filter)
     made = plan_actions.create(
-        context,
-        call.visit.who,
+        deployment,
+        call.request.principal,
         wanted,
         act=Act(asked.act),
         name=asked.name,
@@ -55,14 +55,19 @@ def _create(context: Context, call: Call) -> m.Plan:
     return _plan(made)
 
 
-def _read(context: Context, call: Call) -> m.Plan:
-    return _plan(plans.read(context.client, context.keys, call.path["plan"]))
+def _read(deployment: Deployment, call: Call) -> m.Plan:
+    return _plan(plans.read(deployment.client, deployment.keys, call.path["plan"]))
 
 
-def _items(context: Context, call: Call) -> m.PlanItems:
+def _items(deployment: Deployment, call: Call) -> m.PlanItems:
     asked = call.query
     found = plans.items(
-        context.client, context.keys, call.path["plan"], verdict=asked.verdict, limit=asked.limit, after=asked.after
+        deployment.client,
+        deployment.keys,
+        call.path["plan"],
+        verdict=asked.verdict,
+        limit=asked.limit,
+        after=asked.after,
     )
     items = [
         m.PlanItem(
@@ -78,12 +83,14 @@ def _items(context: Context, call: Call) -> m.PlanItems:
     return m.PlanItems(items=items, after=found.cursor)
 
 
-def _say(word: plan_actions.Word) -> Callable[[Context, Call], m.Plan]:
-    def act(context: Context, call: Call) -> m.Plan:
+def _say(word: plan_actions.Word) -> Callable[[Deployment, Call], m.Plan]:
+    def act(deployment: Deployment, call: Call) -> m.Plan:
         count = call.body.confirm_count if isinstance(call.body, m.PlanStart) else None
         reason = call.body.reason or ""
         return _plan(
-            plan_actions.say(context, call.visit.who, call.path["plan"], word, reason=reason, confirm_count=count)
+            plan_actions.say(
+                deployment, call.request.principal, call.path["plan"], word, reason=reason, confirm_count=count
+            )
         )
 
     return act

@@ -17,8 +17,8 @@ from trackdesk_producer.errors import ConversionInvalid
 from trackdesk_worker.console.api import ROOT, Call, Endpoint, jobs, plans, state
 from trackdesk_worker.console.api.models import Answer, Problem
 from trackdesk_worker.console.api.openapi import document
-from trackdesk_worker.console.auth import MAX_FIELDS, SAFE, Gate, Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import MAX_FIELDS, SAFE, Authenticator, Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 
 ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS, *plans.ENDPOINTS)
 
@@ -30,9 +30,9 @@ WORDS = {
 Explain = Callable[[Exception], tuple[int, str, dict[str, str]]]
 
 
-def api_routes(context: Context, gate: Gate, explain: Explain) -> list[Route]:
+def api_routes(deployment: Deployment, authenticator: Authenticator, explain: Explain) -> list[Route]:
     """Return the routes of the API; `explain` tells an error as status, sentence and headers."""
-    routes = [_route(context, gate, endpoint, explain) for endpoint in ENDPOINTS]
+    routes = [_route(deployment, authenticator, endpoint, explain) for endpoint in ENDPOINTS]
     return [*routes, Route(f"{ROOT}/openapi.json", _document, methods=["GET"])]
 
 
@@ -52,12 +52,12 @@ async def _document(_: Request) -> Response:
     return JSONResponse(openapi())
 
 
-def _route(context: Context, gate: Gate, endpoint: Endpoint, explain: Explain) -> Route:
+def _route(deployment: Deployment, authenticator: Authenticator, endpoint: Endpoint, explain: Explain) -> Route:
     async def serve(request: Request) -> Response:
         try:
-            visit = await gate.admit(request, endpoint.role, api=True)
-            call = _call(endpoint, request, visit)
-            return _answer(await gate.run(lambda: endpoint.handler(context, call)))
+            checked = await authenticator.admit(request, endpoint.role, api=True)
+            call = _call(endpoint, request, checked)
+            return _answer(await authenticator.run(lambda: endpoint.handler(deployment, call)))
         except Exception as error:
             return problem(*explain(error))
 
@@ -70,7 +70,7 @@ def _answer(made: Answer | Response) -> Response:
     return Response(made.model_dump_json(), media_type="application/json")
 
 
-def _call(endpoint: Endpoint, request: Request, visit: Visit) -> Call:
+def _call(endpoint: Endpoint, request: Request, checked: RequestContext) -> Call:
     """Check every part.
 
     Raises:
@@ -83,7 +83,7 @@ def _call(endpoint: Endpoint, request: Request, visit: Visit) -> Call:
         except ConversionInvalid as error:
             raise Refused(404, f"no tenant can have that name: {error}") from error
     query = body = None
-    pairs = parse_qsl(visit.raw_query, keep_blank_values=True)[:MAX_FIELDS]
+    pairs = parse_qsl(checked.raw_query, keep_blank_values=True)[:MAX_FIELDS]
     if endpoint.query is not None:
         if len({name for name, _ in pairs}) != len(pairs):
             raise Refused(400, "a name stands twice in the query")
@@ -92,10 +92,10 @@ def _call(endpoint: Endpoint, request: Request, visit: Visit) -> Call:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != "application/json":
             raise Refused(415, "send the body as application/json")
-        body = _fit(lambda: endpoint.body.model_validate_json(visit.body, strict=True) if endpoint.body else None)
-    elif request.method not in SAFE and visit.body:
+        body = _fit(lambda: endpoint.body.model_validate_json(checked.body, strict=True) if endpoint.body else None)
+    elif request.method not in SAFE and checked.body:
         raise Refused(400, "this takes no body")
-    return Call(visit, path, query, body)
+    return Call(checked, path, query, body)
 
 
 def _fit(parse: Callable[[], BaseModel | None]) -> BaseModel | None:

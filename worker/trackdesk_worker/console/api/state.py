@@ -6,7 +6,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.api import Call, Endpoint
 from trackdesk_worker.console.api import models as m
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages.overview import SHOWN_STATES, busiest, standstills_of, state_money
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops import tenant_actions
@@ -15,8 +15,8 @@ from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, 
 from trackdesk_worker.ops.timestamps import iso
 
 
-def _status(context: Context, _: Call) -> m.Status:
-    status = read_status(context.client, context.keys, context.lookout)
+def _status(deployment: Deployment, _: Call) -> m.Status:
+    status = read_status(deployment.client, deployment.keys, deployment.lookout)
     book = status.book
     return m.Status(
         jobs=status.jobs,
@@ -34,8 +34,8 @@ def _status(context: Context, _: Call) -> m.Status:
     )
 
 
-def _tenants(context: Context, call: Call) -> m.Tenants:
-    status = read_status(context.client, context.keys, context.lookout)
+def _tenants(deployment: Deployment, call: Call) -> m.Tenants:
+    status = read_status(deployment.client, deployment.keys, deployment.lookout)
     find = call.query.find or ""
     stands = standstills_of(status)
     return m.Tenants(
@@ -67,24 +67,24 @@ def _tenant(status: StoreStatus, name: str, stands: list[Standstill]) -> m.Tenan
     )
 
 
-def _pause(context: Context, call: Call) -> m.Changed:
-    who = Operator(call.visit.who.name, call.body.reason)
-    return m.Changed(changed=tenant_actions.pause(context.client, context.keys, call.path["tenant"], who))
+def _pause(deployment: Deployment, call: Call) -> m.Changed:
+    who = Operator(call.request.principal.name, call.body.reason)
+    return m.Changed(changed=tenant_actions.pause(deployment.client, deployment.keys, call.path["tenant"], who))
 
 
-def _resume(context: Context, call: Call) -> m.Changed:
-    who = Operator(call.visit.who.name, call.body.reason)
-    return m.Changed(changed=tenant_actions.resume(context.client, context.keys, call.path["tenant"], who))
+def _resume(deployment: Deployment, call: Call) -> m.Changed:
+    who = Operator(call.request.principal.name, call.body.reason)
+    return m.Changed(changed=tenant_actions.resume(deployment.client, deployment.keys, call.path["tenant"], who))
 
 
-def _log(context: Context, call: Call) -> m.Log:
-    found = read_log_page(context.client, context.keys, before=call.query.before, limit=call.query.limit)
+def _log(deployment: Deployment, call: Call) -> m.Log:
+    found = read_log_page(deployment.client, deployment.keys, before=call.query.before, limit=call.query.limit)
     entries = [m.LogEntry(number=entry.number, entry=dict(entry.fields)) for entry in found.entries]
     return m.Log(entries=entries, before=found.before)
 
 
-def _export(context: Context, _: Call) -> Response:
-    lines = (raw + b"\n" for raw in walk_log(context.client, context.keys))
+def _export(deployment: Deployment, _: Call) -> Response:
+    lines = (raw + b"\n" for raw in walk_log(deployment.client, deployment.keys))
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 from starlette.responses import Response
 
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import RequestContext
+from trackdesk_worker.console.context import Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +18,4 @@ class Page:
     method: Literal["GET", "POST"]
     path: str
     role: Role
-    handler: Callable[[Context, Visit], Response]
+    handler: Callable[[Deployment, RequestContext], Response]

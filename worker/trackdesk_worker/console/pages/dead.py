@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.console.filters import PERSONAL, Filter, carried, in_address, read_filter
 from trackdesk_worker.console.pages import Page
@@ -23,23 +23,26 @@ SEVERAL = "*"
 """The type of a cluster of types that are too long or too many to be told apart."""
 
 
-def _dead(context: Context, visit: Visit) -> Response:
-    return _list(context, visit, in_address(visit))
+def _dead(deployment: Deployment, request: RequestContext) -> Response:
+    return _list(deployment, request, in_address(request))
 
 
-def _person(context: Context, visit: Visit) -> Response:
+def _person(deployment: Deployment, request: RequestContext) -> Response:
     """The same by click or customer: a form that is sent, so that nobody's id stands in an address."""
-    return _list(context, visit, visit.form, by_person={name: visit.form.get(name, "") for name in PERSONAL})
+    return _list(deployment, request, request.form, by_person={name: request.form.get(name, "") for name in PERSONAL})
 
 
 def _list(
-    context: Context, visit: Visit, given: Mapping[str, str], by_person: Mapping[str, str] | None = None
+    deployment: Deployment,
+    request: RequestContext,
+    given: Mapping[str, str],
+    by_person: Mapping[str, str] | None = None,
 ) -> Response:
-    now = now_ms(context.client)
+    now = now_ms(deployment.client)
     wanted = read_filter(given, now_ms=now)
-    found = search(context.client, context.keys, wanted.search, limit=SIZE, after=given.get("after"))
+    found = search(deployment.client, deployment.keys, wanted.search, limit=SIZE, after=given.get("after"))
     return page(
-        visit,
+        request,
         "dead.html",
         filter=wanted,
         found=found,
@@ -47,36 +50,36 @@ def _list(
         next=None if found.cursor is None else address("/dead", **wanted.fixed, after=found.cursor),
         first=given.get("after") is None,
         person=by_person,
-        tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
+        tenants=tenants_of(deployment.client, deployment.keys)[:TENANTS_OFFERED],
         states=list(State),
         narrows=narrows(wanted),
-        may_export=visit.who.role.covers(Role.ADMIN),
+        may_export=request.principal.role.covers(Role.ADMIN),
         now_ms=now,
     )
 
 
-def _clusters(context: Context, visit: Visit) -> Response:
-    now = now_ms(context.client)
-    wanted = read_filter(in_address(visit), now_ms=now)
-    found = clusters(context.client, context.keys, wanted.search)
+def _clusters(deployment: Deployment, request: RequestContext) -> Response:
+    now = now_ms(deployment.client)
+    wanted = read_filter(in_address(request), now_ms=now)
+    found = clusters(deployment.client, deployment.keys, wanted.search)
     return page(
-        visit,
+        request,
         "clusters.html",
         filter=wanted,
         found=found,
         rows=[(row, meant_by(row, wanted)) for row in found.rows],
-        tenants=tenants_of(context.client, context.keys)[:TENANTS_OFFERED],
+        tenants=tenants_of(deployment.client, deployment.keys)[:TENANTS_OFFERED],
         now_ms=now,
     )
 
 
-def _export(context: Context, visit: Visit) -> Response:
-    form = visit.form.get("format", "")
+def _export(deployment: Deployment, request: RequestContext) -> Response:
+    form = request.form.get("format", "")
     if form not in set(Form):
         raise Refused(400, f"the format is one of {', '.join(Form)}")
-    wanted = read_filter(carried(visit), now_ms=now_ms(context.client))
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    return exported(context, wanted.search, who, Form(form))
+    wanted = read_filter(carried(request), now_ms=now_ms(deployment.client))
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    return exported(deployment, wanted.search, who, Form(form))
 
 
 def meant_by(row: Cluster, wanted: Filter) -> dict[str, str]:

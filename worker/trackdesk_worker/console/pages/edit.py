@@ -4,8 +4,8 @@ from starlette.responses import Response
 
 from trackdesk_worker.console import actions
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.edit_form import changes_of, edit_fields
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
@@ -14,34 +14,34 @@ from trackdesk_worker.ops.dead_letters.edit import Edit, edit_and_redrive, propo
 from trackdesk_worker.ops.job_detail import JobDetail, read_job
 
 
-def _form(context: Context, visit: Visit) -> Response:
-    return _show(visit, _dead(context, visit.query.get("id")), None)
+def _form(deployment: Deployment, request: RequestContext) -> Response:
+    return _show(request, _dead(deployment, request.query.get("id")), None)
 
 
-def _propose(context: Context, visit: Visit) -> Response:
-    detail = _dead(context, visit.form.get("id"))
+def _propose(deployment: Deployment, request: RequestContext) -> Response:
+    detail = _dead(deployment, request.form.get("id"))
     identity = detail.record.id
-    changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), visit.form)
-    return _show(visit, detail, propose(context.client, context.keys, identity, changes))
+    changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), request.form)
+    return _show(request, detail, propose(deployment.client, deployment.keys, identity, changes))
 
 
-def _redrive(context: Context, visit: Visit) -> Response:
-    detail = _dead(context, visit.form.get("id"))
+def _redrive(deployment: Deployment, request: RequestContext) -> Response:
+    detail = _dead(deployment, request.form.get("id"))
     identity = detail.record.id
-    changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), visit.form)
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    edit_and_redrive(context.client, context.keys, identity, changes, who, expect=visit.form.get("expect", ""))
+    changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), request.form)
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    edit_and_redrive(deployment.client, deployment.keys, identity, changes, who, expect=request.form.get("expect", ""))
     return go_to("/job", id=identity, done="edited")
 
 
-def _show(visit: Visit, detail: JobDetail, edit: Edit | None) -> Response:
-    fields = edit_fields(detail.record.id, detail.conversion or {}, visit.form)
-    given = {name: value for name, value in visit.form.items() if name.startswith(("field.", "take."))}
-    return page(visit, "edit.html", job=detail.record, fields=fields, edit=edit, given=given)
+def _show(request: RequestContext, detail: JobDetail, edit: Edit | None) -> Response:
+    fields = edit_fields(detail.record.id, detail.conversion or {}, request.form)
+    given = {name: value for name, value in request.form.items() if name.startswith(("field.", "take."))}
+    return page(request, "edit.html", job=detail.record, fields=fields, edit=edit, given=given)
 
 
-def _dead(context: Context, identity: str | None) -> JobDetail:
-    detail = read_job(context.client, context.keys, actions.identity_of(identity))
+def _dead(deployment: Deployment, identity: str | None) -> JobDetail:
+    detail = read_job(deployment.client, deployment.keys, actions.identity_of(identity))
     if not detail.dead:
         raise Refused(409, "only a dead letter can be corrected, and this sale is none (any more)")
     return detail

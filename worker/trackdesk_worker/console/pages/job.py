@@ -9,8 +9,8 @@ from starlette.responses import Response
 from trackdesk_producer.contract.record import JobRecord, State
 from trackdesk_worker.console import actions
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.domain.money import in_doubt
@@ -89,34 +89,36 @@ def happening(entry: Mapping[str, Any]) -> Happening:
     )
 
 
-def _find(context: Context, visit: Visit) -> Response:
-    wanted = visit.query.get("q", "").strip()
+def _find(deployment: Deployment, request: RequestContext) -> Response:
+    wanted = request.query.get("q", "").strip()
     if not wanted:
         raise Refused(400, "type the externalId of a sale")
     if len(wanted) > actions.MAX_IDENTITY:
         raise Refused(400, "that is too long for an externalId")
-    tenant = visit.query.get("tenant")
+    tenant = request.query.get("tenant")
     try:
-        identity = find_job(context.client, context.keys, wanted, tenant=tenant, conversion_type=None)
+        identity = find_job(deployment.client, deployment.keys, wanted, tenant=tenant, conversion_type=None)
     except SaleUnknown:
         return go_to("/dead", external_id=wanted, tenant=tenant, state="any")
     return go_to("/job", id=identity)
 
 
-def _job(context: Context, visit: Visit) -> Response:
-    return _show(context, visit, read_job(context.client, context.keys, actions.identity_of(visit.query.get("id"))))
+def _job(deployment: Deployment, request: RequestContext) -> Response:
+    return _show(
+        deployment, request, read_job(deployment.client, deployment.keys, actions.identity_of(request.query.get("id")))
+    )
 
 
-def _reveal(context: Context, visit: Visit) -> Response:
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    detail = read_job(context.client, context.keys, actions.identity_of(visit.form.get("id")), reveal_to=who)
-    return _show(context, visit, detail, revealed=True)
+def _reveal(deployment: Deployment, request: RequestContext) -> Response:
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    detail = read_job(deployment.client, deployment.keys, actions.identity_of(request.form.get("id")), reveal_to=who)
+    return _show(deployment, request, detail, revealed=True)
 
 
-def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool = False) -> Response:
+def _show(deployment: Deployment, request: RequestContext, detail: JobDetail, *, revealed: bool = False) -> Response:
     record = detail.record
     return page(
-        visit,
+        request,
         "job.html",
         job=record,
         moments=moments(record),
@@ -125,29 +127,29 @@ def _show(context: Context, visit: Visit, detail: JobDetail, *, revealed: bool =
         history=[happening(entry) for entry in detail.history],
         remedy=remedy(record.reason or "") if detail.dead else None,
         revealed=revealed,
-        may_act=visit.who.role.covers(Role.OPERATOR),
-        may_discard=visit.who.role.covers(Role.ADMIN),
+        may_act=request.principal.role.covers(Role.OPERATOR),
+        may_discard=request.principal.role.covers(Role.ADMIN),
         may_cancel=record.state in (State.READY, State.SCHEDULED) and not record.ambiguous,
-        now_ms=now_ms(context.client),
+        now_ms=now_ms(deployment.client),
     )
 
 
-def _redrive(context: Context, visit: Visit) -> Response:
-    identity = actions.identity_of(visit.form.get("id"))
-    actions.redrive(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
+def _redrive(deployment: Deployment, request: RequestContext) -> Response:
+    identity = actions.identity_of(request.form.get("id"))
+    actions.redrive(deployment, identity, Operator(request.principal.name, request.form.get("reason", "")))
     return go_to("/job", id=identity, done="redriven")
 
 
-def _discard(context: Context, visit: Visit) -> Response:
-    identity = actions.identity_of(visit.form.get("id"))
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    actions.discard(context, identity, who, confirmed=visit.form.get("confirm", ""))
+def _discard(deployment: Deployment, request: RequestContext) -> Response:
+    identity = actions.identity_of(request.form.get("id"))
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    actions.discard(deployment, identity, who, confirmed=request.form.get("confirm", ""))
     return go_to("/job", id=identity, done="discarded")
 
 
-def _cancel(context: Context, visit: Visit) -> Response:
-    identity = actions.identity_of(visit.form.get("id"))
-    actions.cancel(context, identity, Operator(visit.who.name, visit.form.get("reason", "")))
+def _cancel(deployment: Deployment, request: RequestContext) -> Response:
+    identity = actions.identity_of(request.form.get("id"))
+    actions.cancel(deployment, identity, Operator(request.principal.name, request.form.get("reason", "")))
     return go_to("/job", id=identity, done="cancelled")
 
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from starlette.responses import Response, StreamingResponse
 
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import page
 from trackdesk_worker.domain.money import readable_money
@@ -75,10 +75,10 @@ def log_row(entry: Entry) -> LogRow:
     )
 
 
-def _log(context: Context, visit: Visit) -> Response:
-    found = read_log_page(context.client, context.keys, before=before_of(visit.query.get("before")), limit=SIZE)
+def _log(deployment: Deployment, request: RequestContext) -> Response:
+    found = read_log_page(deployment.client, deployment.keys, before=before_of(request.query.get("before")), limit=SIZE)
     rows = [log_row(entry) for entry in found.entries]
-    return page(visit, "log.html", rows=rows, before=found.before, now_ms=now_ms(context.client))
+    return page(request, "log.html", rows=rows, before=found.before, now_ms=now_ms(deployment.client))
 
 
 def _sum(currency: str, value: object) -> str:
@@ -96,8 +96,8 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _export(context: Context, _: Visit) -> Response:
-    lines = (raw + b"\n" for raw in walk_log(context.client, context.keys))
+def _export(deployment: Deployment, _: RequestContext) -> Response:
+    lines = (raw + b"\n" for raw in walk_log(deployment.client, deployment.keys))
     headers = {"Content-Disposition": 'attachment; filename="trackdesk-operators-log.jsonl"'}
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.console.sampler import KEPT
@@ -103,22 +103,22 @@ def standstills_of(status: StoreStatus) -> dict[str, list[Standstill]]:
     return found
 
 
-def _overview(context: Context, visit: Visit) -> Response:
-    status = read_status(context.client, context.keys, context.lookout)
+def _overview(deployment: Deployment, request: RequestContext) -> Response:
+    status = read_status(deployment.client, deployment.keys, deployment.lookout)
     states: Sequence[State] = list(State)
     return page(
-        visit,
+        request,
         "overview.html",
         status=status,
         concerns=concerns(status),
         states=[(state, status.jobs[state], state_money(status, state)) for state in states],
-        series=context.sampler.series(),
-        span_s=context.sampler.span_s,
+        series=deployment.sampler.series(),
+        span_s=deployment.sampler.span_s,
         slots=KEPT - 1,
         tenants=busiest(status),
         stands=standstills_of(status),
         running=sum(1 for age_s in status.workers.values() if age_s <= WORKER_SEEN_S),
-        now_ms=now_ms(context.client),
+        now_ms=now_ms(deployment.client),
     )
 
 

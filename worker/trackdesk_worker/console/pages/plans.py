@@ -4,8 +4,8 @@ from starlette.responses import Response
 
 from trackdesk_worker.console import plan_actions
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Refused, Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import Refused, RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.filters import carried, in_address, read_filter
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
@@ -32,84 +32,86 @@ def count_of(text: str | None) -> int | None:
     return int(digits)
 
 
-def _plans(context: Context, visit: Visit) -> Response:
-    found = plans.recent(context.client, context.keys, limit=SIZE + 1, after=visit.query.get("after"))
+def _plans(deployment: Deployment, request: RequestContext) -> Response:
+    found = plans.recent(deployment.client, deployment.keys, limit=SIZE + 1, after=request.query.get("after"))
     shown = found[:SIZE]
     after = shown[-1].id if len(found) > SIZE else None
-    return page(visit, "plans.html", plans=shown, after=after, done=DONE, now_ms=now_ms(context.client))
+    return page(request, "plans.html", plans=shown, after=after, done=DONE, now_ms=now_ms(deployment.client))
 
 
-def _new(context: Context, visit: Visit) -> Response:
-    wanted = read_filter(in_address(visit), now_ms=now_ms(context.client))
+def _new(deployment: Deployment, request: RequestContext) -> Response:
+    wanted = read_filter(in_address(request), now_ms=now_ms(deployment.client))
     return page(
-        visit,
+        request,
         "plan_new.html",
         filter=wanted,
         fixed=wanted.fixed,
-        preview=plan_actions.preview(context, wanted.search),
-        may_discard=visit.who.role.covers(Role.ADMIN),
+        preview=plan_actions.preview(deployment, wanted.search),
+        may_discard=request.principal.role.covers(Role.ADMIN),
     )
 
 
-def _create(context: Context, visit: Visit) -> Response:
-    wanted = read_filter(carried(visit), now_ms=now_ms(context.client))
-    act = visit.form.get("act", "redrive")
+def _create(deployment: Deployment, request: RequestContext) -> Response:
+    wanted = read_filter(carried(request), now_ms=now_ms(deployment.client))
+    act = request.form.get("act", "redrive")
     if act not in (Act.REDRIVE, Act.DISCARD):
         raise Refused(400, "a plan redrives or discards")
     made = plan_actions.create(
-        context,
-        visit.who,
+        deployment,
+        request.principal,
         wanted.search,
         act=Act(act),
-        name=visit.form.get("name", ""),
-        reason=visit.form.get("reason", ""),
-        expected=count_of(visit.form.get("expected")),
+        name=request.form.get("name", ""),
+        reason=request.form.get("reason", ""),
+        expected=count_of(request.form.get("expected")),
     )
     return go_to("/plan", id=made.id, done="created")
 
 
-def _plan(context: Context, visit: Visit) -> Response:
-    plan = plans.read(context.client, context.keys, visit.query.get("id", ""))
-    verdict = visit.query.get("verdict")
+def _plan(deployment: Deployment, request: RequestContext) -> Response:
+    plan = plans.read(deployment.client, deployment.keys, request.query.get("id", ""))
+    verdict = request.query.get("verdict")
     found = plans.items(
-        context.client, context.keys, plan.id, verdict=verdict, limit=SIZE, after=visit.query.get("after")
+        deployment.client, deployment.keys, plan.id, verdict=verdict, limit=SIZE, after=request.query.get("after")
     )
     return page(
-        visit,
+        request,
         "plan.html",
         plan=plan,
         items=found.items,
         after=found.cursor,
         verdict=verdict,
         done_word=DONE[plan.act],
-        moved_now=plan_actions.moved_now(context, plan),
+        moved_now=plan_actions.moved_now(deployment, plan),
         counted=plan_actions.COUNTED,
         watched=plan.state in WATCHED,
-        may_act=visit.who.role.covers(Role.ADMIN if plan.act is Act.DISCARD else Role.OPERATOR),
-        now_ms=now_ms(context.client),
+        may_act=request.principal.role.covers(Role.ADMIN if plan.act is Act.DISCARD else Role.OPERATOR),
+        now_ms=now_ms(deployment.client),
     )
 
 
-def _start(context: Context, visit: Visit) -> Response:
-    return _say(context, visit, "start", "started")
+def _start(deployment: Deployment, request: RequestContext) -> Response:
+    return _say(deployment, request, "start", "started")
 
 
-def _pause(context: Context, visit: Visit) -> Response:
-    return _say(context, visit, "pause", "plan-paused")
+def _pause(deployment: Deployment, request: RequestContext) -> Response:
+    return _say(deployment, request, "pause", "plan-paused")
 
 
-def _resume(context: Context, visit: Visit) -> Response:
-    return _say(context, visit, "resume", "plan-resumed")
+def _resume(deployment: Deployment, request: RequestContext) -> Response:
+    return _say(deployment, request, "resume", "plan-resumed")
 
 
-def _cancel(context: Context, visit: Visit) -> Response:
-    return _say(context, visit, "cancel", "plan-cancelled")
+def _cancel(deployment: Deployment, request: RequestContext) -> Response:
+    return _say(deployment, request, "cancel", "plan-cancelled")
 
 
-def _say(context: Context, visit: Visit, word: plan_actions.Word, said: str) -> Response:
-    plan_id = visit.form.get("id", "")
-    count = count_of(visit.form.get("confirm"))
-    plan_actions.say(context, visit.who, plan_id, word, reason=visit.form.get("reason", ""), confirm_count=count)
+def _say(deployment: Deployment, request: RequestContext, word: plan_actions.Word, said: str) -> Response:
+    plan_id = request.form.get("id", "")
+    count = count_of(request.form.get("confirm"))
+    plan_actions.say(
+        deployment, request.principal, plan_id, word, reason=request.form.get("reason", ""), confirm_count=count
+    )
     return go_to("/plan", id=plan_id, done=said)
 
 

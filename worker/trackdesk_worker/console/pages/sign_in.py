@@ -7,27 +7,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trackdesk_worker.console import rendering
-from trackdesk_worker.console.auth import Gate, Refused, Visit
+from trackdesk_worker.console.auth import Authenticator, Refused, RequestContext
 from trackdesk_worker.console.sessions import COOKIE, LIFE_S
 
 
-def routes(gate: Gate) -> list[Route]:
+def routes(authenticator: Authenticator) -> list[Route]:
     """Return the form, and what it leads to."""
 
     async def form(request: Request) -> Response:
         try:
-            visit = await gate.admit(request, None, api=False)
+            checked = await authenticator.admit(request, None, api=False)
         except Refused as error:
-            return _form(request, gate, error)
-        return _form(request, gate, None, to=_within(visit.query.get("next", "/")))
+            return _form(request, authenticator, error)
+        return _form(request, authenticator, None, to=_within(checked.query.get("next", "/")))
 
     async def sign_in(request: Request) -> Response:
         try:
-            visit = await gate.admit(request, None, api=False)
-            secret = gate.sign_in(request, visit.form.get("token", "").strip())
+            checked = await authenticator.admit(request, None, api=False)
+            secret = authenticator.sign_in(request, checked.form.get("token", "").strip())
         except Refused as error:
-            return _form(request, gate, error)
-        answer = rendering.go_to(_within(visit.form.get("next", "/")))
+            return _form(request, authenticator, error)
+        answer = rendering.go_to(_within(checked.form.get("next", "/")))
         answer.set_cookie(
             COOKIE,
             secret,
@@ -35,16 +35,16 @@ def routes(gate: Gate) -> list[Route]:
             path="/",
             httponly=True,
             samesite="strict",
-            secure=gate.rules.site.secure(request.url.scheme),
+            secure=authenticator.rules.site.secure(request.url.scheme),
         )
         return answer
 
     async def sign_out(request: Request) -> Response:
         try:
-            await gate.admit(request, None, api=False)
+            await authenticator.admit(request, None, api=False)
         except Refused as error:
-            return _form(request, gate, error)
-        gate.sign_out(request)
+            return _form(request, authenticator, error)
+        authenticator.sign_out(request)
         answer = rendering.go_to("/sign-in", done="signed-out")
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return answer
@@ -56,36 +56,38 @@ def routes(gate: Gate) -> list[Route]:
     ]
 
 
-def needed(request: Request, gate: Gate) -> Response:
+def needed(request: Request, authenticator: Authenticator) -> Response:
     """Answer a page nobody may see yet.
 
     A link in somebody else's page (an alert, a chat) comes without the session's cookie, which is strict: so such a
     visit is passed on once from a page of ours, and that one brings it.
     """
     cross = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    if cross and request.method == "GET" and gate.sessions is not None:
+    if cross and request.method == "GET" and authenticator.sessions is not None:
         return rendering.page(_visit(request), "pass_on.html", to=_within(_own(request)))
-    if request.method != "GET" or gate.sessions is None:
-        sentence = "sign in first" if gate.sessions is not None else "nobody vouches for you: come through the proxy"
+    if request.method != "GET" or authenticator.sessions is None:
+        sentence = (
+            "sign in first" if authenticator.sessions is not None else "nobody vouches for you: come through the proxy"
+        )
         return rendering.problem(401, sentence, None, request.url.path)
     return rendering.go_to("/sign-in", next=_own(request))
 
 
-def _form(request: Request, gate: Gate, error: Refused | None, to: str = "/") -> Response:
+def _form(request: Request, authenticator: Authenticator, error: Refused | None, to: str = "/") -> Response:
     answer = rendering.page(
         _visit(request),
         "sign_in.html",
         http_status=200 if error is None else error.status,
         error=None if error is None else error.sentence,
         to=to,
-        possible=gate.sessions is not None,
+        possible=authenticator.sessions is not None,
     )
     answer.headers.update({} if error is None else error.headers)
     return answer
 
 
-def _visit(request: Request) -> Visit:
-    return Visit(request.url.path, dict(request.query_params), {}, b"", None)
+def _visit(request: Request) -> RequestContext:
+    return RequestContext(request.url.path, dict(request.query_params), {}, b"", None)
 
 
 def _own(request: Request) -> str:

@@ -3,8 +3,8 @@
 from starlette.responses import Response
 
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.auth import Visit
-from trackdesk_worker.console.context import Context
+from trackdesk_worker.console.auth import RequestContext
+from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.pages.overview import busiest, standstills_of
 from trackdesk_worker.console.rendering import go_to, page
@@ -15,31 +15,31 @@ from trackdesk_worker.ops.status import read_status
 MOST = 200
 
 
-def _tenants(context: Context, visit: Visit) -> Response:
-    status = read_status(context.client, context.keys, context.lookout)
-    find = visit.query.get("find", "").strip()[:64]
+def _tenants(deployment: Deployment, request: RequestContext) -> Response:
+    status = read_status(deployment.client, deployment.keys, deployment.lookout)
+    find = request.query.get("find", "").strip()[:64]
     shown = busiest(status, MOST, find)
     return page(
-        visit,
+        request,
         "tenants.html",
         status=status,
         tenants=shown,
         found=sum(1 for tenant in status.books if find in tenant),
         find=find,
         stands=standstills_of(status),
-        now_ms=now_ms(context.client),
+        now_ms=now_ms(deployment.client),
     )
 
 
-def _pause(context: Context, visit: Visit) -> Response:
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    changed = tenant_actions.pause(context.client, context.keys, visit.form.get("tenant", ""), who)
+def _pause(deployment: Deployment, request: RequestContext) -> Response:
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    changed = tenant_actions.pause(deployment.client, deployment.keys, request.form.get("tenant", ""), who)
     return go_to("/tenants", done="paused" if changed else "unchanged")
 
 
-def _resume(context: Context, visit: Visit) -> Response:
-    who = Operator(visit.who.name, visit.form.get("reason", ""))
-    changed = tenant_actions.resume(context.client, context.keys, visit.form.get("tenant", ""), who)
+def _resume(deployment: Deployment, request: RequestContext) -> Response:
+    who = Operator(request.principal.name, request.form.get("reason", ""))
+    changed = tenant_actions.resume(deployment.client, deployment.keys, request.form.get("tenant", ""), who)
     return go_to("/tenants", done="resumed" if changed else "unchanged")
 
 
