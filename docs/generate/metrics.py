@@ -1,6 +1,6 @@
 """Every metric with its labels."""
 
-from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind, Metric, Source
+from trackdesk_worker.telemetry.catalogue import CATALOGUE, Metric, MetricKind, Source
 from trackdesk_worker.telemetry.labels import CURRENCY, OTHER, TENANT, TENANTS_NAMED, VERSION, Label
 
 INTRODUCTION = f"""# Metrics
@@ -42,7 +42,11 @@ def render() -> str:
 
 def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{name}`" for name in metric.label_names)
-    edges = f" Buckets: {', '.join(f'{edge:g}' for edge in metric.buckets)} s." if metric.kind is Kind.HISTOGRAM else ""
+    edges = (
+        f" Buckets: {', '.join(f'{edge:g}' for edge in metric.buckets)} s."
+        if metric.kind is MetricKind.HISTOGRAM
+        else ""
+    )
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{edges} |\n"
 
 

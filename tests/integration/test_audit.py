@@ -13,7 +13,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit import AuditReport, Kind, audit
+from trackdesk_worker.ops.audit import AuditReport, DiscrepancyKind, audit
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.store.audit_chain import link
 
@@ -58,7 +58,7 @@ def look(shop: Shop) -> AuditReport:
     return audit(shop.client, shop.keys)
 
 
-def kinds(report: AuditReport) -> set[tuple[Kind, str | None]]:
+def kinds(report: AuditReport) -> set[tuple[DiscrepancyKind, str | None]]:
     return {(found.kind, found.job_id) for found in report.discrepancies}
 
 
@@ -89,75 +89,75 @@ def test_a_pruned_store_has_no_discrepancy(shop: Shop) -> None:
     assert report.records == 7
 
 
-DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
+DAMAGE: dict[str, tuple[Callable[[Shop], object], DiscrepancyKind, str | None]] = {
     "a dead letter's record is deleted": (
         lambda s: s.client.delete(s.keys.job("acme/dead-1")),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/dead-1",
     ),
     "a delivered job's record is deleted": (
         lambda s: s.client.delete(s.keys.job("acme/delivered-1")),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/delivered-1",
     ),
     "a record is no record": (
         lambda s: s.client.set(s.keys.job("acme/ready-1"), "utter nonsense " * 20),
-        Kind.RECORD_UNREADABLE,
+        DiscrepancyKind.RECORD_UNREADABLE,
         "acme/ready-1",
     ),
     "a record is of a format that nobody has written yet": (
         lambda s: s.client.set(s.keys.job("acme/ready-1"), "7 whatever it may say\n{}"),
-        Kind.RECORD_NEWER,
+        DiscrepancyKind.RECORD_NEWER,
         "acme/ready-1",
     ),
     "a record is no string": (
         lambda s: (s.client.delete(s.keys.job("acme/ready-1")), s.client.rpush(s.keys.job("acme/ready-1"), "x")),
-        Kind.RECORD_UNREADABLE,
+        DiscrepancyKind.RECORD_UNREADABLE,
         "acme/ready-1",
     ),
     "a dead letter calls itself delivered": (
         lambda s: rewrite(s, "acme/dead-1", state="delivered"),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/dead-1",
     ),
     "a live record calls itself ended": (
         lambda s: rewrite(s, "acme/ready-1", state="cancelled"),
-        Kind.RECORD_INCONSISTENT,
+        DiscrepancyKind.RECORD_INCONSISTENT,
         "acme/ready-1",
     ),
     "a ready job holds a token": (
         lambda s: rewrite(s, "acme/ready-1", token="77"),
-        Kind.RECORD_INCONSISTENT,
+        DiscrepancyKind.RECORD_INCONSISTENT,
         "acme/ready-1",
     ),
     "a job is in no index": (
         lambda s: s.client.zrem(s.keys.scheduled, "acme/scheduled-1"),
-        Kind.NOT_INDEXED,
+        DiscrepancyKind.NOT_INDEXED,
         "acme/scheduled-1",
     ),
     "a dead letter is filed under no cause": (
         lambda s: s.client.hdel(s.keys.cause_of, "acme/dead-2"),
-        Kind.NOT_INDEXED,
+        DiscrepancyKind.NOT_INDEXED,
         "acme/dead-2",
     ),
     "a dead letter stands at another amount": (
         lambda s: s.client.zadd(s.keys.cause(cause_number(s), "amount"), {"acme/dead-2": 7}),
-        Kind.WRONG_SCORE,
+        DiscrepancyKind.WRONG_SCORE,
         "acme/dead-2",
     ),
     "a dead letter is filed under another's cause": (
         lambda s: s.client.hset(s.keys.causes, cause_number(s), "acme\x1fserver_error\x1f400\x1fEUR\x1fsale"),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/dead-2",
     ),
     "a ready job is filed under a cause": (
         lambda s: s.client.hset(s.keys.cause_of, "acme/ready-1", cause_number(s)),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/ready-1",
     ),
     "a cause holds a job that is unknown": (
         lambda s: s.client.zadd(s.keys.cause(cause_number(s), "died"), {"acme/nobody": 1}),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/nobody",
     ),
     "a click leads to no dead letter": (
@@ -166,109 +166,109 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
             for entry in s.client.zrange(s.keys.dead_references, 0, -1)
             if entry.endswith(b"acme/dead-2")
         ],
-        Kind.NOT_INDEXED,
+        DiscrepancyKind.NOT_INDEXED,
         "acme/dead-2",
     ),
     "a click leads to a job that is not dead": (
         lambda s: s.client.zadd(s.keys.dead_references, {"0123456789abcdef0123acme/ready-1": 0}),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/ready-1",
     ),
     "the money of a cause is wrong": (
         lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:1", 2),
-        Kind.CAUSE_MISCOUNTED,
+        DiscrepancyKind.CAUSE_MISCOUNTED,
         None,
     ),
     "a dead letter is missing from its cause": (
         lambda s: s.client.zrem(s.keys.cause(cause_number(s), "died"), "acme/dead-2"),
-        Kind.NOT_INDEXED,
+        DiscrepancyKind.NOT_INDEXED,
         "acme/dead-2",
     ),
     "a job is in two indexes": (
         lambda s: s.client.zadd(s.keys.scheduled, {"acme/ready-2": 1}),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/ready-2",
     ),
     "a job is in another tenant's list": (
         lambda s: s.client.zadd(s.keys.ready("bert", "live"), {"acme/ready-2": 1}),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/ready-2",
     ),
     "an index names a job that never was": (
         lambda s: s.client.zadd(s.keys.in_flight, {"acme/ghost": 1}),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/ghost",
     ),
     "an index names bytes that are no text": (
         lambda s: s.client.zadd(s.keys.in_flight, {b"acme/\xff": 1}),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/\\xff",
     ),
     "an index has another time than the record": (
         lambda s: s.client.zadd(s.keys.dead, {"acme/dead-1": 5}),
-        Kind.WRONG_SCORE,
+        DiscrepancyKind.WRONG_SCORE,
         "acme/dead-1",
     ),
     "an amount in a header is changed": (
         lambda s: rewrite(s, "acme/dead-1", amount="5.00"),
-        Kind.CONVERSION_ALTERED,
+        DiscrepancyKind.CONVERSION_ALTERED,
         "acme/dead-1",
     ),
     "a currency in a header is changed": (
         lambda s: rewrite(s, "acme/dead-1", currency="USD"),
-        Kind.CONVERSION_ALTERED,
+        DiscrepancyKind.CONVERSION_ALTERED,
         "acme/dead-1",
     ),
     "a body is changed": (
         lambda s: s.client.set(
             s.keys.job("acme/dead-1"), s.client.get(s.keys.job("acme/dead-1")).replace(b'"sale"', b'"lead"')
         ),
-        Kind.CONVERSION_ALTERED,
+        DiscrepancyKind.CONVERSION_ALTERED,
         "acme/dead-1",
     ),
     "a body is cut off": (
         lambda s: s.client.set(s.keys.job("acme/dead-1"), s.client.get(s.keys.job("acme/dead-1"))[:-9]),
-        Kind.CONVERSION_ALTERED,
+        DiscrepancyKind.CONVERSION_ALTERED,
         "acme/dead-1",
     ),
     "an amount of an ended job is changed": (
         lambda s: s.client.set(
             s.keys.job("acme/delivered-1"), s.client.get(s.keys.job("acme/delivered-1")).replace(b"100.50", b"900.50")
         ),
-        Kind.BOOKS_DISAGREE,
+        DiscrepancyKind.BOOKS_DISAGREE,
         None,
     ),
     "a tombstone is in no prune list": (
         lambda s: [
             s.client.lrem(key, 0, "acme/delivered-1") for key in s.client.scan_iter(f"{s.keys.prefix}tombstones:*")
         ],
-        Kind.NOT_PRUNABLE,
+        DiscrepancyKind.NOT_PRUNABLE,
         "acme/delivered-1",
     ),
     "a tombstone is pruned twice": (
         lambda s: s.client.rpush(next(iter(s.client.scan_iter(f"{s.keys.prefix}tombstones:*"))), "acme/delivered-2"),
-        Kind.NOT_PRUNABLE,
+        DiscrepancyKind.NOT_PRUNABLE,
         "acme/delivered-2",
     ),
     "a live job is in a prune list": (
         lambda s: s.client.rpush(next(iter(s.client.scan_iter(f"{s.keys.prefix}tombstones:*"))), "acme/dead-1"),
-        Kind.WRONGLY_INDEXED,
+        DiscrepancyKind.WRONGLY_INDEXED,
         "acme/dead-1",
     ),
-    "a prune list is not filed": (lambda s: s.client.delete(s.keys.tombstones), Kind.NOT_PRUNABLE, None),
+    "a prune list is not filed": (lambda s: s.client.delete(s.keys.tombstones), DiscrepancyKind.NOT_PRUNABLE, None),
     "a history outlives its job's end": (
         lambda s: s.client.rpush(s.keys.history("acme/delivered-1"), "{}"),
-        Kind.LEFT_BEHIND,
+        DiscrepancyKind.LEFT_BEHIND,
         "acme/delivered-1",
     ),
     "a history has no job": (
         lambda s: s.client.rpush(s.keys.history("acme/ghost"), "{}"),
-        Kind.RECORD_MISSING,
+        DiscrepancyKind.RECORD_MISSING,
         "acme/ghost",
     ),
     "a number of the books is changed": (
         lambda s: s.client.hincrby(s.keys.ledger("acme"), "dead", 1),
-        Kind.BOOKS_UNBALANCED,
+        DiscrepancyKind.BOOKS_UNBALANCED,
         None,
     ),
     "two numbers of the books are changed alike": (
@@ -276,7 +276,7 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
             s.client.hincrby(s.keys.ledger("acme"), "delivered", 1),
             s.client.hincrby(s.keys.ledger("acme"), "accepted", 1),
         ),
-        Kind.BOOKS_DISAGREE,
+        DiscrepancyKind.BOOKS_DISAGREE,
         None,
     ),
     "a billionth in the books is moved": (
@@ -284,46 +284,46 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
             s.client.hincrby(s.keys.ledger("acme"), "dead:EUR:0", 1),
             s.client.hincrby(s.keys.ledger("acme"), "ready:EUR:0", -1),
         ),
-        Kind.BOOKS_DISAGREE,
+        DiscrepancyKind.BOOKS_DISAGREE,
         None,
     ),
     "the books hold a word": (
         lambda s: s.client.hset(s.keys.ledger("acme"), "dead", "many"),
-        Kind.BOOKS_UNREADABLE,
+        DiscrepancyKind.BOOKS_UNREADABLE,
         None,
     ),
     "a cause is miscounted": (
         lambda s: s.client.hincrby(s.keys.cause_books, f"{cause_number(s)}:jobs", 2),
-        Kind.CAUSE_MISCOUNTED,
+        DiscrepancyKind.CAUSE_MISCOUNTED,
         None,
     ),
-    "a tenant with work has no turn": (lambda s: s.client.zrem(s.keys.turn, "acme"), Kind.NO_TURN, None),
-    "a tenant is not listed": (lambda s: s.client.srem(s.keys.tenants, "bert"), Kind.TENANT_UNLISTED, None),
+    "a tenant with work has no turn": (lambda s: s.client.zrem(s.keys.turn, "acme"), DiscrepancyKind.NO_TURN, None),
+    "a tenant is not listed": (lambda s: s.client.srem(s.keys.tenants, "bert"), DiscrepancyKind.TENANT_UNLISTED, None),
     "a key has a name nobody gave": (
         lambda s: s.client.zadd(f"{s.keys.prefix}ready:".encode() + b"\xff:live", {"acme/ready-1": 1}),
-        Kind.RECORD_UNREADABLE,
+        DiscrepancyKind.RECORD_UNREADABLE,
         None,
     ),
     "an operator's act is changed": (
         lambda s: rewrite_act(s, 1, b'"count":2', b'"count":1'),
-        Kind.OPERATIONS_ALTERED,
+        DiscrepancyKind.OPERATIONS_ALTERED,
         None,
     ),
     "an operator's act is put under another name, with a hash of its own": (
         lambda s: s.client.lset(s.keys.operations, 1, link({"kind": "discard", "operator": "bob"}, None)[0]),
-        Kind.OPERATIONS_ALTERED,
+        DiscrepancyKind.OPERATIONS_ALTERED,
         None,
     ),
     "an operator's act is removed": (
         lambda s: s.client.lrem(s.keys.operations, 1, s.client.lindex(s.keys.operations, 1)),
-        Kind.OPERATIONS_ALTERED,
+        DiscrepancyKind.OPERATIONS_ALTERED,
         None,
     ),
-    "the last act is cut off": (lambda s: s.client.rpop(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
-    "the whole log is gone": (lambda s: s.client.delete(s.keys.operations), Kind.OPERATIONS_ALTERED, None),
+    "the last act is cut off": (lambda s: s.client.rpop(s.keys.operations), DiscrepancyKind.OPERATIONS_ALTERED, None),
+    "the whole log is gone": (lambda s: s.client.delete(s.keys.operations), DiscrepancyKind.OPERATIONS_ALTERED, None),
     "the log is no list": (
         lambda s: (s.client.delete(s.keys.operations), s.client.set(s.keys.operations, "x")),
-        Kind.OPERATIONS_ALTERED,
+        DiscrepancyKind.OPERATIONS_ALTERED,
         None,
     ),
     "a job vanished with its index entry": (
@@ -331,7 +331,7 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], Kind, str | None]] = {
             s.client.delete(s.keys.job("acme/scheduled-1"), s.keys.history("acme/scheduled-1")),
             s.client.zrem(s.keys.scheduled, "acme/scheduled-1"),
         ),
-        Kind.BOOKS_DISAGREE,
+        DiscrepancyKind.BOOKS_DISAGREE,
         None,
     ),
 }
@@ -385,7 +385,7 @@ def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:
 
 
 def test_no_kind_is_without_its_damage() -> None:
-    assert {kind for _, kind, _ in DAMAGE.values()} == set(Kind)
+    assert {kind for _, kind, _ in DAMAGE.values()} == set(DiscrepancyKind)
 
 
 def test_work_that_goes_on_is_no_discrepancy(shop: Shop) -> None:

@@ -29,7 +29,7 @@ from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_snapshot import read_store
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.backlog_forecast import Lookout
-from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, Kind
+from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
 
 Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
@@ -96,7 +96,7 @@ async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, 
     replica.stop()
     client.close()
 
-    promised = {m.name.removesuffix("_total") if m.kind is Kind.COUNTER else m.name: m for m in EXPORTER_METRICS}
+    promised = {m.name.removesuffix("_total") if m.kind is MetricKind.COUNTER else m.name: m for m in EXPORTER_METRICS}
     assert families.keys() == promised.keys()
     for name, metric in promised.items():
         assert families[name].type == metric.kind
@@ -255,7 +255,7 @@ async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the
     most = {TENANT: TENANTS_NAMED + 1, VERSION: 1}
     for metric in EXPORTER_METRICS:
         bound = math.prod(most.get(label, len(label.values) + 1) for label in metric.labels)
-        suffixes = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        suffixes = ("_bucket", "_sum", "_count") if metric.kind is MetricKind.HISTOGRAM else ("",)
         for suffix in suffixes:
             series = found.get(metric.name + suffix, {})
             assert len(series) <= bound * (len(metric.buckets) + 1 if suffix == "_bucket" else 1), metric.name

@@ -15,7 +15,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit import Kind, audit
+from trackdesk_worker.ops.audit import DiscrepancyKind, audit
 from trackdesk_worker.store.jobs import Unparked
 
 
@@ -161,7 +161,7 @@ def test_the_audit_of_an_older_release_names_what_it_cannot_judge(store: Store, 
     assert audit(store.client, store.keys).ok
     releases.today()
     report = audit(store.client, store.keys)
-    assert {found.kind for found in report.discrepancies} == {Kind.RECORD_NEWER}
+    assert {found.kind for found in report.discrepancies} == {DiscrepancyKind.RECORD_NEWER}
     assert not report.ok
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind
+from trackdesk_worker.telemetry.catalogue import CATALOGUE, MetricKind
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -50,7 +50,7 @@ def exported() -> dict[str, set[str]]:
     for metrics in CATALOGUE.values():
         for metric in metrics:
             labels = set(metric.label_names)
-            if metric.kind is Kind.HISTOGRAM:
+            if metric.kind is MetricKind.HISTOGRAM:
                 found |= {metric.name + "_sum": labels, metric.name + "_count": labels}
                 found[metric.name + "_bucket"] = labels | {"le"}
             else:

@@ -24,7 +24,7 @@ from trackdesk_simulator.config import (
     SimulatorConfig,
     TenantConfig,
 )
-from trackdesk_simulator.ledger import ExactlyOnce, Ledger, LedgerFileError, Row
+from trackdesk_simulator.ledger import ExactlyOnce, Ledger, LedgerFileError, LedgerRow
 from trackdesk_simulator.problems import Problem
 from trackdesk_simulator.run import run_simulator
 from trackdesk_simulator.server import RunningSimulator, start_simulator
@@ -40,6 +40,7 @@ __all__ = [
     "KeyMode",
     "Ledger",
     "LedgerFileError",
+    "LedgerRow",
     "LimitKind",
     "ManualClock",
     "Outage",
@@ -47,7 +48,6 @@ __all__ = [
     "ProblemAnswer",
     "Profile",
     "RateLimit",
-    "Row",
     "RunningSimulator",
     "SimulatorConfig",
     "Stats",

@@ -11,7 +11,7 @@ from typing import assert_never
 from trackdesk_simulator.clock import Clock
 from trackdesk_simulator.config import KeyMode, Outage, SimulatorConfig, TenantConfig
 from trackdesk_simulator.faults import Fault
-from trackdesk_simulator.ledger import Ledger, LedgerFullError, Row
+from trackdesk_simulator.ledger import Ledger, LedgerFullError, LedgerRow
 from trackdesk_simulator.parse import ParsedConversion, UnreadableError, parse_body, parse_query
 from trackdesk_simulator.problems import Problem
 from trackdesk_simulator.reply import HTML_TYPE, WEB_APP, Delivery, Reply, dropped, hung, proxy_error, refusal, success
@@ -134,9 +134,9 @@ class Engine:
         return success(verdict.source if verdict.paired else "")
 
 
-def _row(tenant: str, conversion: ParsedConversion, source: str, method: str, now: float) -> Row:
+def _row(tenant: str, conversion: ParsedConversion, source: str, method: str, now: float) -> LedgerRow:
     created_at = conversion.created_at
-    return Row(
+    return LedgerRow(
         tenant=tenant,
         type_code=conversion.type_code,
         external_id=conversion.external_id,

@@ -22,7 +22,7 @@ class LedgerFileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LedgerRow:
     """One recorded conversion: its dedupe key and content. `received_at` is in seconds since the Unix epoch; absent
     texts are "".
     """
@@ -56,7 +56,7 @@ class Row:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Row":
+    def from_json(cls, data: dict[str, Any]) -> "LedgerRow":
         """Rebuild a row. Raises KeyError, TypeError or ArithmeticError for anything else."""
         amount = data["amount"]
         return cls(
@@ -104,11 +104,11 @@ class Ledger:
     """
 
     def __init__(self, *, max_rows: int = 2_000_000, path: Path | None = None) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[LedgerRow] = []
         self.duplicates: Counter[tuple[str, str, str]] = Counter()
         """Refused repeats by (tenant, type, external id), whatever their revenue origin."""
         self._max_rows = max_rows
-        self._by_id: dict[tuple[str, str], list[Row]] = {}
+        self._by_id: dict[tuple[str, str], list[LedgerRow]] = {}
         self._clicks: Counter[tuple[str, str, str]] = Counter()
         self._file = None
         if path is not None:
@@ -119,7 +119,7 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[LedgerRow]:
         return iter(self.rows)
 
     def has(self, tenant: str, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
@@ -131,7 +131,7 @@ class Ledger:
         """Count what was recorded for this tenant, type and click."""
         return self._clicks[tenant, type_code, source]
 
-    def append(self, row: Row) -> None:
+    def append(self, row: LedgerRow) -> None:
         """Record a conversion.
 
         Raises LedgerFullError, or OSError if the file cannot take it; then nothing is kept.
@@ -156,7 +156,7 @@ class Ledger:
         """Count the rows, of one tenant or of all."""
         return len(self.rows) if tenant is None else sum(row.tenant == tenant for row in self.rows)
 
-    def rows_for(self, tenant: str, external_id: str) -> list[Row]:
+    def rows_for(self, tenant: str, external_id: str) -> list[LedgerRow]:
         """Return a tenant's rows with this externalId, of any type."""
         return list(self._by_id.get((tenant, external_id), ()))
 
@@ -191,7 +191,7 @@ class Ledger:
             self._file.close()
             self._file = None
 
-    def _index(self, row: Row) -> None:
+    def _index(self, row: LedgerRow) -> None:
         self.rows.append(row)
         if row.external_id:
             self._by_id.setdefault((row.tenant, row.external_id), []).append(row)
@@ -206,7 +206,7 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self._index(Row.from_json(json.loads(line.decode("utf-8", "surrogatepass"))))
+                    self._index(LedgerRow.from_json(json.loads(line.decode("utf-8", "surrogatepass"))))
                 except (ValueError, KeyError, TypeError, ArithmeticError) as error:
                     raise LedgerFileError(f"{path}, line {number}: not a row of the ledger") from error
                 whole += len(line)

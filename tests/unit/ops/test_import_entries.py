@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.shop import sale
 from trackdesk_worker.ops.importing import entries
-from trackdesk_worker.ops.importing.entries import Entry, read_csv, read_json_lines
+from trackdesk_worker.ops.importing.entries import ImportEntry, read_csv, read_json_lines
 from trackdesk_worker.ops.importing.lines import MAX_LINE_BYTES, FileBroken, FileUnreadable, LineReader
 
 HEADER = "conversionTypeCode,cid,amount.value,currency.code,externalId,customerId"
@@ -19,20 +19,20 @@ def reader(data: bytes) -> LineReader:
     return LineReader(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
 
 
-def json_lines(*lines: object, end: str = "\n") -> list[Entry]:
+def json_lines(*lines: object, end: str = "\n") -> list[ImportEntry]:
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end
     return list(read_json_lines(reader(text.encode())))
 
 
-def csv_rows(*rows: str, header: str = HEADER, end: str = "\n") -> list[Entry]:
+def csv_rows(*rows: str, header: str = HEADER, end: str = "\n") -> list[ImportEntry]:
     return list(read_csv(reader(("\n".join((header, *rows)) + end).encode())))
 
 
-def problems(found: list[Entry]) -> list[tuple[int, str]]:
+def problems(found: list[ImportEntry]) -> list[tuple[int, str]]:
     return [(entry.line, entry.problem) for entry in found if entry.problem]
 
 
-def ids(found: list[Entry]) -> list[str | None]:
+def ids(found: list[ImportEntry]) -> list[str | None]:
     return [entry.item.conversion.external_id for entry in found if entry.item]  # type: ignore[union-attr]
 
 
@@ -90,7 +90,7 @@ def test_every_line_end_is_read(end: str) -> None:
 
 @pytest.mark.parametrize("read", [read_json_lines, read_csv])
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf", b"   \r\n"])
-def test_an_empty_file_holds_nothing(read: Callable[[LineReader], list[Entry]], data: bytes) -> None:
+def test_an_empty_file_holds_nothing(read: Callable[[LineReader], list[ImportEntry]], data: bytes) -> None:
     assert list(read(reader(data))) == []
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from trackdesk_simulator.ledger import Ledger, LedgerFileError, LedgerFullError, Row
+from trackdesk_simulator.ledger import Ledger, LedgerFileError, LedgerFullError, LedgerRow
 
 
-def row(external_id: str, **changes: Any) -> Row:
+def row(external_id: str, **changes: Any) -> LedgerRow:
     values: dict[str, Any] = {
         "tenant": "acme",
         "type_code": "sale",
@@ -23,7 +23,7 @@ def row(external_id: str, **changes: Any) -> Row:
         "received_at": 1_767_225_600.25,
         "method": "POST",
     }
-    return Row(**values | changes)
+    return LedgerRow(**values | changes)
 
 
 def test_totals_are_exact_by_currency() -> None:

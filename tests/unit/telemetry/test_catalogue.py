@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from trackdesk_worker.telemetry.catalogue import CATALOGUE, Kind, Metric
+from trackdesk_worker.telemetry.catalogue import CATALOGUE, Metric, MetricKind
 
 METRICS = sorted({m for metrics in CATALOGUE.values() for m in metrics}, key=lambda metric: metric.name)
 
@@ -12,8 +12,8 @@ METRICS = sorted({m for metrics in CATALOGUE.values() for m in metrics}, key=lam
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_a_metric_is_named_by_the_conventions(metric: Metric):
     assert re.fullmatch(r"trackdesk_[a-z_]+[a-z]", metric.name)
-    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
-    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert metric.name.endswith("_total") == (metric.kind is MetricKind.COUNTER)
+    assert bool(metric.buckets) == (metric.kind is MetricKind.HISTOGRAM)
     assert not re.search(r"_(ms|millis|milliseconds|kb|mb|percent)(_|$)", metric.name)
     assert metric.help.endswith(".")
 

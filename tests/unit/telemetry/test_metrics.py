@@ -5,7 +5,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from trackdesk_worker.domain.outcome import Reason
-from trackdesk_worker.telemetry.catalogue import ATTEMPT_S, END_TO_END_S, WORKER_METRICS, Kind
+from trackdesk_worker.telemetry.catalogue import ATTEMPT_S, END_TO_END_S, WORKER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import TenantNames, status_class
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
@@ -83,7 +83,7 @@ def test_the_registry_holds_exactly_what_the_catalogue_says(metrics):
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
         if family.name.startswith("trackdesk_")
     }
-    promised = {m.name.removesuffix("_total") if m.kind is Kind.COUNTER else m.name: m for m in WORKER_METRICS}
+    promised = {m.name.removesuffix("_total") if m.kind is MetricKind.COUNTER else m.name: m for m in WORKER_METRICS}
 
     assert families.keys() == promised.keys()
     for name, metric in promised.items():

@@ -25,7 +25,7 @@ from trackdesk_worker.domain.money import plain_amount, plain_money, readable_mo
 from trackdesk_worker.domain.outcome import Reason
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form, export
-from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, Order, Row, SearchInvalid, clusters, search
+from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, Order, SearchInvalid, clusters, search
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.timestamps import iso, readable_moment
 
@@ -215,7 +215,7 @@ def edit_command(
         click.echo(f"{external_id} is corrected and redriven")
 
 
-def _as_json(row: Row) -> dict[str, Any]:
+def _as_json(row: JobRow) -> dict[str, Any]:
     dead = row.state is State.DEAD
     return {
         "tenant": row.tenant,

@@ -72,7 +72,7 @@ def run_demo(processes: int, stop: threading.Event | None, *, tell: Callable[[st
     return 0 if verdict.ok else 1
 
 
-def _deliver(console: Console, stack: LocalStack, origin: str) -> demo.Verdict:
+def _deliver(console: Console, stack: LocalStack, origin: str) -> demo.DemoResult:
     rng = random.Random(20)  # noqa: S311 - the same sample every time
     client, keys = bootstrap.open_redis(stack.settings), bootstrap.keys(stack.settings)
     with bootstrap.open_producer(stack.settings) as producer:
@@ -103,7 +103,7 @@ def _deliver(console: Console, stack: LocalStack, origin: str) -> demo.Verdict:
             return demo.deliver(client, keys, origin, receipts, show=show)
 
 
-def _print_verdict(console: Console, verdict: demo.Verdict) -> None:
+def _print_verdict(console: Console, verdict: demo.DemoResult) -> None:
     receipts, book = verdict.receipts, verdict.book
     table = Table(title="The books", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("enqueued", f"{sum(receipts.values()):,}", "")

@@ -7,7 +7,7 @@ from trackdesk_worker.cli.options import json_option, open_desk
 from trackdesk_worker.cli.output import add_row, console, emit_json, open_target, table, warn
 from trackdesk_worker.ops.audit.discrepancies import Findings
 from trackdesk_worker.ops.audit.log_chain import check_operations
-from trackdesk_worker.ops.audit_log import Entry, read_log_page, walk_log
+from trackdesk_worker.ops.audit_log import AuditEntry, read_log_page, walk_log
 from trackdesk_worker.ops.timestamps import iso, readable_moment
 
 
@@ -70,6 +70,6 @@ def command(
     return 0
 
 
-def _as_json(entry: Entry) -> dict[str, object]:
+def _as_json(entry: AuditEntry) -> dict[str, object]:
     at_ms = entry.fields.get("at_ms")
     return {"number": entry.number, "at": iso(at_ms) if isinstance(at_ms, int) else None, **entry.fields}

@@ -14,7 +14,7 @@ from trackdesk_worker.ops.backlog_forecast import Outlook
 from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, Book, total
 from trackdesk_worker.store.tenant_snapshot import TenantSurvey
 from trackdesk_worker.telemetry import catalogue
-from trackdesk_worker.telemetry.catalogue import Kind, Metric
+from trackdesk_worker.telemetry.catalogue import Metric, MetricKind
 from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames, TenantState
 
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -51,7 +51,7 @@ class StoreCollector(Collector):
 
 
 def _family(metric: Metric, samples: Samples) -> Family:
-    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    kind = CounterMetricFamily if metric.kind is MetricKind.COUNTER else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.label_names)
     for labels, value in samples.items():
         family.add_metric(labels, float(value))

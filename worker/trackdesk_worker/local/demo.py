@@ -58,7 +58,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DemoResult:
     """What the demo ends with."""
 
     receipts: Counter[str]
@@ -129,7 +129,7 @@ def wait_for_simulator(origin: str, *, patience_s: float = 15) -> None:
 
 def deliver(
     client: redis.Redis, keys: Keys, origin: str, receipts: Iterable[Receipt], *, show: Callable[[Progress], None]
-) -> Verdict:
+) -> DemoResult:
     """Follow the accepted sales until each has ended or failed for good, then check everything."""
     started = time.monotonic()
     accepted = [r.job_id for r in receipts if r.status is ReceiptStatus.ACCEPTED and r.job_id]
@@ -151,7 +151,7 @@ def _verdict(
     accepted: list[str],
     book: Book,
     seconds: float,
-) -> Verdict:
+) -> DemoResult:
     records = _records(client, keys, accepted)
     delivered = [record.external_id for record in records if record.state is State.DELIVERED]
     at_trackdesk = Counter(_ledger_ids(origin))
@@ -160,7 +160,7 @@ def _verdict(
     discrepancies = [str(found) for found in report.discrepancies]
     if len(records) != len(accepted):
         discrepancies.append(f"{len(accepted) - len(records)} accepted sales have no record")
-    return Verdict(
+    return DemoResult(
         receipts=Counter(receipt.status.value for receipt in receipts),
         book=book,
         dead=dead.most_common(),

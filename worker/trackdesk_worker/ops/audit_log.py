@@ -91,7 +91,7 @@ def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One entry of the log."""
 
     number: int
@@ -103,7 +103,7 @@ class Entry:
 class LogPage:
     """Some entries, the newest first."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[AuditEntry, ...]
     before: int | None
     """For the next page, of older ones; None if this was the last."""
 
@@ -116,7 +116,7 @@ def read_log_page(client: redis.Redis, keys: Keys, *, before: int | None = None,
     last = client.llen(keys.operations) if before is None else before - 1
     first = max(1, last - limit + 1)
     raws: list[Any] = client.lrange(keys.operations, first - 1, last - 1) if last > 0 else []
-    entries = [Entry(first + place, _fields(raw)) for place, raw in enumerate(raws)]
+    entries = [AuditEntry(first + place, _fields(raw)) for place, raw in enumerate(raws)]
     return LogPage(tuple(reversed(entries)), first if first > 1 and entries else None)
 
 

@@ -31,7 +31,7 @@ from trackdesk_worker.telemetry.labels import (
 )
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """Prometheus' types, as far as they are used."""
 
     COUNTER = "counter"
@@ -51,7 +51,7 @@ class Metric:
     """One metric."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -74,7 +74,7 @@ END_TO_END_S = (
     *(3_600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0),
 )
 
-_C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+_C, _G, _H = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM
 
 BUILD_INFO = Metric("trackdesk_build_info", _G, "Always 1; the installed version.", (VERSION,))
 

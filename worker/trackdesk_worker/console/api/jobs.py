@@ -17,7 +17,7 @@ from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
-from trackdesk_worker.ops.dead_letters.search import Row, Search, clusters, search
+from trackdesk_worker.ops.dead_letters.search import JobRow, Search, clusters, search
 from trackdesk_worker.ops.job_detail import JobDetail, read_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso
@@ -50,8 +50,8 @@ def _search(deployment: Deployment, call: Call) -> m.Found:
     )
 
 
-def _row(row: Row) -> m.Row:
-    return m.Row(
+def _row(row: JobRow) -> m.JobRow:
+    return m.JobRow(
         id=row.id,
         tenant=row.tenant,
         external_id=row.external_id,

@@ -181,7 +181,7 @@ class ExportAsked(Question):
     reason: Reason
 
 
-class Row(Answer):
+class JobRow(Answer):
     """One job in a list; no personal data."""
 
     id: str
@@ -204,7 +204,7 @@ class Row(Answer):
 class Found(Answer):
     """One page of a search."""
 
-    jobs: list[Row]
+    jobs: list[JobRow]
     after: str | None = Field(description="For the next page; null if there is none")
     examined: int
     complete: bool = Field(

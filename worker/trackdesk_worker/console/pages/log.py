@@ -12,7 +12,7 @@ from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import page
 from trackdesk_worker.domain.money import readable_money
-from trackdesk_worker.ops.audit_log import Entry, now_ms, read_log_page, walk_log
+from trackdesk_worker.ops.audit_log import AuditEntry, now_ms, read_log_page, walk_log
 
 SIZE = 50
 JOBS_NAMED = 5
@@ -52,7 +52,7 @@ class LogRow:
     more: Mapping[str, str]
 
 
-def log_row(entry: Entry) -> LogRow:
+def log_row(entry: AuditEntry) -> LogRow:
     """Read one entry."""
     fields = entry.fields
     at_ms, count, money, jobs, operation = (

@@ -9,7 +9,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.sums import Snapshot, Tally, TenantSnapshot
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
@@ -71,7 +71,9 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
 def check_books(snapshot: Snapshot, findings: Findings) -> None:
     """Compare the books with themselves and with the indexes. True at any moment, work or no work."""
     for tenant in snapshot.unreadable:
-        findings.add(Discrepancy(Kind.BOOKS_UNREADABLE, "they hold something else than numbers", tenant=tenant))
+        findings.add(
+            Discrepancy(DiscrepancyKind.BOOKS_UNREADABLE, "they hold something else than numbers", tenant=tenant)
+        )
     for tenant, book in snapshot.books.items():
         _check_balance(tenant, book, findings)
         beside = snapshot.tenants[tenant]
@@ -79,9 +81,11 @@ def check_books(snapshot: Snapshot, findings: Findings) -> None:
             _disagree(findings, tenant, State.READY, book.jobs[State.READY], beside.ready, "are indexed")
         if beside.ready and not beside.paused and not beside.has_turn:
             detail = f"{beside.ready} jobs are ready, but the tenant has no turn; `trackdesk resume` gives it one"
-            findings.add(Discrepancy(Kind.NO_TURN, detail, tenant=tenant))
+            findings.add(Discrepancy(DiscrepancyKind.NO_TURN, detail, tenant=tenant))
         if not beside.listed:
-            findings.add(Discrepancy(Kind.TENANT_UNLISTED, "it has books, but the list lacks it", tenant=tenant))
+            findings.add(
+                Discrepancy(DiscrepancyKind.TENANT_UNLISTED, "it has books, but the list lacks it", tenant=tenant)
+            )
     if not snapshot.unreadable:
         for state, indexed in snapshot.indexed.items():
             counted = sum(book.jobs[state] for book in snapshot.books.values())
@@ -100,7 +104,7 @@ def _check_causes(snapshot: Snapshot, findings: Findings) -> None:
             detail = (
                 f"{counted} dead letters are counted for {what}, {by_time} are there by time, {by_amount} by amount"
             )
-            findings.add(Discrepancy(Kind.CAUSE_MISCOUNTED, detail, tenant=cause.tenant if cause else None))
+            findings.add(Discrepancy(DiscrepancyKind.CAUSE_MISCOUNTED, detail, tenant=cause.tenant if cause else None))
     for tenant, book in snapshot.books.items():
         causes = [cause for cause in snapshot.causes.values() if cause.tenant == tenant]
         jobs, money = sum(cause.jobs for cause in causes), add_money(cause.money for cause in causes)
@@ -109,7 +113,7 @@ def _check_causes(snapshot: Snapshot, findings: Findings) -> None:
                 f"its causes add up to {jobs} dead letters and {_told(money)}, its books hold {book.jobs[State.DEAD]}"
             )
             detail += f" and {_told(book.money.get(State.DEAD, {}))}"
-            findings.add(Discrepancy(Kind.CAUSE_MISCOUNTED, detail, tenant=tenant))
+            findings.add(Discrepancy(DiscrepancyKind.CAUSE_MISCOUNTED, detail, tenant=tenant))
 
 
 def _told(money: Mapping[str, Decimal]) -> str:
@@ -135,14 +139,14 @@ def _check_balance(tenant: str, book: Book, findings: Findings) -> None:
             f"{book.jobs[ACCEPTED]} jobs were accepted, the states and the pruned hold "
             f"{book.jobs[ACCEPTED] - book.residual_jobs}"
         )
-        findings.add(Discrepancy(Kind.BOOKS_UNBALANCED, detail, tenant=tenant))
+        findings.add(Discrepancy(DiscrepancyKind.BOOKS_UNBALANCED, detail, tenant=tenant))
     for currency, amount in book.residual_money.items():
         detail = f"{amount:f} {currency} of the money accepted is in no state"
-        findings.add(Discrepancy(Kind.BOOKS_UNBALANCED, detail, tenant=tenant))
+        findings.add(Discrepancy(DiscrepancyKind.BOOKS_UNBALANCED, detail, tenant=tenant))
     for column in HOLDING:
         if book.jobs[column] < 0:
             detail = f"{column} counts {book.jobs[column]} jobs"
-            findings.add(Discrepancy(Kind.BOOKS_DISAGREE, detail, tenant=tenant))
+            findings.add(Discrepancy(DiscrepancyKind.BOOKS_DISAGREE, detail, tenant=tenant))
 
 
 def _check_money(tenant: str, state: State, booked: Mapping[str, Decimal], tally: Tally, findings: Findings) -> None:
@@ -151,12 +155,12 @@ def _check_money(tenant: str, state: State, booked: Mapping[str, Decimal], tally
         books, there = booked.get(currency, Decimal()), found.get(currency, Decimal())
         if books != there:
             detail = f"the books say {books:f} {currency} are {state}, the records add up to {there:f}"
-            findings.add(Discrepancy(Kind.BOOKS_DISAGREE, detail, tenant=tenant))
+            findings.add(Discrepancy(DiscrepancyKind.BOOKS_DISAGREE, detail, tenant=tenant))
 
 
 def _disagree(findings: Findings, tenant: str | None, state: State, counted: int, there: int, what: str) -> None:
     detail = f"the books say {counted} jobs are {state}, {there} {what}"
-    findings.add(Discrepancy(Kind.BOOKS_DISAGREE, detail, tenant=tenant))
+    findings.add(Discrepancy(DiscrepancyKind.BOOKS_DISAGREE, detail, tenant=tenant))
 
 
 def _book(reply: Any) -> Book | None:

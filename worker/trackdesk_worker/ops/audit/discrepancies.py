@@ -7,7 +7,7 @@ NAMED = 1000
 """Discrepancies named; more are only counted, so that a ruined store does not fill the memory."""
 
 
-class Kind(StrEnum):
+class DiscrepancyKind(StrEnum):
     """Kinds of disagreement."""
 
     RECORD_MISSING = "record_missing"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 class Discrepancy:
     """One disagreement."""
 
-    kind: Kind
+    kind: DiscrepancyKind
     detail: str
     job_id: str | None = None
     tenant: str | None = None

@@ -7,7 +7,7 @@ import redis
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.store.audit_chain import START, ChainVerdict, follow
 
 PAGE = 1000
@@ -24,17 +24,19 @@ def check_operations(client: redis.Redis, keys: Keys, findings: Findings, *, sou
         pipeline.get(keys.operations_head)
         length, kept = pipeline.execute(raise_on_error=False)
     if isinstance(length, redis.ResponseError):
-        findings.add(Discrepancy(Kind.OPERATIONS_ALTERED, "the operators' log is no list"))
+        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, "the operators' log is no list"))
         return ChainVerdict(0, START, 1, sought is None)
     verdict = follow(_entries(client, keys, length), sought=sought)
     if verdict.broken_at is not None:
         detail = f"entry {verdict.broken_at} of the operators' log is not what was written there"
-        findings.add(Discrepancy(Kind.OPERATIONS_ALTERED, detail))
+        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, detail))
     elif _head(kept) != (f"{verdict.entries} {verdict.head}" if verdict.entries else None):
         detail = f"the operators' log ends with entry {verdict.entries}, which is not the one that was written last"
-        findings.add(Discrepancy(Kind.OPERATIONS_ALTERED, detail))
+        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, detail))
     if not verdict.met:
-        findings.add(Discrepancy(Kind.OPERATIONS_ALTERED, "the head you named is not in the operators' log any more"))
+        findings.add(
+            Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, "the head you named is not in the operators' log any more")
+        )
     return verdict
 
 

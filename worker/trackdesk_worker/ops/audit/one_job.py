@@ -8,7 +8,7 @@ from trackdesk_producer import ConversionInvalid, parse_conversion
 from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State, is_newer
 from trackdesk_producer.conversion.wire import fingerprint
-from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Kind
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind
 from trackdesk_worker.store.dead_letters.causes import NONE, OTHER_TYPES, cause_words, references
 from trackdesk_worker.store.dead_letters.query import conversion_of
 from trackdesk_worker.store.inspection import Sighting, expected_indexes
@@ -37,17 +37,19 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
         names += ["edited"] if seen.edited is not None else []
         held = f"held by index {', '.join(names)}" if names else "in no index"
         if seen.typed and is_newer(seen.raw or b""):
-            yield Discrepancy(Kind.RECORD_NEWER, "a newer release wrote its record; audit with that one", name)
+            yield Discrepancy(
+                DiscrepancyKind.RECORD_NEWER, "a newer release wrote its record; audit with that one", name
+            )
         elif seen.raw is not None:
-            yield Discrepancy(Kind.RECORD_UNREADABLE, f"its record has no known format; {held}", name)
+            yield Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"its record has no known format; {held}", name)
         elif names:
-            yield Discrepancy(Kind.RECORD_MISSING, held, name)
+            yield Discrepancy(DiscrepancyKind.RECORD_MISSING, held, name)
         return
     yield from _indexes(seen, record, name)
     yield from _header(seen, record, name)
     if with_body and not record.state.terminal:
         for problem in _body(record, seen.edited):
-            yield Discrepancy(Kind.CONVERSION_ALTERED, problem, name)
+            yield Discrepancy(DiscrepancyKind.CONVERSION_ALTERED, problem, name)
 
 
 def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
@@ -63,43 +65,51 @@ def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepan
                 f"{NAMES['cause']}{seen.cause}:amount": amount,
             }
     elif seen.cause is not None:
-        yield Discrepancy(Kind.WRONGLY_INDEXED, f"it is {record.state}, but filed under a cause", name)
+        yield Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, f"it is {record.state}, but filed under a cause", name)
     for index, score in expected.items():
         if index not in seen.indexes:
-            yield Discrepancy(Kind.NOT_INDEXED, f"it is {record.state}, but index {index} does not hold it", name)
+            yield Discrepancy(
+                DiscrepancyKind.NOT_INDEXED, f"it is {record.state}, but index {index} does not hold it", name
+            )
         elif seen.indexes[index] != score:
             detail = f"index {index} holds it at {seen.indexes[index]:.0f}, its record says {score}"
-            yield Discrepancy(Kind.WRONG_SCORE, detail, name)
+            yield Discrepancy(DiscrepancyKind.WRONG_SCORE, detail, name)
     for index in seen.indexes:
         if index not in expected:
-            yield Discrepancy(Kind.WRONGLY_INDEXED, f"it is {record.state}, but index {index} holds it", name)
+            yield Discrepancy(
+                DiscrepancyKind.WRONGLY_INDEXED, f"it is {record.state}, but index {index} holds it", name
+            )
 
 
 def _filing(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     """Judge a dead letter's cause, and whether its person leads to it."""
     conversion = conversion_of(record)
     if seen.cause is None or seen.cause_name is None:
-        yield Discrepancy(Kind.NOT_INDEXED, "it is dead, but filed under no cause", name)
+        yield Discrepancy(DiscrepancyKind.NOT_INDEXED, "it is dead, but filed under no cause", name)
     else:
         tenant, reason, _, currency, kind = cause_words(seen.cause_name)
         told = (tenant, reason, currency, kind)
         kinds = {OTHER_TYPES, str(conversion.get("conversionTypeCode", OTHER_TYPES))}
         if told[:3] != (record.tenant, record.reason or NONE, record.currency or NONE) or kind not in kinds:
             detail = f"it is filed under the cause {', '.join(told)}, which is not its own"
-            yield Discrepancy(Kind.WRONGLY_INDEXED, detail, name)
+            yield Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, detail, name)
     if references(name, conversion) - seen.references:
-        yield Discrepancy(Kind.NOT_INDEXED, "it is dead, but its cid or customerId does not lead to it", name)
+        yield Discrepancy(
+            DiscrepancyKind.NOT_INDEXED, "it is dead, but its cid or customerId does not lead to it", name
+        )
 
 
 def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     if seen.edited is not None and record.state.terminal:
-        yield Discrepancy(Kind.LEFT_BEHIND, "it has ended and still counts as corrected", name)
+        yield Discrepancy(DiscrepancyKind.LEFT_BEHIND, "it has ended and still counts as corrected", name)
     tombstone = (seen.raw or b"").startswith(b"t")
     if tombstone != record.state.terminal:
         form = "a tombstone" if tombstone else "a live record"
-        yield Discrepancy(Kind.RECORD_INCONSISTENT, f"it is {record.state} in the form of {form}", name)
+        yield Discrepancy(DiscrepancyKind.RECORD_INCONSISTENT, f"it is {record.state} in the form of {form}", name)
     if (record.token > 0) != (record.state is State.IN_FLIGHT):
-        yield Discrepancy(Kind.RECORD_INCONSISTENT, f"it is {record.state} with fencing token {record.token}", name)
+        yield Discrepancy(
+            DiscrepancyKind.RECORD_INCONSISTENT, f"it is {record.state} with fencing token {record.token}", name
+        )
 
 
 def _body(record: JobRecord, edited: str | None) -> Iterator[str]:

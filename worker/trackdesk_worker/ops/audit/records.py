@@ -10,7 +10,7 @@ from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.record import is_newer
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings, Kind
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.one_job import judge, read_record, readable_id
 from trackdesk_worker.ops.audit.sums import DIGEST_MASK, Tally
 from trackdesk_worker.store.dead_letters.causes import REFERENCE_DIGITS
@@ -47,7 +47,7 @@ def _members(client: redis.Redis, keys: Keys, index: str, findings: Findings) ->
         for member, _ in client.zscan_iter(keys.prefix + index, count=SCAN):
             yield member
     except redis.ResponseError:
-        findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"index {index} is no sorted set"))
+        findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {index} is no sorted set"))
 
 
 def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally, findings: Findings) -> None:
@@ -58,7 +58,9 @@ def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally,
         if not separator:
             continue
         if family not in (b"job", b"history") and not _is_text(rest):
-            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"key {readable_id(name)} has a name nobody of us gave"))
+            findings.add(
+                Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"key {readable_id(name)} has a name nobody of us gave")
+            )
             continue
         match family + b":":
             case b"job:":
@@ -97,9 +99,11 @@ def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings
         replies = pipeline.execute(raise_on_error=False)
     for identity, there, first in zip(ids, replies[::2], replies[1::2], strict=True):
         if there == 1 and first == b"":
-            findings.add(Discrepancy(Kind.RECORD_MISSING, "it has a history", readable_id(identity)))
+            findings.add(Discrepancy(DiscrepancyKind.RECORD_MISSING, "it has a history", readable_id(identity)))
         elif there == 1 and first == b"t":
-            findings.add(Discrepancy(Kind.LEFT_BEHIND, "it has ended and still has a history", readable_id(identity)))
+            findings.add(
+                Discrepancy(DiscrepancyKind.LEFT_BEHIND, "it has ended and still has a history", readable_id(identity))
+            )
 
 
 def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
@@ -111,7 +115,7 @@ def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
                 for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
                     _note(judge(seen, read_record(seen), with_body=False), findings)
         except redis.ResponseError:
-            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"index {name} is no hash"))
+            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {name} is no hash"))
     for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
         ids = [entry[REFERENCE_DIGITS:] for entry in batch]
         sightings = run(client, inspect(keys, [(identity, "") for identity in ids]))
@@ -119,13 +123,15 @@ def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
             # A letter's end takes its references away: only what is still there now is wrong.
             if text(entry) not in seen.references and client.zscore(keys.dead_references, entry) is not None:
                 detail = "index dead_references leads to it, but it is no dead letter of that person"
-                findings.add(Discrepancy(Kind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
+                findings.add(Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
 
 
 def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:
     for hour in sorted(tally.buckets):
         if client.zscore(keys.tombstones, hour) is None and client.exists(keys.tombstone_bucket(hour)):
-            findings.add(Discrepancy(Kind.NOT_PRUNABLE, f"prune list {hour} is not filed and would stay for ever"))
+            findings.add(
+                Discrepancy(DiscrepancyKind.NOT_PRUNABLE, f"prune list {hour} is not filed and would stay for ever")
+            )
         for batch in _batched(_listed(client, keys.tombstone_bucket(hour), findings), SEEN_AT_ONCE):
             tally.filed += len(batch)
             tally.filed_digest = (tally.filed_digest + sum(map(hash, batch))) & DIGEST_MASK
@@ -135,7 +141,7 @@ def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findi
                     continue
                 # Pruning takes both away at once: only what is still listed now is wrong.
                 if client.lpos(keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]
-                    kind = Kind.RECORD_MISSING if record is None else Kind.WRONGLY_INDEXED
+                    kind = DiscrepancyKind.RECORD_MISSING if record is None else DiscrepancyKind.WRONGLY_INDEXED
                     state = "has no record" if record is None else f"is {record.state}"
                     findings.add(Discrepancy(kind, f"prune list {hour} names it, but it {state}", readable_id(seen.id)))
 
@@ -151,7 +157,9 @@ def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findin
     for hour in sorted(tally.buckets):
         for identity in _listed(client, keys.tombstone_bucket(hour), findings):
             if hash(identity) in listed:
-                findings.add(Discrepancy(Kind.NOT_PRUNABLE, "prune lists name it twice", readable_id(identity)))
+                findings.add(
+                    Discrepancy(DiscrepancyKind.NOT_PRUNABLE, "prune lists name it twice", readable_id(identity))
+                )
             listed.add(hash(identity))
     prefix = len((keys.prefix + NAMES["job"]).encode())
     names = (name for name in _scan(client, keys) if name.startswith((keys.prefix + NAMES["job"]).encode()))
@@ -162,7 +170,9 @@ def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findin
         for seen in run(client, inspect(keys, [(identity, "") for identity in unlisted])):
             record = read_record(seen)
             if record is not None and record.state.terminal:
-                findings.add(Discrepancy(Kind.NOT_PRUNABLE, "it has ended, but no prune list names it", record.id))
+                findings.add(
+                    Discrepancy(DiscrepancyKind.NOT_PRUNABLE, "it has ended, but no prune list names it", record.id)
+                )
 
 
 def _listed(client: redis.Redis, key: str, findings: Findings) -> Iterator[bytes]:
@@ -171,7 +181,7 @@ def _listed(client: redis.Redis, key: str, findings: Findings) -> Iterator[bytes
         try:
             page: Any = client.lrange(key, start, start + SCAN - 1)
         except redis.ResponseError:
-            findings.add(Discrepancy(Kind.RECORD_UNREADABLE, f"prune list {key} is no list"))
+            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"prune list {key} is no list"))
             return
         yield from page
         if len(page) < SCAN:

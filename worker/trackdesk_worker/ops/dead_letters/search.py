@@ -24,8 +24,8 @@ __all__ = [
     "Cluster",
     "Clusters",
     "Found",
+    "JobRow",
     "Order",
-    "Row",
     "Search",
     "SearchInvalid",
     "Summary",
@@ -44,7 +44,7 @@ class SearchInvalid(OpsError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRow:
     """One sale in a list. No personal data."""
 
     id: str
@@ -73,7 +73,7 @@ class Row:
 class Found:
     """One page of a search."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[JobRow, ...]
     cursor: str | None
     """For `after`; None if nothing is behind."""
     examined: int
@@ -147,7 +147,7 @@ def search(
     except SearchUnclear as error:
         raise SearchInvalid(str(error)) from error
     causes = _causes_of(client, keys, hits.sales)
-    rows = tuple(_row(sale, causes.get(sale.id)) for sale in hits.sales)
+    rows = tuple(_job_row(sale, causes.get(sale.id)) for sale in hits.sales)
     return Found(rows, hits.cursor, hits.examined, hits.complete, count(client, keys, wanted))
 
 
@@ -281,9 +281,9 @@ def _causes_of(client: redis.Redis, keys: Keys, sales: Sequence[Sale]) -> dict[s
     }
 
 
-def _row(sale: Sale, cause: Cause | None) -> Row:
+def _job_row(sale: Sale, cause: Cause | None) -> JobRow:
     record = sale.record
-    return Row(
+    return JobRow(
         id=record.id,
         tenant=record.tenant,
         external_id=record.external_id,

@@ -23,7 +23,7 @@ _UNENDED = (
 _CUT_OFF = "is cut off: the file ends in the middle of it"
 
 
-class Entry(NamedTuple):
+class ImportEntry(NamedTuple):
     """What one line came to: something to enqueue, or the reason why not. A named tuple: one is built per line."""
 
     line: int
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
         return self.raw if isinstance(self.raw, str) else self.raw.decode()
 
 
-def read_json_lines(lines: Iterable[RawLine]) -> Iterator[Entry]:
+def read_json_lines(lines: Iterable[RawLine]) -> Iterator[ImportEntry]:
     """Read one conversion per line; blank lines are passed over."""
     for line in lines:
         if line.problem is None and (not line.data or line.data.isspace()):
@@ -56,7 +56,7 @@ def read_json_lines(lines: Iterable[RawLine]) -> Iterator[Entry]:
         yield _entry(line.number, fields, parse_conversion, line.data)
 
 
-def read_csv(lines: Iterable[RawLine]) -> Iterator[Entry]:
+def read_csv(lines: Iterable[RawLine]) -> Iterator[ImportEntry]:
     """Read one conversion per row; the first row names the columns.
 
     A quoted value may hold line breaks, which no field allows: the row is refused as a whole, so that nothing inside
@@ -156,18 +156,18 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 def _entry(
     number: int, fields: dict[str, Any], parse: Callable[[Mapping[str, Any]], Conversion], raw: bytes | str
-) -> Entry:
+) -> ImportEntry:
     external_id = fields.get("externalId")
     try:
         item = to_item(fields, parse)
     except ValueError as error:
         return _refused(number, str(error), external_id=external_id, raw=raw)
-    return Entry(number, item, None, external_id if isinstance(external_id, str) else None, raw)
+    return ImportEntry(number, item, None, external_id if isinstance(external_id, str) else None, raw)
 
 
-def _refused(number: int, problem: str, *, external_id: object = None, raw: str | bytes = "") -> Entry:
+def _refused(number: int, problem: str, *, external_id: object = None, raw: str | bytes = "") -> ImportEntry:
     known = external_id if isinstance(external_id, str) and len(external_id) <= 255 else None
-    return Entry(number, None, problem, known, raw)
+    return ImportEntry(number, None, problem, known, raw)
 
 
 class _Feed:

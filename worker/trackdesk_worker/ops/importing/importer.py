@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from trackdesk_producer import EnqueueItem, Producer, QueueFull, QueueUnavailable, Receipt, ReceiptStatus
-from trackdesk_worker.ops.importing.entries import Entry, read_csv, read_json_lines
+from trackdesk_worker.ops.importing.entries import ImportEntry, read_csv, read_json_lines
 from trackdesk_worker.ops.importing.lines import FileBroken, LineReader
 from trackdesk_worker.ops.importing.rejects import Reject, RejectsFile
 
@@ -80,7 +80,7 @@ class _Importer:
         self._pause = pause
         self._summary = summary
 
-    def take(self, entries: Iterator[Entry]) -> bool:
+    def take(self, entries: Iterator[ImportEntry]) -> bool:
         """Store one batch; count each line of it. Return whether there was one.
 
         Raises:
@@ -88,7 +88,7 @@ class _Importer:
             FileBroken: the file cannot be read on; what stands before is stored and counted.
         """
         rejects: list[Reject] = []
-        sound: list[tuple[Entry, EnqueueItem]] = []
+        sound: list[tuple[ImportEntry, EnqueueItem]] = []
         last: int | None = None
         broken: FileBroken | None = None
 
@@ -121,7 +121,7 @@ class _Importer:
             raise broken
         return last is not None
 
-    def _complete(self, entry: Entry) -> tuple[EnqueueItem | None, str]:
+    def _complete(self, entry: ImportEntry) -> tuple[EnqueueItem | None, str]:
         item = entry.item
         if item is None:
             return None, entry.problem or ""
@@ -138,7 +138,7 @@ class _Importer:
         return item, ""
 
     def _store(
-        self, items: Iterator[EnqueueItem], sound: list[tuple[Entry, EnqueueItem]]
+        self, items: Iterator[EnqueueItem], sound: list[tuple[ImportEntry, EnqueueItem]]
     ) -> tuple[list[Receipt], str | None]:
         """Enqueue, again and again while the store is away or full, but no longer than the patience."""
         receipts = self._producer.enqueue_many(items)
@@ -153,7 +153,7 @@ class _Importer:
                 receipts[position] = receipt
         return receipts, None
 
-    def _count(self, entry: Entry, receipt: Receipt, rejects: list[Reject]) -> None:
+    def _count(self, entry: ImportEntry, receipt: Receipt, rejects: list[Reject]) -> None:
         summary = self._summary
         if receipt.warnings:
             summary.warnings.update(receipt.warnings)

@@ -120,8 +120,8 @@ def references(identity: str, conversion: Mapping[str, Any]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a page."""
+class IndexEntry:
+    """One entry of a merged_page."""
 
     id: str
     score: float
@@ -129,7 +129,7 @@ class Entry:
     """The score as the store writes it: for cursors."""
 
 
-def page(
+def merged_page(
     keys: Keys,
     sets: tuple[str, ...],
     *,
@@ -138,14 +138,14 @@ def page(
     high: str = "+inf",
     after: tuple[str, str] | None = None,
     limit: int = 500,
-) -> Operation[list[Entry]]:
+) -> Operation[list[IndexEntry]]:
     """Read up to `limit` entries of several sorted sets (keys) in one order, behind `after` (score and id)."""
     score, identity = after or ("", "")
     names = tuple(name.removeprefix(keys.prefix) for name in sets)
     arguments = (clock(None), "down" if down else "up", low, high, score, identity, limit, *names)
 
-    def read(reply: list[Any]) -> list[Entry]:
-        return [Entry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
+    def read(reply: list[Any]) -> list[IndexEntry]:
+        return [IndexEntry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
 
     return Operation(reading_script("merge_page"), keys.prefix, arguments, read)
 

@@ -2,7 +2,7 @@
 
 Never the key space: dead letters through their causes, their amounts and what a person may be found by; jobs in the
 other states through the index of their state, which knows only their time, so that a rare wish is read in several
-goes. Pages are found by the last entry of the page before (score and id), never by a position, so that jobs that
+goes. Pages are found by the last entry of the merged_page before (score and id), never by a position, so that jobs that
 leave meanwhile make nobody miss another.
 """
 
@@ -20,7 +20,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, JobRecord, State, job_id
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.store.dead_letters.causes import Cause, Entry, page, read_causes, reference
+from trackdesk_worker.store.dead_letters.causes import Cause, IndexEntry, merged_page, read_causes, reference
 from trackdesk_worker.store.dead_letters.query import Sale, Search, SearchUnclear, matches
 
 BATCH = 500
@@ -43,7 +43,7 @@ class Hits:
     """For what is behind; None if this was all."""
     examined: int
     complete: bool
-    """False if time ran out before the page was full: the cursor goes on; without one, name a tenant."""
+    """False if time ran out before the merged_page was full: the cursor goes on; without one, name a tenant."""
 
 
 def find(
@@ -58,7 +58,7 @@ def find(
     """Return the next `limit` sales of a search, reading for about `within_s`.
 
     Raises:
-        SearchUnclear: if it cannot be answered like this, or `after` is no page's cursor.
+        SearchUnclear: if it cannot be answered like this, or `after` is no merged_page's cursor.
     """
     deadline = None if within_s is None else time.monotonic() + within_s
     if wanted.by_person and not _through_index(wanted):
@@ -108,7 +108,7 @@ def read_sales(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[
     """Yield the sales among `ids` that have a record."""
     wanted = list(ids)
     for start in range(0, len(wanted), BATCH):
-        yield from _read(client, keys, [Entry(identity, 0, "0") for identity in wanted[start : start + BATCH]])
+        yield from _read(client, keys, [IndexEntry(identity, 0, "0") for identity in wanted[start : start + BATCH]])
 
 
 def count(client: redis.Redis, keys: Keys, wanted: Search) -> int | None:
@@ -155,7 +155,7 @@ def _sections(wanted: Search) -> tuple[State, ...]:
     return sections
 
 
-Reader = Callable[[tuple[str, str] | None, int], list[Entry]]
+Reader = Callable[[tuple[str, str] | None, int], list[IndexEntry]]
 
 
 def _reader(client: redis.Redis, keys: Keys, wanted: Search, state: State) -> Reader:
@@ -182,9 +182,10 @@ def _set_reader(client: redis.Redis, keys: Keys, down: bool, sets: tuple[str, ..
     """Return what reads any number of sorted sets in one order."""
     parts = [sets[start : start + SETS] for start in range(0, len(sets), SETS)]
 
-    def read(after: tuple[str, str] | None, most: int) -> list[Entry]:
+    def read(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
         pages = [
-            run(client, page(keys, part, down=down, low=low, high=high, after=after, limit=most)) for part in parts
+            run(client, merged_page(keys, part, down=down, low=low, high=high, after=after, limit=most))
+            for part in parts
         ]
         return list(islice(merge(*pages, key=_sorting, reverse=down), most))
 
@@ -212,7 +213,7 @@ def _few(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], o
     entries = [_ordered(sale, wanted) for sale in _read(client, keys, read(None, FEW + BATCH))]
     entries.sort(key=_sorting, reverse=wanted.down)
 
-    def behind(after: tuple[str, str] | None, most: int) -> list[Entry]:
+    def behind(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
         return _behind(entries, after, wanted.down)[:most]
 
     return behind
@@ -227,7 +228,7 @@ def _ended_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
     if wanted.down:
         hours.reverse()
 
-    def read(after: tuple[str, str] | None, most: int) -> list[Entry]:
+    def read(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
         hour, place = ("", -1)
         if after is not None:
             hour, place = after[0].partition("+")[0], int(after[0].partition("+")[2])
@@ -237,7 +238,7 @@ def _ended_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
                 place = client.llen(key) if wanted.down else -1
             first, last = (max(0, place - most), place - 1) if wanted.down else (place + 1, place + most)
             found: Any = client.lrange(key, first, last) if last >= first else []
-            entries = [Entry(text(raw), first + n, f"{candidate}+{first + n}") for n, raw in enumerate(found)]
+            entries = [IndexEntry(text(raw), first + n, f"{candidate}+{first + n}") for n, raw in enumerate(found)]
             if entries:
                 return entries[::-1] if wanted.down else entries
         return []
@@ -277,13 +278,13 @@ def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str
 def _sorted_page(
     client: redis.Redis, keys: Keys, wanted: Search, limit: int, after: str | None, deadline: float | None
 ) -> Hits:
-    """Return one page of the few sales that one externalId, click or customer means, sorted here.
+    """Return one merged_page of the few sales that one externalId, click or customer means, sorted here.
 
     A sale may be of any tenant, and of any type where the type widens the identity. Where time ends before all of them
-    were looked up, the page is not `complete` and has no cursor: a tenant, or more time, finds the rest.
+    were looked up, the merged_page is not `complete` and has no cursor: a tenant, or more time, finds the rest.
     """
     place = None if after is None else _parse_cursor(after, tuple(State))[1]
-    found: dict[str, tuple[Entry, Sale]] = {}
+    found: dict[str, tuple[IndexEntry, Sale]] = {}
     looked_up, complete = 0, True
     for ids in _named(client, keys, wanted):
         if looked_up >= FEW and deadline is not None and time.monotonic() > deadline:
@@ -302,16 +303,16 @@ def _sorted_page(
     return Hits(sales, cursor, looked_up, complete)
 
 
-def _ordered(sale: Sale, wanted: Search) -> Entry:
+def _ordered(sale: Sale, wanted: Search) -> IndexEntry:
     score: Decimal | int = sale.at_ms if wanted.by_time else (-1 if sale.amount is None else sale.amount)
-    return Entry(sale.id, float(score), repr(float(score)))
+    return IndexEntry(sale.id, float(score), repr(float(score)))
 
 
-def _sorting(entry: Entry) -> tuple[float, bytes]:
+def _sorting(entry: IndexEntry) -> tuple[float, bytes]:
     return entry.score, entry.id.encode()
 
 
-def _behind(entries: list[Entry], after: tuple[str, str] | None, down: bool) -> list[Entry]:
+def _behind(entries: list[IndexEntry], after: tuple[str, str] | None, down: bool) -> list[IndexEntry]:
     if after is None:
         return entries
     place = (float(after[0]), after[1].encode())
@@ -339,7 +340,7 @@ def _bounds(least: Decimal | int | None, most: Decimal | int | None, scale: int 
     return low, high
 
 
-def _read(client: redis.Redis, keys: Keys, entries: list[Entry]) -> Iterator[Sale]:
+def _read(client: redis.Redis, keys: Keys, entries: list[IndexEntry]) -> Iterator[Sale]:
     if not entries:
         return
     records: Any = client.mget([keys.job(entry.id) for entry in entries])
@@ -353,7 +354,7 @@ def _read(client: redis.Redis, keys: Keys, entries: list[Entry]) -> Iterator[Sal
         yield Sale(record, entry)
 
 
-def _cursor(state: State, entry: Entry) -> str:
+def _cursor(state: State, entry: IndexEntry) -> str:
     return f"{state.value}:{entry.exact}:{entry.id}"
 
 
@@ -372,4 +373,4 @@ def _parse_cursor(cursor: str, sections: tuple[State, ...]) -> tuple[State, tupl
                     return state, (score, identity)
             except ValueError:
                 pass
-    raise SearchUnclear("the cursor is not one that a page of this search ended with")
+    raise SearchUnclear("the cursor is not one that a merged_page of this search ended with")

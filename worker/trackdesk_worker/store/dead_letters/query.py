@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State
-from trackdesk_worker.store.dead_letters.causes import Cause, Entry
+from trackdesk_worker.store.dead_letters.causes import Cause, IndexEntry
 
 Order = Literal["newest", "oldest", "largest", "smallest"]
 
@@ -119,7 +119,7 @@ class Sale:
 
     __slots__ = ("__dict__", "entry", "record")
 
-    def __init__(self, record: JobRecord, entry: Entry) -> None:
+    def __init__(self, record: JobRecord, entry: IndexEntry) -> None:
         self.record = record
         self.entry = entry
 
