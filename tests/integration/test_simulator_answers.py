@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.simulator import sale, simulator
-from trackdesk_simulator import ManualClock, Problem, RunningSimulator
+from trackdesk_simulator import BusinessError, ManualClock, RunningSimulator
 from trackdesk_simulator.problems import DEFAULTS, GATEWAY_STATUS
 
 
@@ -131,16 +131,16 @@ async def test_two_hundred_concurrent_posts_of_one_external_id_record_one_row(
     assert trackdesk.stats.in_flight == 0
 
 
-REFUSED: dict[Problem, dict[str, Any]] = {
-    Problem.INVALID_ARGUMENT: {"cid": None},
-    Problem.TYPE_NOT_FOUND: {"conversionTypeCode": "nonsense"},
-    Problem.TYPE_NOT_CONFIGURED: {"conversionTypeCode": "later"},
-    Problem.SOURCE_NOT_FOUND: {"cid": "unknown-1"},
-    Problem.SOURCE_EXPIRED: {"cid": "expired-1"},
-    Problem.OFFER_NOT_ACTIVE: {"cid": "inactive-1"},
-    Problem.AMOUNT_MISSING: {"amount": None},
-    Problem.CURRENCY_NOT_CONFIGURED: {"currency": {"code": "XAU"}},
-    Problem.ALREADY_EXISTS: {"externalId": "first"},
+REFUSED: dict[BusinessError, dict[str, Any]] = {
+    BusinessError.INVALID_ARGUMENT: {"cid": None},
+    BusinessError.TYPE_NOT_FOUND: {"conversionTypeCode": "nonsense"},
+    BusinessError.TYPE_NOT_CONFIGURED: {"conversionTypeCode": "later"},
+    BusinessError.SOURCE_NOT_FOUND: {"cid": "unknown-1"},
+    BusinessError.SOURCE_EXPIRED: {"cid": "expired-1"},
+    BusinessError.OFFER_NOT_ACTIVE: {"cid": "inactive-1"},
+    BusinessError.AMOUNT_MISSING: {"amount": None},
+    BusinessError.CURRENCY_NOT_CONFIGURED: {"currency": {"code": "XAU"}},
+    BusinessError.ALREADY_EXISTS: {"externalId": "first"},
 }
 
 
@@ -161,7 +161,7 @@ async def test_each_profile_words_each_refusal_its_own_way(client: httpx.AsyncCl
             expected = {"gateway": GATEWAY_STATUS[code], "all-400": 400, "all-500": 500}[profile]
             assert (response.status_code, response.json()["code"]) == (expected, code), problem
             assert response.json()["details"] == []
-            if problem is not Problem.INVALID_ARGUMENT:
+            if problem is not BusinessError.INVALID_ARGUMENT:
                 assert response.json()["message"] == message
         assert trackdesk.ledger.count() == 1
 

@@ -25,12 +25,13 @@ from trackdesk_simulator.config import (
     TenantConfig,
 )
 from trackdesk_simulator.ledger import ExactlyOnce, Ledger, LedgerFileError, LedgerRow
-from trackdesk_simulator.problems import Problem
+from trackdesk_simulator.problems import BusinessError
 from trackdesk_simulator.run import run_simulator
 from trackdesk_simulator.server import RunningSimulator, start_simulator
 from trackdesk_simulator.stats import Stats
 
 __all__ = [
+    "BusinessError",
     "Click",
     "ClickState",
     "Clock",
@@ -44,7 +45,6 @@ __all__ = [
     "LimitKind",
     "ManualClock",
     "Outage",
-    "Problem",
     "ProblemAnswer",
     "Profile",
     "RateLimit",

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from trackdesk_simulator.problems import DEFAULTS, Problem
+from trackdesk_simulator.problems import DEFAULTS, BusinessError
 
 ErrorStatus = Annotated[int, Field(ge=500, le=599)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -180,7 +180,7 @@ class TenantConfig(Model):
     network: bool = Field(default=False, description="the revenue origin is part of the dedupe key")
     strict: bool = Field(default=False, description="refuse what a gateway drops or accepts loosely (strict.py)")
     dedupe: bool = Field(default=True, description="False lets repeats through, to see what a sender doubles")
-    problems: dict[Problem, ProblemAnswer] = Field(default_factory=dict)
+    problems: dict[BusinessError, ProblemAnswer] = Field(default_factory=dict)
     faults: Faults = Faults()
     outage: Outage = Outage.OFF
     rate_limit: RateLimit | None = None
@@ -209,7 +209,7 @@ class TenantConfig(Model):
             return next(click for prefix, click in self._prefixes if name.startswith(prefix))
         return self._unlisted
 
-    def answer_for(self, problem: Problem) -> tuple[int, str]:
+    def answer_for(self, problem: BusinessError) -> tuple[int, str]:
         """Return the gRPC code and the message of a problem."""
         code, message = DEFAULTS[problem]
         own = self.problems.get(problem)

@@ -13,7 +13,7 @@ from trackdesk_simulator.config import KeyMode, Outage, SimulatorConfig, TenantC
 from trackdesk_simulator.faults import Fault
 from trackdesk_simulator.ledger import Ledger, LedgerFullError, LedgerRow
 from trackdesk_simulator.parse import ParsedConversion, UnreadableError, parse_body, parse_query
-from trackdesk_simulator.problems import Problem
+from trackdesk_simulator.problems import BusinessError
 from trackdesk_simulator.reply import HTML_TYPE, WEB_APP, Delivery, Reply, dropped, hung, proxy_error, refusal, success
 from trackdesk_simulator.rules import Refusal, judge
 from trackdesk_simulator.stats import Arrival, Stats
@@ -91,7 +91,7 @@ class Engine:
         if wait_s is None:
             return None
         tenant.stats.rate_limited += 1
-        reply = self._refuse(tenant.config, Refusal(Problem.RATE_LIMITED))
+        reply = self._refuse(tenant.config, Refusal(BusinessError.RATE_LIMITED))
         rule = tenant.config.rate_limit
         retry_after_s = max(1, math.ceil(wait_s)) if rule is not None and rule.retry_after else None
         # 429 is the one documented status, so no profile changes it.
@@ -115,22 +115,22 @@ class Engine:
 
     def _convert(self, tenant: Tenant, method: str, query: str, body: bytes, now: float) -> Reply | Refusal:
         if method not in {"GET", "POST"}:
-            return Refusal(Problem.METHOD_NOT_ALLOWED)
+            return Refusal(BusinessError.METHOD_NOT_ALLOWED)
         try:
             conversion = parse_body(body) if method == "POST" else parse_query(query)
             if tenant.config.strict:
                 check_strictly(fields_of_body(body) if method == "POST" else fields_of_query(query))
         except UnreadableError as error:
-            return Refusal(Problem.INVALID_ARGUMENT, str(error))
+            return Refusal(BusinessError.INVALID_ARGUMENT, str(error))
         verdict = judge(conversion, tenant.config, tenant, now=now, opened_at=self.opened_at)
         if isinstance(verdict, Refusal):
-            if verdict.problem is Problem.ALREADY_EXISTS:
+            if verdict.problem is BusinessError.ALREADY_EXISTS:
                 self.ledger.note_duplicate(tenant.name, conversion.type_code, conversion.external_id)
             return verdict
         try:
             self.ledger.append(_row(tenant.name, conversion, verdict.source, method, now))
         except LedgerFullError:
-            return Refusal(Problem.LEDGER_FULL)
+            return Refusal(BusinessError.LEDGER_FULL)
         return success(verdict.source if verdict.paired else "")
 
 
@@ -157,11 +157,11 @@ def _key_refusal(config: TenantConfig, key: str | None) -> Refusal | None:
             return None
         case KeyMode.REQUIRED:
             if not key:
-                return Refusal(Problem.KEY_MISSING)
+                return Refusal(BusinessError.KEY_MISSING)
             known = not config.api_keys or key in config.api_keys
-            return None if known else Refusal(Problem.KEY_UNKNOWN)
+            return None if known else Refusal(BusinessError.KEY_UNKNOWN)
         case KeyMode.REVOKED:
-            return Refusal(Problem.KEY_REVOKED)
+            return Refusal(BusinessError.KEY_REVOKED)
         case _:
             assert_never(config.key_mode)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Problem(StrEnum):
+class BusinessError(StrEnum):
     """Each way a request to the conversion endpoint can be refused."""
 
     INVALID_ARGUMENT = "invalid_argument"
@@ -34,29 +34,29 @@ class Problem(StrEnum):
     LEDGER_FULL = "ledger_full"
 
 
-DEFAULTS: Final[dict[Problem, tuple[int, str]]] = {
-    Problem.INVALID_ARGUMENT: (3, "invalid argument"),
-    Problem.TYPE_NOT_FOUND: (5, "conversion type not found"),
-    Problem.TYPE_NOT_CONFIGURED: (9, "conversion type not configured"),
-    Problem.PRICING_NOT_CONFIGURED: (9, "pricing for conversion type not configured"),
-    Problem.SOURCE_NOT_FOUND: (5, "conversion source not found"),
-    Problem.EXTERNAL_CID_NOT_FOUND: (5, "conversion source with the external cid not found"),
-    Problem.CLIENT_NOT_FOUND: (5, "conversion source with the client not found"),
-    Problem.SOURCE_EXPIRED: (9, "expired source"),
-    Problem.SOURCE_BLOCKED: (9, "conversion source blocked"),
-    Problem.OFFER_NOT_ACTIVE: (9, "offer not active"),
-    Problem.AMOUNT_MISSING: (3, "missing conversion amount"),
-    Problem.CURRENCY_NOT_CONFIGURED: (9, "currency not configured"),
-    Problem.ALREADY_EXISTS: (6, "conversion already exists"),
+DEFAULTS: Final[dict[BusinessError, tuple[int, str]]] = {
+    BusinessError.INVALID_ARGUMENT: (3, "invalid argument"),
+    BusinessError.TYPE_NOT_FOUND: (5, "conversion type not found"),
+    BusinessError.TYPE_NOT_CONFIGURED: (9, "conversion type not configured"),
+    BusinessError.PRICING_NOT_CONFIGURED: (9, "pricing for conversion type not configured"),
+    BusinessError.SOURCE_NOT_FOUND: (5, "conversion source not found"),
+    BusinessError.EXTERNAL_CID_NOT_FOUND: (5, "conversion source with the external cid not found"),
+    BusinessError.CLIENT_NOT_FOUND: (5, "conversion source with the client not found"),
+    BusinessError.SOURCE_EXPIRED: (9, "expired source"),
+    BusinessError.SOURCE_BLOCKED: (9, "conversion source blocked"),
+    BusinessError.OFFER_NOT_ACTIVE: (9, "offer not active"),
+    BusinessError.AMOUNT_MISSING: (3, "missing conversion amount"),
+    BusinessError.CURRENCY_NOT_CONFIGURED: (9, "currency not configured"),
+    BusinessError.ALREADY_EXISTS: (6, "conversion already exists"),
     # The same words on purpose: "already exists" has two meanings, and a client cannot tell them apart.
-    Problem.NOT_RECURRENT: (6, "conversion already exists"),
-    Problem.LIMIT_REACHED: (9, "conversion count limit reached"),
-    Problem.KEY_MISSING: (16, "missing API key"),
-    Problem.KEY_UNKNOWN: (16, "invalid API key"),
-    Problem.KEY_REVOKED: (7, "API key revoked"),
-    Problem.METHOD_NOT_ALLOWED: (12, "Method Not Allowed"),
-    Problem.RATE_LIMITED: (8, "rate limit exceeded"),
-    Problem.LEDGER_FULL: (13, "the simulator's ledger is full: reset it or raise max_rows"),
+    BusinessError.NOT_RECURRENT: (6, "conversion already exists"),
+    BusinessError.LIMIT_REACHED: (9, "conversion count limit reached"),
+    BusinessError.KEY_MISSING: (16, "missing API key"),
+    BusinessError.KEY_UNKNOWN: (16, "invalid API key"),
+    BusinessError.KEY_REVOKED: (7, "API key revoked"),
+    BusinessError.METHOD_NOT_ALLOWED: (12, "Method Not Allowed"),
+    BusinessError.RATE_LIMITED: (8, "rate limit exceeded"),
+    BusinessError.LEDGER_FULL: (13, "the simulator's ledger is full: reset it or raise max_rows"),
 }
 
 GATEWAY_STATUS: Final[dict[int, int]] = {

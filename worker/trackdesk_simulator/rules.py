@@ -5,7 +5,7 @@ from typing import Protocol, assert_never
 
 from trackdesk_simulator.config import Click, ClickState, TenantConfig
 from trackdesk_simulator.parse import ParsedConversion
-from trackdesk_simulator.problems import Problem
+from trackdesk_simulator.problems import BusinessError
 
 
 class Recorded(Protocol):
@@ -24,7 +24,7 @@ class Recorded(Protocol):
 class Refusal:
     """Why a conversion is not recorded; a detail replaces the problem's usual message."""
 
-    problem: Problem
+    problem: BusinessError
     detail: str | None = None
 
 
@@ -45,32 +45,32 @@ def judge(
     """
     incomplete = _incomplete(conversion, now)
     if incomplete is not None:
-        return Refusal(Problem.INVALID_ARGUMENT, incomplete)
+        return Refusal(BusinessError.INVALID_ARGUMENT, incomplete)
     kind = config.types.get(conversion.type_code)
     if kind is None:
-        return Refusal(Problem.TYPE_NOT_FOUND)
+        return Refusal(BusinessError.TYPE_NOT_FOUND)
     source = conversion.cid or conversion.external_cid or conversion.external_client_id
     click = config.click(source)
     problem = _source_problem(conversion, click, config, now=now, opened_at=opened_at)
     if problem is not None:
         return Refusal(problem)
     if not kind.configured:
-        return Refusal(Problem.TYPE_NOT_CONFIGURED)
+        return Refusal(BusinessError.TYPE_NOT_CONFIGURED)
     if not kind.priced:
-        return Refusal(Problem.PRICING_NOT_CONFIGURED)
+        return Refusal(BusinessError.PRICING_NOT_CONFIGURED)
     if conversion.amount is None:
         if kind.kind == "percentage":
-            return Refusal(Problem.AMOUNT_MISSING)
+            return Refusal(BusinessError.AMOUNT_MISSING)
     elif conversion.currency and config.currencies is not None and conversion.currency not in config.currencies:
-        return Refusal(Problem.CURRENCY_NOT_CONFIGURED)
+        return Refusal(BusinessError.CURRENCY_NOT_CONFIGURED)
     type_code = conversion.type_code
     origin = conversion.revenue_origin_id if config.network else None
     if config.dedupe and conversion.external_id and recorded.has(type_code, conversion.external_id, origin):
-        return Refusal(Problem.ALREADY_EXISTS)
+        return Refusal(BusinessError.ALREADY_EXISTS)
     if not kind.recurrent and recorded.for_click(type_code, source) > 0:
-        return Refusal(Problem.NOT_RECURRENT)
+        return Refusal(BusinessError.NOT_RECURRENT)
     if kind.limit_per_click is not None and recorded.for_click(type_code, source) >= kind.limit_per_click:
-        return Refusal(Problem.LIMIT_REACHED)
+        return Refusal(BusinessError.LIMIT_REACHED)
     return Acceptance(source, paired=click.state is not ClickState.UNPAIRED)
 
 
@@ -89,16 +89,16 @@ def _incomplete(conversion: ParsedConversion, now: float) -> str | None:
 
 def _source_problem(
     conversion: ParsedConversion, click: Click, config: TenantConfig, *, now: float, opened_at: float
-) -> Problem | None:
+) -> BusinessError | None:
     match click.state:
         case ClickState.UNKNOWN:
             return _not_found(conversion)
         case ClickState.EXPIRED:
-            return Problem.SOURCE_EXPIRED
+            return BusinessError.SOURCE_EXPIRED
         case ClickState.BLOCKED:
-            return Problem.SOURCE_BLOCKED
+            return BusinessError.SOURCE_BLOCKED
         case ClickState.INACTIVE:
-            return Problem.OFFER_NOT_ACTIVE
+            return BusinessError.OFFER_NOT_ACTIVE
         case ClickState.KNOWN | ClickState.UNPAIRED:
             pass
         case _:
@@ -109,11 +109,11 @@ def _source_problem(
         if config.expiry_by_created_at and conversion.created_at is not None:
             sold_at = conversion.created_at.timestamp()
         if sold_at - clicked_at > config.attribution_window_s:
-            return Problem.SOURCE_EXPIRED
+            return BusinessError.SOURCE_EXPIRED
     return None
 
 
-def _not_found(conversion: ParsedConversion) -> Problem:
+def _not_found(conversion: ParsedConversion) -> BusinessError:
     if conversion.cid:
-        return Problem.SOURCE_NOT_FOUND
-    return Problem.EXTERNAL_CID_NOT_FOUND if conversion.external_cid else Problem.CLIENT_NOT_FOUND
+        return BusinessError.SOURCE_NOT_FOUND
+    return BusinessError.EXTERNAL_CID_NOT_FOUND if conversion.external_cid else BusinessError.CLIENT_NOT_FOUND

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trackdesk_simulator import Outage, Problem, Profile, SimulatorConfig
+from trackdesk_simulator import BusinessError, Outage, Profile, SimulatorConfig
 from trackdesk_simulator.config import explain
 
 
@@ -60,5 +60,5 @@ def test_settings_of_the_process_cannot_change_at_run_time(name: str) -> None:
 
 def test_codes_and_messages_can_be_replaced() -> None:
     settings = config(problems={"limit_reached": {"code": 8}, "source_expired": {"message": "too old"}})
-    assert settings.answer_for(Problem.LIMIT_REACHED) == (8, "conversion count limit reached")
-    assert settings.answer_for(Problem.SOURCE_EXPIRED) == (9, "too old")
+    assert settings.answer_for(BusinessError.LIMIT_REACHED) == (8, "conversion count limit reached")
+    assert settings.answer_for(BusinessError.SOURCE_EXPIRED) == (9, "too old")

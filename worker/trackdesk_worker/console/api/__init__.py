@@ -7,7 +7,7 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from trackdesk_worker.console.access import Role
-from trackdesk_worker.console.api.models import Answer, Question
+from trackdesk_worker.console.api.models import RequestModel, ResponseModel
 from trackdesk_worker.console.auth import RequestContext
 from trackdesk_worker.console.context import Deployment
 
@@ -35,10 +35,10 @@ class Endpoint:
     """Below `ROOT`; ``{name}`` stands for a part."""
     role: Role
     summary: str
-    handler: Callable[[Deployment, Call], Answer | Response]
-    answer: type[Answer] | None
+    handler: Callable[[Deployment, Call], ResponseModel | Response]
+    answer: type[ResponseModel] | None
     """None: JSON lines."""
-    query: type[Question] | None = None
-    body: type[Question] | None = None
+    query: type[RequestModel] | None = None
+    body: type[RequestModel] | None = None
     refusals: tuple[int, ...] = ()
     """Statuses of its own, besides those every operation may have."""

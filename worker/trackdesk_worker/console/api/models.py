@@ -18,26 +18,26 @@ JobId = Annotated[
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-class Question(BaseModel):
+class RequestModel(BaseModel):
     """Something a client sends; what it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """Something the API answers."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Problem(Answer):
+class ErrorBody(ResponseModel):
     """Why a request was not carried out."""
 
     error: str = Field(description="One word for programs")
     message: str = Field(description="One plain sentence for people")
 
 
-class WorkerSeen(Answer):
+class WorkerSeen(ResponseModel):
     """One worker process."""
 
     worker: str
@@ -45,7 +45,7 @@ class WorkerSeen(Answer):
     running: bool
 
 
-class Status(Answer):
+class Status(ResponseModel):
     """Where everything stands."""
 
     jobs: dict[str, int] = Field(description="Jobs by state; ended ones with those pruned since")
@@ -59,7 +59,7 @@ class Status(Answer):
     workers: list[WorkerSeen]
 
 
-class Standing(Answer):
+class Standing(ResponseModel):
     """Why a tenant stands still."""
 
     kind: str = Field(description="paused, hold, breaker or frozen")
@@ -69,7 +69,7 @@ class Standing(Answer):
     until: Moment | None
 
 
-class Tenant(Answer):
+class Tenant(ResponseModel):
     """One tenant."""
 
     tenant: str
@@ -82,39 +82,39 @@ class Tenant(Answer):
     standing_still: list[Standing]
 
 
-class Tenants(Answer):
+class Tenants(ResponseModel):
     """Tenants: those that stand still first, then those with most unfinished jobs."""
 
     tenants: list[Tenant]
     found: int
 
 
-class TenantsQuestion(Question):
+class TenantsQuestion(RequestModel):
     """Which tenants."""
 
     find: str | None = Field(None, max_length=64, description="Part of the name")
     limit: int = Field(100, ge=1, le=1000)
 
 
-class ReasonGiven(Question):
+class ReasonGiven(RequestModel):
     """Why something is done."""
 
     reason: Reason
 
 
-class Changed(Answer):
+class Changed(ResponseModel):
     """What an act came to."""
 
     changed: bool = Field(description="False: it was so already")
 
 
-class JobQuestion(Question):
+class JobQuestion(RequestModel):
     """Which job."""
 
     id: JobId
 
 
-class JobAct(Question):
+class JobAct(RequestModel):
     """Something done to one job."""
 
     id: JobId
@@ -127,7 +127,7 @@ class JobDiscard(JobAct):
     confirm: str = Field(max_length=2048, description="The externalId once more")
 
 
-class Job(Answer):
+class Job(ResponseModel):
     """One job's whole life."""
 
     id: str
@@ -147,7 +147,7 @@ class Job(Answer):
     remedy: str | None = Field(description="What to do about a dead letter")
 
 
-class Filter(Question):
+class Filter(RequestModel):
     """Which jobs; what is left out means any. Times are RFC 3339 or an age such as 2h."""
 
     tenant: str | None = Field(None, max_length=64)
@@ -173,7 +173,7 @@ class JobsSearch(Filter):
     after: str | None = Field(None, max_length=4096, description="The `after` of the page before")
 
 
-class ExportAsked(Question):
+class ExportAsked(RequestModel):
     """Dead letters to take out."""
 
     filter: Filter
@@ -181,7 +181,7 @@ class ExportAsked(Question):
     reason: Reason
 
 
-class JobRow(Answer):
+class JobRow(ResponseModel):
     """One job in a list; no personal data."""
 
     id: str
@@ -201,7 +201,7 @@ class JobRow(Answer):
     in_doubt: list[str] = Field(description="The amounts with which an attempt may have landed")
 
 
-class Found(Answer):
+class Found(ResponseModel):
     """One page of a search."""
 
     jobs: list[JobRow]
@@ -213,7 +213,7 @@ class Found(Answer):
     total: int | None = Field(description="All jobs meant, where the store knows it without reading them")
 
 
-class Cluster(Answer):
+class Cluster(ResponseModel):
     """Dead letters with one cause."""
 
     tenant: str
@@ -228,7 +228,7 @@ class Cluster(Answer):
     remedy: str
 
 
-class Clusters(Answer):
+class Clusters(ResponseModel):
     """Dead letters by cause, the largest cluster first."""
 
     jobs: int
@@ -237,7 +237,7 @@ class Clusters(Answer):
     clusters: list[Cluster]
 
 
-class EditAsked(Question):
+class EditAsked(RequestModel):
     """A correction of a dead letter."""
 
     id: JobId
@@ -253,7 +253,7 @@ class EditMade(EditAsked):
     expect: str = Field(max_length=100, description="`shown` of the proposal")
 
 
-class Change(Answer):
+class Change(ResponseModel):
     """One field's difference."""
 
     field: str
@@ -261,7 +261,7 @@ class Change(Answer):
     after: str | None
 
 
-class EditProposal(Answer):
+class EditProposal(ResponseModel):
     """What a correction would change."""
 
     shown: str
@@ -270,14 +270,14 @@ class EditProposal(Answer):
     warnings: list[str]
 
 
-class PlansQuestion(Question):
+class PlansQuestion(RequestModel):
     """Which plans."""
 
     limit: int = Field(50, ge=1, le=200)
     after: str | None = Field(None, max_length=64, description="Older than this plan")
 
 
-class PlanMake(Question):
+class PlanMake(RequestModel):
     """A plan to make."""
 
     filter: Filter
@@ -287,7 +287,7 @@ class PlanMake(Question):
     expected: int | None = Field(None, ge=0, le=10**9, description="As the preview said; refused if it is another now")
 
 
-class PlanWord(Question):
+class PlanWord(RequestModel):
     """A word to a plan."""
 
     reason: Reason | None = Field(None, description="By default the plan's")
@@ -299,7 +299,7 @@ class PlanStart(PlanWord):
     confirm_count: int | None = Field(None, ge=0, le=10**9, description="The number of its jobs; needed to discard")
 
 
-class PlanPreview(Answer):
+class PlanPreview(ResponseModel):
     """What a plan would mean now."""
 
     jobs: int
@@ -311,7 +311,7 @@ class PlanPreview(Answer):
     seconds_at_share: float = Field(description="Beside live sales and retries that use their shares")
 
 
-class Plan(Answer):
+class Plan(ResponseModel):
     """A plan as it stands."""
 
     id: str
@@ -334,14 +334,14 @@ class Plan(Answer):
     by_tenant: dict[str, int]
 
 
-class Plans(Answer):
+class Plans(ResponseModel):
     """Plans, the newest first."""
 
     plans: list[Plan]
     after: str | None
 
 
-class PlanItemsQuestion(Question):
+class PlanItemsQuestion(RequestModel):
     """Which jobs of a plan."""
 
     verdict: str | None = Field(None, max_length=32, description="redriven, discarded, skipped, refused or pending")
@@ -349,7 +349,7 @@ class PlanItemsQuestion(Question):
     after: str | None = Field(None, max_length=256)
 
 
-class PlanItem(Answer):
+class PlanItem(ResponseModel):
     """One job of a plan."""
 
     id: str
@@ -360,28 +360,28 @@ class PlanItem(Answer):
     state_now: State | None
 
 
-class PlanItems(Answer):
+class PlanItems(ResponseModel):
     """Jobs of a plan."""
 
     items: list[PlanItem]
     after: str | None
 
 
-class LogQuestion(Question):
+class LogQuestion(RequestModel):
     """Which entries of the operators' log."""
 
     before: int | None = Field(None, ge=1, le=10**12, description="Older than the entry of this number")
     limit: int = Field(50, ge=1, le=500)
 
 
-class LogEntry(Answer):
+class LogEntry(ResponseModel):
     """One entry."""
 
     number: int
     entry: dict[str, Any] = Field(description="As it is stored: kind, at_ms, operator, reason, count, money, hash …")
 
 
-class Log(Answer):
+class Log(ResponseModel):
     """Entries of the operators' log, the newest first."""
 
     entries: list[LogEntry]

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from trackdesk_worker.console.api import ROOT, Endpoint
-from trackdesk_worker.console.api.models import Problem
+from trackdesk_worker.console.api.models import ErrorBody
 
 ALWAYS = (400, 401, 403, 429, 503)
 """Refusals that any operation may answer with."""
@@ -20,7 +20,7 @@ PLAN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
 def document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str, Any]:
     """Return the document."""
-    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Problem, "serialization"): None}
+    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(ErrorBody, "serialization"): None}
     for endpoint in endpoints:
         for model in (endpoint.query, endpoint.body):
             if model is not None:
@@ -57,7 +57,7 @@ def _operation(endpoint: Endpoint, names: Any, schemas: dict[str, Any]) -> dict[
         "responses": {"200": _success(endpoint, names)},
     }
     statuses = {*ALWAYS, *endpoint.refusals, *(WITH_BODY if endpoint.body is not None else ())}
-    refusal = {"application/json": {"schema": names[Problem, "serialization"]}}
+    refusal = {"application/json": {"schema": names[ErrorBody, "serialization"]}}
     for status in sorted(statuses):
         operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": refusal}
     parameters = [

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from trackdesk_producer.conversion.rules import check_tenant
 from trackdesk_producer.errors import ConversionInvalid
 from trackdesk_worker.console.api import ROOT, Call, Endpoint, jobs, plans, state
-from trackdesk_worker.console.api.models import Answer, Problem
+from trackdesk_worker.console.api.models import ErrorBody, ResponseModel
 from trackdesk_worker.console.api.openapi import document
 from trackdesk_worker.console.auth import MAX_FIELDS, SAFE, Authenticator, Refused, RequestContext
 from trackdesk_worker.console.context import Deployment
@@ -38,7 +38,7 @@ def api_routes(deployment: Deployment, authenticator: Authenticator, explain: Ex
 
 def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
     """Return a refusal."""
-    body = Problem(error=WORDS.get(status, "failed"), message=sentence)
+    body = ErrorBody(error=WORDS.get(status, "failed"), message=sentence)
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 
@@ -64,7 +64,7 @@ def _route(deployment: Deployment, authenticator: Authenticator, endpoint: Endpo
     return Route(ROOT + endpoint.path, serve, methods=[endpoint.method], name=f"{endpoint.method} {endpoint.path}")
 
 
-def _answer(made: Answer | Response) -> Response:
+def _answer(made: ResponseModel | Response) -> Response:
     if isinstance(made, Response):
         return made
     return Response(made.model_dump_json(), media_type="application/json")
