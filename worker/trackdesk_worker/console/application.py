@@ -50,7 +50,7 @@ def console_routes(
     async def absent(request: Request, _: Exception) -> Response:
         return _no(request, authenticator, 404, "there is no such page")
 
-    async def not_so(request: Request, _: Exception) -> Response:
+    async def method_not_allowed(request: Request, _: Exception) -> Response:
         made = _no(request, authenticator, 405, f"{request.method} is not what this page is for")
         made.headers["Allow"] = ", ".join(sorted(_methods(app.routes, request.url.path)))
         return made
@@ -63,7 +63,7 @@ def console_routes(
             Route("/static/{name}", _static),
         ],
         middleware=[Middleware(SecurityHeaders, site=rules.site)],
-        exception_handlers={404: absent, 405: not_so},
+        exception_handlers={404: absent, 405: method_not_allowed},
     )
     app.router.redirect_slashes = False
     return [Mount("/", app=app)]

@@ -23,8 +23,9 @@ from trackdesk_worker.console.context import Deployment
 ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS, *plans.ENDPOINTS)
 
 WORDS = {
-    400: "invalid", 401: "sign_in", 403: "forbidden", 404: "not_found", 405: "not_so", 408: "too_slow",
-    409: "conflict", 413: "too_large", 415: "wrong_type", 429: "too_often", 503: "unavailable",
+    400: "invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
+    405: "method_not_allowed", 408: "request_timeout",
+    409: "conflict", 413: "too_large", 415: "wrong_type", 429: "rate_limited", 503: "unavailable",
 }  # fmt: skip
 
 Explain = Callable[[Exception], tuple[int, str, dict[str, str]]]
