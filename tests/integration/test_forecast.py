@@ -13,7 +13,7 @@ from trackdesk_worker.config.tenants import TenantSettings
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.ops.backlog_forecast import Outlook, outlook_of
-from trackdesk_worker.store.tenant_snapshot import surveys
+from trackdesk_worker.store.tenant_snapshot import tenant_snapshots
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 
@@ -29,12 +29,12 @@ def world(client: redis.Redis, keys: Keys) -> Callable[..., World]:
 
 
 def outlook(world: World, *, horizon_s: float = 259_200, sample: int = 40) -> Outlook:
-    (operation,) = surveys(world.store.keys, ["acme"], overdue_before_us=0, sample=sample, now_ms=world.now_ms)
-    (survey,) = run(world.store.client, operation)
+    (operation,) = tenant_snapshots(world.store.keys, ["acme"], overdue_before_us=0, sample=sample, now_ms=world.now_ms)
+    (tenant_snapshot,) = run(world.store.client, operation)
     own = TenantSettings(
         FIVE, Endpoint("https://{tenant}.trackdesk.com"), Policy(horizon_s=horizon_s), CreatedAt.LATE, False
     )
-    return outlook_of(survey, own, Shares(), now_ms=world.now_ms)
+    return outlook_of(tenant_snapshot, own, Shares(), now_ms=world.now_ms)
 
 
 def drained_within_s(world: World) -> float:

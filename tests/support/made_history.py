@@ -146,9 +146,9 @@ class _Scraper:
         if self._scrapes % 8 == 1:  # each takes real time: the disk's
             for level in (Durability.FSYNC, Durability.REPLICATED):
                 await self._probe.once(level)
-        reading = await read_store(self._client, world.store.keys, now_ms=world.now_ms)
+        snapshot = await read_store(self._client, world.store.keys, now_ms=world.now_ms)
         registry = CollectorRegistry()
-        registry.register(StoreCollector(reading, self._names, outlook=self._outlook, duration_s=0.004))
+        registry.register(StoreCollector(snapshot, self._names, outlook=self._outlook, duration_s=0.004))
         for collector in self._probe.collectors:
             registry.register(collector)
         return _samples(registry, EXPORTER, world.now_ms) + _samples(world.metrics.registry, WORKER, world.now_ms)

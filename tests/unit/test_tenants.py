@@ -16,7 +16,7 @@ from trackdesk_worker.config.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S,
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.ops.backlog_forecast import Lookout
 from trackdesk_worker.store.ledger import Book
-from trackdesk_worker.store.tenant_snapshot import Queue, TenantSurvey
+from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
 Load = Callable[..., Tenants]
@@ -434,15 +434,15 @@ def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
     clock = Clock()
     lookout = Lookout(Tenants(load_settings(config=file), clock=clock), Shares())
     hour_ago_ms = 10_000_000 - 3_600_000
-    queue = Queue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
-    survey = TenantSurvey("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
-    assert lookout(survey, 10_000_000).late == 0
+    queue = ReadyQueue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
+    tenant_snapshot = TenantSnapshot("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
+    assert lookout(tenant_snapshot, 10_000_000).late == 0
 
     file.write_text("[acme]\nhorizon_s = 600\n", "utf-8")
-    lookout(survey, 10_000_000)
+    lookout(tenant_snapshot, 10_000_000)
     clock.move(RESTED_AFTER_LOSS_S)
-    assert lookout(survey, 10_000_000).late == 100
+    assert lookout(tenant_snapshot, 10_000_000).late == 100
     file.write_text("[acme]\nhorizon_s = soon\n", "utf-8")
-    lookout(survey, 10_000_000)
+    lookout(tenant_snapshot, 10_000_000)
     clock.move(RESTED_AFTER_LOSS_S)
-    assert lookout(survey, 10_000_000).late == 100, "a wrong file leaves what was in force"
+    assert lookout(tenant_snapshot, 10_000_000).late == 100, "a wrong file leaves what was in force"

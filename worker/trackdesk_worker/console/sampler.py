@@ -14,7 +14,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.ops.lookup import tenants_of
 from trackdesk_worker.store.ledger import ACCEPTED, Book, total
-from trackdesk_worker.store.tenant_snapshot import surveys
+from trackdesk_worker.store.tenant_snapshot import tenant_snapshots
 
 PERIOD_S = 10.0
 KEPT = 181
@@ -111,7 +111,7 @@ class Sampler:
 
 def _book(client: redis.Redis, keys: Keys) -> Book:
     books = []
-    for operation in surveys(keys, tenants_of(client, keys), overdue_before_us=0):
+    for operation in tenant_snapshots(keys, tenants_of(client, keys), overdue_before_us=0):
         some = run(client, operation)
         books += [one.book for one in some]
     return total(books)

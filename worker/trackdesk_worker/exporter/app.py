@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import LookAhead, StoreCollector
-from trackdesk_worker.exporter.store_snapshot import Reading, read_store
+from trackdesk_worker.exporter.store_snapshot import StoreSnapshot, read_store
 from trackdesk_worker.ops.readiness import astore_ready
 from trackdesk_worker.telemetry.health import HealthStatus
 from trackdesk_worker.telemetry.labels import TenantNames
@@ -90,15 +90,15 @@ class _Exporter:
 
     async def metrics(self, request: Request) -> Response:
         began = time.perf_counter()
-        reading = await self._read()
+        snapshot = await self._read()
         registry = CollectorRegistry()
-        collector = StoreCollector(reading, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
+        collector = StoreCollector(snapshot, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
         for source in (collector, *self._probe.collectors):
             registry.register(source)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)
 
-    async def _read(self) -> Reading | None:
+    async def _read(self) -> StoreSnapshot | None:
         try:
             async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
                 return await read_store(self._client, self._keys)

@@ -1,4 +1,4 @@
-"""A reading of the store as metrics."""
+"""A snapshot of the store as metrics."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -9,29 +9,31 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from trackdesk_producer.contract.record import JobClass, State
-from trackdesk_worker.exporter.store_snapshot import Reading
+from trackdesk_worker.exporter.store_snapshot import StoreSnapshot
 from trackdesk_worker.ops.backlog_forecast import Outlook
 from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, Book, total
-from trackdesk_worker.store.tenant_snapshot import TenantSurvey
+from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric, MetricKind
 from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames, TenantState
 
 Family = CounterMetricFamily | GaugeMetricFamily
-LookAhead = Callable[[TenantSurvey, int], Outlook]
+LookAhead = Callable[[TenantSnapshot, int], Outlook]
 """Looks ahead for one tenant at a time (ms); the settings it needs are bound in it."""
 Samples = Mapping[tuple[str, ...], float]
 """Values of one metric by its label values, in the order of the catalogue."""
 
 
 class StoreCollector(Collector):
-    """One scrape: a reading, or None where there was none, in which case every metric of the store is left out.
+    """One scrape: a snapshot, or None where there was none, in which case every metric of the store is left out.
 
     Old numbers are worse than none: absence raises an alert, a number that stands still does not.
     """
 
-    def __init__(self, reading: Reading | None, names: TenantNames, *, outlook: LookAhead, duration_s: float) -> None:
-        self._reading = reading
+    def __init__(
+        self, snapshot: StoreSnapshot | None, names: TenantNames, *, outlook: LookAhead, duration_s: float
+    ) -> None:
+        self._snapshot = snapshot
         self._names = names
         self._outlook = outlook
         self._duration_s = duration_s
@@ -39,15 +41,15 @@ class StoreCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Return what to export."""
         yield _family(catalogue.BUILD_INFO, {(version("trackdesk-worker"),): 1})
-        yield _family(catalogue.COLLECTOR_SUCCESS, {(): self._reading is not None})
+        yield _family(catalogue.COLLECTOR_SUCCESS, {(): self._snapshot is not None})
         yield _family(catalogue.COLLECTOR_DURATION, {(): self._duration_s})
-        if self._reading is not None:
-            yield from _books(self._reading, self._names)
-            yield from _money(self._reading)
-            yield from _work(self._reading)
-            yield from _tenants(self._reading, self._names)
-            yield from _ahead(self._reading, self._names, self._outlook)
-            yield from _redis(self._reading)
+        if self._snapshot is not None:
+            yield from _books(self._snapshot, self._names)
+            yield from _money(self._snapshot)
+            yield from _work(self._snapshot)
+            yield from _tenants(self._snapshot, self._names)
+            yield from _ahead(self._snapshot, self._names, self._outlook)
+            yield from _redis(self._snapshot)
 
 
 def _family(metric: Metric, samples: Samples) -> Family:
@@ -58,14 +60,14 @@ def _family(metric: Metric, samples: Samples) -> Family:
     return family
 
 
-def _books(reading: Reading, names: TenantNames) -> Iterator[Family]:
-    names.admit({tenant: book.jobs[ACCEPTED] for tenant, book in reading.books.items()})
+def _books(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
+    names.admit({tenant: book.jobs[ACCEPTED] for tenant, book in snapshot.books.items()})
     jobs: Counter[tuple[str, ...]] = Counter()
     accepted: Counter[tuple[str, ...]] = Counter()
     ended: Counter[tuple[str, ...]] = Counter()
     delivered: Counter[tuple[str, ...]] = Counter()
     events: Counter[tuple[str, ...]] = Counter({(event.value,): 0 for event in LedgerEvent})
-    for tenant, book in reading.books.items():
+    for tenant, book in snapshot.books.items():
         name = names.of(tenant)
         accepted[(name,)] += book.jobs[ACCEPTED]
         for state in State:
@@ -82,13 +84,13 @@ def _books(reading: Reading, names: TenantNames) -> Iterator[Family]:
     yield _family(catalogue.DELIVERED, delivered)
     yield _family(catalogue.LEDGER_EVENTS, events)
     dead: Counter[tuple[str, ...]] = Counter()
-    for reason, n in reading.dead_by_reason.items():
+    for reason, n in snapshot.dead_by_reason.items():
         dead[(REASON.of(reason),)] += n
     yield _family(catalogue.DEAD_JOBS, dead)
 
 
-def _money(reading: Reading) -> Iterator[Family]:
-    whole = total(reading.books.values())
+def _money(snapshot: StoreSnapshot) -> Iterator[Family]:
+    whole = total(snapshot.books.values())
     seen = sorted({CURRENCY.of(currency) for currency in whole.money.get(ACCEPTED, {})})
     at_risk: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
     at_risk.update({(state.value, currency): Decimal() for state in AT_RISK for currency in seen})
@@ -100,18 +102,18 @@ def _money(reading: Reading) -> Iterator[Family]:
     # Absolute values: one tenant's surplus must not hide another's loss.
     missing: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
     missing.update({(currency,): Decimal() for currency in seen})
-    for book in reading.books.values():
+    for book in snapshot.books.values():
         for currency, amount in book.residual_money.items():
             missing[(CURRENCY.of(currency),)] += abs(amount)
-    yield _family(catalogue.RESIDUAL_JOBS, {(): sum(abs(book.residual_jobs) for book in reading.books.values())})
+    yield _family(catalogue.RESIDUAL_JOBS, {(): sum(abs(book.residual_jobs) for book in snapshot.books.values())})
     yield _family(catalogue.RESIDUAL_MONEY, {labels: float(amount) for labels, amount in missing.items()})
-    yield _family(catalogue.INDEX_RESIDUAL, _index_residual(reading, whole))
+    yield _family(catalogue.INDEX_RESIDUAL, _index_residual(snapshot, whole))
 
 
-def _index_residual(reading: Reading, whole: Book) -> dict[tuple[str, ...], float]:
+def _index_residual(snapshot: StoreSnapshot, whole: Book) -> dict[tuple[str, ...], float]:
     residual: dict[tuple[str, ...], float] = {}
-    aside = reading.newer  # in the books of the state they had, and in no index
-    for state, indexed in reading.indexed.items():
+    aside = snapshot.newer  # in the books of the state they had, and in no index
+    for state, indexed in snapshot.indexed.items():
         missing = whole.jobs[state] - indexed
         explained = min(max(0, missing), aside)
         aside -= explained
@@ -119,15 +121,15 @@ def _index_residual(reading: Reading, whole: Book) -> dict[tuple[str, ...], floa
     return residual
 
 
-def _work(reading: Reading) -> Iterator[Family]:
+def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
     overdue: Counter[tuple[str, ...]] = Counter({(s.value, q.value): 0 for s in TenantState for q in Queue})
     oldest: dict[tuple[str, ...], float] = {(state.value,): 0.0 for state in TenantState}
     late: Counter[tuple[str, ...]] = Counter({(job_class.value,): 0 for job_class in JobClass})
     oldest_ready = 0.0
     # Promotion is due for every tenant, standing or not.
-    waiting = [(TenantState.RUNNING, Queue.SCHEDULED, reading.scheduled)]
-    for tenant, queues in reading.ready.items():
-        state = reading.standing[tenant]
+    waiting = [(TenantState.RUNNING, Queue.SCHEDULED, snapshot.scheduled)]
+    for tenant, queues in snapshot.ready.items():
+        state = snapshot.standing[tenant]
         for job_class, backlog in queues.items():
             oldest_ready = max(oldest_ready, backlog.oldest_age_s)
             waiting.append((state, Queue(job_class.value), backlog))
@@ -140,16 +142,16 @@ def _work(reading: Reading) -> Iterator[Family]:
     yield _family(catalogue.OVERDUE_JOBS, overdue)
     yield _family(catalogue.OLDEST_OVERDUE, oldest)
     yield _family(catalogue.WAITING_LATE, late)
-    yield _family(catalogue.WORKERS, {(): reading.workers})
-    yield _family(catalogue.WAKEUPS_WAITING, {(): reading.wakeups})
-    yield _family(catalogue.NEWER, {(): reading.newer})
-    yield _family(catalogue.ADMISSION_CLOSED, {(): reading.admission_closed})
+    yield _family(catalogue.WORKERS, {(): snapshot.workers})
+    yield _family(catalogue.WAKEUPS_WAITING, {(): snapshot.wakeups})
+    yield _family(catalogue.NEWER, {(): snapshot.newer})
+    yield _family(catalogue.ADMISSION_CLOSED, {(): snapshot.admission_closed})
 
 
-def _tenants(reading: Reading, names: TenantNames) -> Iterator[Family]:
+def _tenants(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
     counts: Counter[tuple[str, ...]] = Counter({(state.value,): 0 for state in TenantState})
     standing: Counter[tuple[str, ...]] = Counter()
-    for tenant, state in reading.standing.items():
+    for tenant, state in snapshot.standing.items():
         counts[(state.value,)] += 1
         if state.stands:
             standing[names.of(tenant), state.value] += 1
@@ -157,23 +159,23 @@ def _tenants(reading: Reading, names: TenantNames) -> Iterator[Family]:
     yield _family(catalogue.TENANTS_STANDING, standing)
 
 
-def _ahead(reading: Reading, names: TenantNames, outlook: LookAhead) -> Iterator[Family]:
+def _ahead(snapshot: StoreSnapshot, names: TenantNames, outlook: LookAhead) -> Iterator[Family]:
     drain: dict[tuple[str, ...], float] = {}
     late: Counter[tuple[str, ...]] = Counter()
     budget: dict[tuple[str, ...], float] = {}
     rate: defaultdict[tuple[str, ...], float] = defaultdict(float)
     spent: Counter[tuple[str, ...]] = Counter()
-    for tenant, survey in reading.surveys.items():
-        name, seen = (names.of(tenant),), outlook(survey, reading.now_ms)
+    for tenant, tenant_snapshot in snapshot.tenant_snapshots.items():
+        name, seen = (names.of(tenant),), outlook(tenant_snapshot, snapshot.now_ms)
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late
-        factor = 0.0 if reading.standing[tenant].stands else seen.pace.factor
+        factor = 0.0 if snapshot.standing[tenant].stands else seen.pace.factor
         # Several tenants under one label: the slowest is the one to look at.
         budget[name] = min(budget.get(name, 1.0), factor)
         if seen.pace.rate_per_s is not None:
             rate[name] += seen.pace.rate_per_s * factor
-        spent[name] += survey.book.jobs[CLAIMED]
+        spent[name] += tenant_snapshot.book.jobs[CLAIMED]
     yield _family(catalogue.DRAIN, drain)
     yield _family(catalogue.LATE_JOBS, late)
     yield _family(catalogue.BUDGET_SHARE, budget)
@@ -181,8 +183,8 @@ def _ahead(reading: Reading, names: TenantNames, outlook: LookAhead) -> Iterator
     yield _family(catalogue.BUDGET_SPENT, spent)
 
 
-def _redis(reading: Reading) -> Iterator[Family]:
-    facts = reading.facts
+def _redis(snapshot: StoreSnapshot) -> Iterator[Family]:
+    facts = snapshot.facts
     yield _family(catalogue.REDIS_AOF, {(): facts.aof})
     yield _family(catalogue.REDIS_AOF_OK, {(): facts.aof_write_ok})
     yield _family(catalogue.REDIS_AOF_REWRITE_OK, {(): facts.aof_rewrite_ok})

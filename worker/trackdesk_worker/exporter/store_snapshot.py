@@ -1,4 +1,4 @@
-"""One reading of the whole store for one scrape: two round trips, all of it one moment.
+"""One snapshot of the whole store for one scrape: two round trips, all of it one moment.
 
 Cost: the first trip asks for the tenants and the clock, the second for a dozen global values and, by script, for a
 fixed number of values per tenant, every one of them O(1) or O(log n): as fast over a million jobs as over none
@@ -18,8 +18,7 @@ from trackdesk_producer.contract.runner import Command, arun_raw, result
 from trackdesk_worker.ops.backlog_forecast import OUTAGE
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import Book
-from trackdesk_worker.store.tenant_snapshot import Queue as ReadyQueue
-from trackdesk_worker.store.tenant_snapshot import TenantSurvey, surveys
+from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot, tenant_snapshots
 from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.labels import TenantState
 
@@ -65,11 +64,11 @@ class StoreFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StoreSnapshot:
     """The store at one moment."""
 
     books: Mapping[str, Book]
-    surveys: Mapping[str, TenantSurvey]
+    tenant_snapshots: Mapping[str, TenantSnapshot]
     now_ms: int
     standing: Mapping[str, TenantState]
     ready: Mapping[str, Mapping[JobClass, Backlog]]
@@ -100,7 +99,7 @@ SAMPLED = 4
 """Jobs per queue that the forecast of lateness looks at; a scrape has to stay cheap."""
 
 
-async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | None = None) -> Reading:
+async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | None = None) -> StoreSnapshot:
     """Read everything, at Redis' own time; `now_ms` is for tests that live through hours.
 
     Raises:
@@ -114,15 +113,15 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
     tenants = sorted(name.decode() for name in names)
     now_us = seconds * 1_000_000 + micros if now_ms is None else now_ms * 1000
     now_ms = now_us // 1000
-    replies, found = await _second_trip(client, keys, tenants, now_us)
+    replies, found = await _second_round_trip(client, keys, tenants, now_us)
     scheduled = _backlog(replies[:3], now_ms)
     in_flight, dead, causes, cause_books, wakeups, workers, admission, newer = replies[3:]
-    return Reading(
-        books={survey.tenant: survey.book for survey in found},
-        surveys={survey.tenant: survey for survey in found},
+    return StoreSnapshot(
+        books={tenant_snapshot.tenant: tenant_snapshot.book for tenant_snapshot in found},
+        tenant_snapshots={tenant_snapshot.tenant: tenant_snapshot for tenant_snapshot in found},
         now_ms=now_ms,
-        standing={survey.tenant: _standing(survey.state, now_ms) for survey in found},
-        ready={survey.tenant: _ready(survey, now_us) for survey in found},
+        standing={tenant_snapshot.tenant: _standing(tenant_snapshot.state, now_ms) for tenant_snapshot in found},
+        ready={tenant_snapshot.tenant: _ready(tenant_snapshot, now_us) for tenant_snapshot in found},
         scheduled=scheduled,
         in_flight=in_flight,
         dead=dead,
@@ -135,13 +134,13 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
     )
 
 
-async def _second_trip(
+async def _second_round_trip(
     client: redis.asyncio.Redis, keys: Keys, tenants: Sequence[str], now_us: int
-) -> tuple[list[Any], list[TenantSurvey]]:
+) -> tuple[list[Any], list[TenantSnapshot]]:
     now_ms = now_us // 1000
     overdue_us = now_us - OVERDUE_AFTER_S * 1_000_000
     late_us = now_us - int(OBJECTIVE_S * 1_000_000)
-    operations = surveys(
+    operations = tenant_snapshots(
         keys, tenants, overdue_before_us=overdue_us, late_before_us=late_us, sample=SAMPLED, now_ms=now_ms
     )
     plain: list[Command] = [
@@ -164,7 +163,7 @@ async def _second_trip(
             return await pipeline.execute(raise_on_error=False)
 
     replies = await arun_raw(send, operations, plain)
-    found: list[TenantSurvey] = []
+    found: list[TenantSnapshot] = []
     for operation, reply in zip(operations, replies, strict=False):
         some = result(operation, reply)
         found += some
@@ -181,12 +180,12 @@ def _backlog(replies: list[Any], now_ms: int) -> Backlog:
     return Backlog(jobs, age_s, overdue)
 
 
-def _ready(survey: TenantSurvey, now_us: int) -> dict[JobClass, Backlog]:
+def _ready(tenant_snapshot: TenantSnapshot, now_us: int) -> dict[JobClass, Backlog]:
     def backlog(queue: ReadyQueue) -> Backlog:
         age_us = 0 if queue.oldest_us is None else now_us - queue.oldest_us
         return Backlog(queue.size, max(0.0, age_us / 1_000_000), queue.overdue, queue.late)
 
-    return {job_class: backlog(queue) for job_class, queue in survey.queues.items()}
+    return {job_class: backlog(queue) for job_class, queue in tenant_snapshot.queues.items()}
 
 
 def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:

@@ -9,7 +9,7 @@ from trackdesk_worker.config.settings import SettingsInvalid
 from trackdesk_worker.config.tenants import Tenants, TenantSettings
 from trackdesk_worker.domain.forecast import CLIMB_S, Line, Pace, late_jobs, seconds_to_send
 from trackdesk_worker.domain.limits import Limits, Shares
-from trackdesk_worker.store.tenant_snapshot import TenantSurvey
+from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 
 OUTAGE = "outage"
 """The reason under which settle.lua holds a tenant whose breaker is open."""
@@ -30,13 +30,13 @@ class Outlook:
     """Jobs that will pass their horizon before they can be sent; estimated from a sample."""
 
 
-def outlook_of(survey: TenantSurvey, own: TenantSettings, shares: Shares, *, now_ms: int) -> Outlook:
-    """Look ahead, from a survey that sampled the queues."""
-    jobs = survey.book.jobs
+def outlook_of(tenant_snapshot: TenantSnapshot, own: TenantSettings, shares: Shares, *, now_ms: int) -> Outlook:
+    """Look ahead, from a snapshot that sampled the queues."""
+    jobs = tenant_snapshot.book.jobs
     waiting = jobs[State.READY] + jobs[State.IN_FLIGHT]
-    pace = pace_of(survey.state, own.limits, now_ms=now_ms)
+    pace = pace_of(tenant_snapshot.state, own.limits, now_ms=now_ms)
     share_of = {JobClass.LIVE: shares.live, JobClass.RETRY: shares.retry, JobClass.REDRIVE: shares.redrive}
-    lines = [Line(queue.size, share_of[name], queue.sample) for name, queue in survey.queues.items()]
+    lines = [Line(queue.size, share_of[name], queue.sample) for name, queue in tenant_snapshot.queues.items()]
     late = late_jobs(lines, pace, horizon_s=own.policy.horizon_s, now_ms=now_ms)
     return Outlook(waiting, jobs[State.SCHEDULED], pace, seconds_to_send(waiting, pace), late)
 
@@ -63,8 +63,8 @@ class Lookout:
         self._tenants = tenants
         self._shares = shares
 
-    def __call__(self, survey: TenantSurvey, now_ms: int) -> Outlook:
-        """Return what is ahead of the surveyed tenant, by the settings as they are now."""
+    def __call__(self, tenant_snapshot: TenantSnapshot, now_ms: int) -> Outlook:
+        """Return what is ahead of the tenant, by the settings as they are now."""
         with contextlib.suppress(SettingsInvalid):  # those before stay in force; the workers say what is wrong
             self._tenants.refresh()
-        return outlook_of(survey, self._tenants.get(survey.tenant), self._shares, now_ms=now_ms)
+        return outlook_of(tenant_snapshot, self._tenants.get(tenant_snapshot.tenant), self._shares, now_ms=now_ms)

@@ -12,7 +12,7 @@ from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.backlog_forecast import OUTAGE, Lookout, Outlook
 from trackdesk_worker.store.ledger import Book, Money, total
-from trackdesk_worker.store.tenant_snapshot import TenantSurvey, surveys
+from trackdesk_worker.store.tenant_snapshot import TenantSnapshot, tenant_snapshots
 
 WORKER_SEEN_S = 15
 """A worker that gave no sign for longer is not counted as running; it gives one every half second."""
@@ -73,8 +73,8 @@ def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
     """Read everything in three round trips and a call per hundred tenants."""
     tenants = sorted(text(name) for name in client.smembers(keys.tenants))
     now = now_ms(client)
-    found: list[TenantSurvey] = []
-    for operation in surveys(keys, tenants, overdue_before_us=0, sample=SAMPLED):
+    found: list[TenantSnapshot] = []
+    for operation in tenant_snapshots(keys, tenants, overdue_before_us=0, sample=SAMPLED):
         some = run(client, operation)
         found += some
     with client.pipeline(transaction=False) as pipeline:

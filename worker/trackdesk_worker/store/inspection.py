@@ -13,7 +13,7 @@ _NO_STRING = b"!"
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class JobSnapshot:
     """One job as it stood. Ids are bytes: what is to be found may be anything."""
 
     id: bytes
@@ -32,14 +32,14 @@ class Sighting:
     """Fingerprint of its body, if an operator corrected it."""
 
 
-def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[Sighting]]:
+def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[JobSnapshot]]:
     """See jobs by id, each also in one more index if one is named. One job is one moment, not all of them."""
     arguments: list[Argument] = [clock(None)]
     for identity, index in wanted:
         arguments += (identity, index)
 
-    def read(reply: list[list[Any]]) -> list[Sighting]:
-        return [_sighting(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
+    def read(reply: list[list[Any]]) -> list[JobSnapshot]:
+        return [_job_snapshot(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
 
     return Operation(reading_script("inspect"), keys.prefix, tuple(arguments), read)
 
@@ -59,10 +59,10 @@ def expected_indexes(record: JobRecord) -> dict[str, int]:
             return {}
 
 
-def _sighting(identity: bytes, found: list[Any]) -> Sighting:
+def _job_snapshot(identity: bytes, found: list[Any]) -> JobSnapshot:
     raw, cause, cause_name, held, edited, *pairs = found
     indexes = {text(pairs[i]): float(pairs[i + 1]) for i in range(0, len(pairs), 2)}
-    return Sighting(
+    return JobSnapshot(
         identity,
         raw,
         raw != _NO_STRING,

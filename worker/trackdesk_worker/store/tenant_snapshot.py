@@ -19,7 +19,7 @@ BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class ReadyQueue:
     """The ready jobs of one class."""
 
     size: int = 0
@@ -33,17 +33,17 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class TenantSurvey:
+class TenantSnapshot:
     """One tenant at one moment."""
 
     tenant: str
     book: Book
     state: Mapping[str, str]
     """The fields of ``tenant:<tenant>``."""
-    queues: Mapping[JobClass, Queue]
+    queues: Mapping[JobClass, ReadyQueue]
 
 
-def surveys(
+def tenant_snapshots(
     keys: Keys,
     tenants: Sequence[str],
     *,
@@ -51,27 +51,27 @@ def surveys(
     late_before_us: int = 0,
     sample: int = 0,
     now_ms: int | None = None,
-) -> list[Operation[list[TenantSurvey]]]:
+) -> list[Operation[list[TenantSnapshot]]]:
     """Return the calls that look at all of `tenants`; `sample` jobs of each queue are read too."""
     return [
-        _survey(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
+        _tenant_snapshots(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
         for start in range(0, len(tenants), BATCH)
     ]
 
 
-def _survey(
+def _tenant_snapshots(
     keys: Keys, tenants: Sequence[str], before_us: tuple[int, int], sample: int, now_ms: int | None
-) -> Operation[list[TenantSurvey]]:
-    def read(reply: list[Any]) -> list[TenantSurvey]:
+) -> Operation[list[TenantSnapshot]]:
+    def read(reply: list[Any]) -> list[TenantSnapshot]:
         return [_read(tenant, one) for tenant, one in zip(tenants, reply, strict=True)]
 
     arguments = (clock(now_ms), *before_us, sample, *tenants)
     return Operation(reading_script("tenant_snapshot"), keys.prefix, arguments, read)
 
 
-def _read(tenant: str, reply: list[Any]) -> TenantSurvey:
+def _read(tenant: str, reply: list[Any]) -> TenantSnapshot:
     ledger, state, *queues = reply
-    return TenantSurvey(
+    return TenantSnapshot(
         tenant,
         parse_book(_pairs(ledger)),
         {text(name): text(value) for name, value in _pairs(state).items()},
@@ -83,7 +83,7 @@ def _pairs(flat: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _queue(reply: list[Any]) -> Queue:
+def _queue(reply: list[Any]) -> ReadyQueue:
     size, oldest, overdue, late, *sample = reply
     places = tuple((int(place), int(epoch)) for place, epoch in zip(sample[::2], sample[1::2], strict=True))
-    return Queue(int(size), int(float(oldest)) if oldest else None, int(overdue), int(late), places)
+    return ReadyQueue(int(size), int(float(oldest)) if oldest else None, int(overdue), int(late), places)

@@ -15,7 +15,7 @@ from trackdesk_worker.ops.audit.books import check_books, check_sums, read_moves
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.log_chain import check_operations
 from trackdesk_worker.ops.audit.records import name_unfiled, walk_records
-from trackdesk_worker.ops.audit.sums import Snapshot
+from trackdesk_worker.ops.audit.sums import BooksSnapshot
 from trackdesk_worker.store.audit_chain import ChainVerdict
 from trackdesk_worker.store.ledger import Book, total
 
@@ -84,7 +84,7 @@ def _report(
     records: int,
     rested: bool,
     walks: int,
-    snapshot: Snapshot,
+    snapshot: BooksSnapshot,
     chain: ChainVerdict,
     seconds: float,
 ) -> AuditReport:

@@ -10,7 +10,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
-from trackdesk_worker.ops.audit.sums import Snapshot, Tally, TenantSnapshot
+from trackdesk_worker.ops.audit.sums import BooksSnapshot, Tally, TenantIndexes
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
 
@@ -23,7 +23,7 @@ def read_moves(client: redis.Redis, keys: Keys) -> int:
     return _number(client.get(keys.moves))
 
 
-def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
+def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> BooksSnapshot:
     """Read everything the books are compared with in one transaction."""
     tenants = sorted(tally.tenants | {text(name) for name in client.smembers(keys.tenants)})
     numbers = sorted(tally.causes | {text(number) for number in client.hkeys(keys.causes)})
@@ -56,8 +56,8 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
             books[tenant] = book
         ready = sum(_number(next(replies)) for _ in JobClass)
         turn, paused, listed = next(replies), next(replies), next(replies)
-        beside[tenant] = TenantSnapshot(ready, turn is not None, bool(paused), bool(listed))
-    return Snapshot(
+        beside[tenant] = TenantIndexes(ready, turn is not None, bool(paused), bool(listed))
+    return BooksSnapshot(
         moves=_number(moves),
         books=books,
         unreadable=tuple(unreadable),
@@ -68,7 +68,7 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> Snapshot:
     )
 
 
-def check_books(snapshot: Snapshot, findings: Findings) -> None:
+def check_books(snapshot: BooksSnapshot, findings: Findings) -> None:
     """Compare the books with themselves and with the indexes. True at any moment, work or no work."""
     for tenant in snapshot.unreadable:
         findings.add(
@@ -94,7 +94,7 @@ def check_books(snapshot: Snapshot, findings: Findings) -> None:
     _check_causes(snapshot, findings)
 
 
-def _check_causes(snapshot: Snapshot, findings: Findings) -> None:
+def _check_causes(snapshot: BooksSnapshot, findings: Findings) -> None:
     """Compare the causes' books with their indexes, and their sum with the tenants' books."""
     for number, (by_time, by_amount) in snapshot.cause_sizes.items():
         cause = snapshot.causes.get(number)
@@ -120,7 +120,7 @@ def _told(money: Mapping[str, Decimal]) -> str:
     return ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(money.items())) or "no money"
 
 
-def check_sums(tally: Tally, snapshot: Snapshot, findings: Findings) -> None:
+def check_sums(tally: Tally, snapshot: BooksSnapshot, findings: Findings) -> None:
     """Compare the books with the sum of all records. Only for a walk during which nothing moved."""
     for tenant in sorted(snapshot.books.keys() | tally.tenants):
         book = snapshot.books.get(tenant)

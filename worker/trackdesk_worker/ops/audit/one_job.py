@@ -1,4 +1,4 @@
-"""Judging one job from one sighting of it."""
+"""Judging one job from one snapshot of it."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from trackdesk_producer.conversion.wire import fingerprint
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind
 from trackdesk_worker.store.dead_letters.causes import NONE, OTHER_TYPES, cause_words, references
 from trackdesk_worker.store.dead_letters.query import conversion_of
-from trackdesk_worker.store.inspection import Sighting, expected_indexes
+from trackdesk_worker.store.inspection import JobSnapshot, expected_indexes
 
 
 def readable_id(identity: bytes) -> str:
@@ -19,7 +19,7 @@ def readable_id(identity: bytes) -> str:
     return identity.decode("utf-8", "backslashreplace")
 
 
-def read_record(seen: Sighting) -> JobRecord | None:
+def read_record(seen: JobSnapshot) -> JobRecord | None:
     """Return the record, or None if there is none that can be read."""
     if seen.raw is None or not seen.typed:
         return None
@@ -29,7 +29,7 @@ def read_record(seen: Sighting) -> JobRecord | None:
         return None
 
 
-def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Iterator[Discrepancy]:
+def judge(seen: JobSnapshot, record: JobRecord | None, *, with_body: bool) -> Iterator[Discrepancy]:
     """Yield what disagrees about one job."""
     name = readable_id(seen.id)
     if record is None:
@@ -52,7 +52,7 @@ def judge(seen: Sighting, record: JobRecord | None, *, with_body: bool) -> Itera
             yield Discrepancy(DiscrepancyKind.CONVERSION_ALTERED, problem, name)
 
 
-def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+def _indexes(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     if NAMES["newer"] in seen.indexes:
         return  # an older release set it aside; a worker of ours puts it back within a second
     expected: dict[str, float] = {**expected_indexes(record)}
@@ -81,7 +81,7 @@ def _indexes(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepan
             )
 
 
-def _filing(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+def _filing(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     """Judge a dead letter's cause, and whether its person leads to it."""
     conversion = conversion_of(record)
     if seen.cause is None or seen.cause_name is None:
@@ -99,7 +99,7 @@ def _filing(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepanc
         )
 
 
-def _header(seen: Sighting, record: JobRecord, name: str) -> Iterator[Discrepancy]:
+def _header(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     if seen.edited is not None and record.state.terminal:
         yield Discrepancy(DiscrepancyKind.LEFT_BEHIND, "it has ended and still counts as corrected", name)
     tombstone = (seen.raw or b"").startswith(b"t")

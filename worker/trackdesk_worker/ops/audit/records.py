@@ -118,8 +118,8 @@ def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
             findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {name} is no hash"))
     for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
         ids = [entry[REFERENCE_DIGITS:] for entry in batch]
-        sightings = run(client, inspect(keys, [(identity, "") for identity in ids]))
-        for entry, seen in zip(batch, sightings, strict=True):
+        snapshots = run(client, inspect(keys, [(identity, "") for identity in ids]))
+        for entry, seen in zip(batch, snapshots, strict=True):
             # A letter's end takes its references away: only what is still there now is wrong.
             if text(entry) not in seen.references and client.zscore(keys.dead_references, entry) is not None:
                 detail = "index dead_references leads to it, but it is no dead letter of that person"

@@ -12,7 +12,7 @@ from trackdesk_worker.store.ledger import Book
 
 
 @dataclass(frozen=True, slots=True)
-class TenantSnapshot:
+class TenantIndexes:
     """What stands beside one tenant's books."""
 
     ready: int
@@ -22,14 +22,14 @@ class TenantSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class BooksSnapshot:
     """Books and sizes of the indexes, all of one moment."""
 
     moves: int
     books: Mapping[str, Book]
     unreadable: tuple[str, ...]
     """Tenants whose books are no books."""
-    tenants: Mapping[str, TenantSnapshot]
+    tenants: Mapping[str, TenantIndexes]
     indexed: Mapping[State, int]
     causes: Mapping[str, Cause]
     """By number, as their own books say."""
@@ -75,7 +75,7 @@ class Tally:
             self.tombstones += 1
             self.tombstone_digest = (self.tombstone_digest + hash(identity)) & DIGEST_MASK
 
-    def exceeds(self, snapshot: Snapshot) -> bool:
+    def exceeds(self, snapshot: BooksSnapshot) -> bool:
         """Return whether some state holds more records than the books say: a key may have been met twice."""
         return any(
             number > (snapshot.books[tenant].jobs[state] if tenant in snapshot.books else 0)
