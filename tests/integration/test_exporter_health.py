@@ -22,15 +22,15 @@ from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.ops.readiness import store_ready
 
-LOOKOUT = Lookout(Tenants(load_settings()), Shares())
+FORECASTER = Forecaster(Tenants(load_settings()), Shares())
 
 
 async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
     async with redis.asyncio.Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as store:
-        transport = httpx.ASGITransport(create_app(store, keys, outlook=LOOKOUT, timeout_s=timeout_s))
+        transport = httpx.ASGITransport(create_app(store, keys, forecast=FORECASTER, timeout_s=timeout_s))
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as http:
             answer = await http.get(path)
             assert answer.headers["cache-control"] == "no-store"

@@ -28,13 +28,13 @@ from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_snapshot import read_store
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
 
 Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
 
-LOOKOUT = Lookout(Tenants(load_settings()), Shares())
+FORECASTER = Forecaster(Tenants(load_settings()), Shares())
 
 
 class Exporter:
@@ -42,7 +42,7 @@ class Exporter:
 
     def __init__(self, port: int, keys: Keys, names: TenantNames | None = None, timeout_s: float = 5.0) -> None:
         self.store = redis.asyncio.Redis(port=port, socket_timeout=10, protocol=2)
-        app = create_app(self.store, keys, outlook=LOOKOUT, names=names, timeout_s=timeout_s)
+        app = create_app(self.store, keys, forecast=FORECASTER, names=names, timeout_s=timeout_s)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://exporter")
 
     async def scrape(self) -> Scrape:

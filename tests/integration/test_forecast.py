@@ -12,7 +12,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker.config.tenants import TenantSettings
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.ops.backlog_forecast import Outlook, outlook_of
+from trackdesk_worker.ops.backlog_forecast import BacklogForecast, forecast_of
 from trackdesk_worker.store.tenant_snapshot import tenant_snapshots
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 from trackdesk_worker.trackdesk.endpoint import Endpoint
@@ -28,13 +28,13 @@ def world(client: redis.Redis, keys: Keys) -> Callable[..., World]:
     return lambda **options: World(client, keys, limits=FIVE, **options)
 
 
-def outlook(world: World, *, horizon_s: float = 259_200, sample: int = 40) -> Outlook:
+def ahead(world: World, *, horizon_s: float = 259_200, sample: int = 40) -> BacklogForecast:
     (operation,) = tenant_snapshots(world.store.keys, ["acme"], overdue_before_us=0, sample=sample, now_ms=world.now_ms)
     (tenant_snapshot,) = run(world.store.client, operation)
     own = TenantSettings(
         FIVE, Endpoint("https://{tenant}.trackdesk.com"), Policy(horizon_s=horizon_s), CreatedAt.LATE, False
     )
-    return outlook_of(tenant_snapshot, own, Shares(), now_ms=world.now_ms)
+    return forecast_of(tenant_snapshot, own, Shares(), now_ms=world.now_ms)
 
 
 def drained_within_s(world: World) -> float:
@@ -50,7 +50,7 @@ def close_to(actual: float) -> Any:
 def test_a_backlog_is_drained_when_the_forecast_says(world: Any) -> None:
     shop = world()
     shop.enqueue(*(f"o-{number}" for number in range(2_000)))
-    forecast = outlook(shop).drain_s
+    forecast = ahead(shop).drain_s
     assert forecast == close_to(drained_within_s(shop))
 
 
@@ -60,7 +60,7 @@ def test_after_a_429_the_forecast_knows_the_freeze_and_the_climb(world: Any) -> 
     shop.run_until(lambda: shop.engine.tenant("acme").stats.rate_limited > 0, at_most_ms=60_000)
     shop.engine.configure(shop.engine.config.patched({"rate_limit": {"per_s": 1000, "lockout_s": 0}}))
     shop.run_for(1_000)
-    seen = outlook(shop)
+    seen = ahead(shop)
     assert seen.pace.factor == 0.5
     assert seen.pace.starts_in_s > 50
     assert seen.drain_s == close_to(drained_within_s(shop))
@@ -72,7 +72,7 @@ def test_in_an_outage_the_forecast_starts_at_the_next_probe(world: Any) -> None:
     shop.run_until(lambda: any(job.probe for _, job in shop.seen.claims), at_most_ms=60_000)
     shop.run_for(60_000)
     shop.engine.configure(shop.engine.config.patched({"outage": "off"}))
-    forecast = outlook(shop).drain_s
+    forecast = ahead(shop).drain_s
     assert forecast == close_to(drained_within_s(shop))
 
 
@@ -80,13 +80,13 @@ def test_a_paused_tenant_has_no_drain_time(world: Any) -> None:
     shop = world()
     shop.enqueue("o-1")
     shop.store.pause("acme")
-    assert outlook(shop).drain_s is None
+    assert ahead(shop).drain_s is None
 
 
 def test_jobs_that_will_pass_their_horizon_are_announced_while_there_is_time(world: Any) -> None:
     shop = world()
     shop.enqueue(*(f"o-{number}" for number in range(3_000)))
-    announced = outlook(shop, horizon_s=400).late
+    announced = ahead(shop, horizon_s=400).late
     start = shop.now_ms
     shop.run_until(shop.finished, at_most_ms=24 * 3_600_000)
     late = sum(1 for at, _ in shop.seen.claims if at > start + 400_000)
@@ -97,4 +97,4 @@ def test_jobs_that_will_pass_their_horizon_are_announced_while_there_is_time(wor
 def test_nothing_is_announced_as_late_when_all_will_be_in_time(world: Any) -> None:
     shop = world()
     shop.enqueue(*(f"o-{number}" for number in range(1_000)))
-    assert outlook(shop).late == 0
+    assert ahead(shop).late == 0

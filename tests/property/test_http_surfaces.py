@@ -13,7 +13,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.exporter.app import create_app
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.process.bootstrap import open_async_redis
 from trackdesk_worker.process.metrics_server import WorkerServer
 from trackdesk_worker.telemetry.health import Health, HealthStatus
@@ -101,7 +101,9 @@ def test_the_exporter_answers_whatever_it_is_asked_while_its_store_is_away(
 
     async def ask() -> None:
         given = Settings(redis_url="redis://127.0.0.1:1/0")
-        app = create_app(open_async_redis(given), Keys("x"), outlook=Lookout(Tenants(given), given.shares), timeout_s=2)
+        app = create_app(
+            open_async_redis(given), Keys("x"), forecast=Forecaster(Tenants(given), given.shares), timeout_s=2
+        )
         scope = {
             "type": "http",
             "http_version": "1.1",

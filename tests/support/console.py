@@ -24,7 +24,7 @@ from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.sampler import Sampler
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.process import bootstrap
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -75,15 +75,15 @@ def console_on(
     if tokens is not None:
         made = {role.value: str(grant(tokens, f"{role}-ann", role)) for role in Role}
     given = load_settings(redis_url=server.url, namespace=keys.namespace, console_tokens=tokens, **settings)
-    lookout = Lookout(Tenants(given), given.shares)
+    forecaster = Forecaster(Tenants(given), given.shares)
     with ExitStack() as stack:
         client = stack.enter_context(bootstrap.open_redis(given))
         producer = stack.enter_context(bootstrap.open_producer(given))
         sampler = stack.enter_context(Sampler(client, keys, period_s=1))
         routes = console_routes(
-            Deployment(given, client, keys, lookout, producer, sampler), rules_of(given, "ann"), clock=clock
+            Deployment(given, client, keys, forecaster, producer, sampler), rules_of(given, "ann"), clock=clock
         )
-        app = create_app(bootstrap.open_async_redis(given), keys, outlook=lookout, routes=routes)
+        app = create_app(bootstrap.open_async_redis(given), keys, forecast=forecaster, routes=routes)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=1

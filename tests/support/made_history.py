@@ -26,7 +26,7 @@ from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import StoreCollector
 from trackdesk_worker.exporter.store_snapshot import read_store
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.telemetry.labels import TenantNames
 
 SHOPS = {"acme": 0.16, "nova": 0.08, "zeta": 0.05}
@@ -135,7 +135,7 @@ class _Scraper:
         self._probe = DurabilityProbe(self._client, world.store.keys)
         self._names = TenantNames()
         self._scrapes = 0
-        self._outlook = Lookout(Tenants(load_settings()), Shares())
+        self._forecast = Forecaster(Tenants(load_settings()), Shares())
 
     async def scrape(self) -> str:
         world = self._world
@@ -148,7 +148,7 @@ class _Scraper:
                 await self._probe.once(level)
         snapshot = await read_store(self._client, world.store.keys, now_ms=world.now_ms)
         registry = CollectorRegistry()
-        registry.register(StoreCollector(snapshot, self._names, outlook=self._outlook, duration_s=0.004))
+        registry.register(StoreCollector(snapshot, self._names, forecast=self._forecast, duration_s=0.004))
         for collector in self._probe.collectors:
             registry.register(collector)
         return _samples(registry, EXPORTER, world.now_ms) + _samples(world.metrics.registry, WORKER, world.now_ms)

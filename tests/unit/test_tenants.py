@@ -14,7 +14,7 @@ from trackdesk_producer.contract.record import JobClass
 from trackdesk_worker.config.settings import PREFIX, SettingsInvalid, load_settings
 from trackdesk_worker.config.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S, RESTED_S, Tenants
 from trackdesk_worker.domain.limits import Limits, Shares
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot
 from trackdesk_worker.trackdesk.created_at import CreatedAt
@@ -432,17 +432,17 @@ def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
     file = tmp_path / "tenants.toml"
     file.write_text("[acme]\nhorizon_s = 7200\n", "utf-8")
     clock = Clock()
-    lookout = Lookout(Tenants(load_settings(config=file), clock=clock), Shares())
+    forecaster = Forecaster(Tenants(load_settings(config=file), clock=clock), Shares())
     hour_ago_ms = 10_000_000 - 3_600_000
     queue = ReadyQueue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
     tenant_snapshot = TenantSnapshot("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
-    assert lookout(tenant_snapshot, 10_000_000).late == 0
+    assert forecaster(tenant_snapshot, 10_000_000).late == 0
 
     file.write_text("[acme]\nhorizon_s = 600\n", "utf-8")
-    lookout(tenant_snapshot, 10_000_000)
+    forecaster(tenant_snapshot, 10_000_000)
     clock.move(RESTED_AFTER_LOSS_S)
-    assert lookout(tenant_snapshot, 10_000_000).late == 100
+    assert forecaster(tenant_snapshot, 10_000_000).late == 100
     file.write_text("[acme]\nhorizon_s = soon\n", "utf-8")
-    lookout(tenant_snapshot, 10_000_000)
+    forecaster(tenant_snapshot, 10_000_000)
     clock.move(RESTED_AFTER_LOSS_S)
-    assert lookout(tenant_snapshot, 10_000_000).late == 100, "a wrong file leaves what was in force"
+    assert forecaster(tenant_snapshot, 10_000_000).late == 100, "a wrong file leaves what was in force"

@@ -23,7 +23,7 @@ from trackdesk_worker.console.sampler import Sampler
 from trackdesk_worker.console.site import Site, is_loopback
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.ops.audit_log import Operator
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.telemetry.log_writer import open_log_writer
 from trackdesk_worker.telemetry.logging import configure_logging
@@ -135,7 +135,7 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
     rules = None if metrics_only else rules_of(settings, operator)
     listener = _listen(settings.console_host, settings.console_port)
     configure_logging(settings.log_level, open_log_writer())
-    lookout = Lookout(Tenants(settings), settings.shares)
+    forecaster = Forecaster(Tenants(settings), settings.shares)
     keys = bootstrap.keys(settings)
     with ExitStack() as stack:
         stack.enter_context(listener)
@@ -144,9 +144,9 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
             client = stack.enter_context(bootstrap.open_redis(settings))
             producer = stack.enter_context(bootstrap.open_producer(settings))
             sampler = stack.enter_context(Sampler(client, keys))
-            routes = console_routes(Deployment(settings, client, keys, lookout, producer, sampler), rules)
+            routes = console_routes(Deployment(settings, client, keys, forecaster, producer, sampler), rules)
         config = uvicorn.Config(
-            create_app(bootstrap.open_async_redis(settings), keys, outlook=lookout, routes=routes),
+            create_app(bootstrap.open_async_redis(settings), keys, forecast=forecaster, routes=routes),
             log_config=None,
             access_log=False,
             server_header=False,

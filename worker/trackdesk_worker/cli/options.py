@@ -17,7 +17,7 @@ from trackdesk_producer.conversion.rules import check_tenant
 from trackdesk_worker.config.settings import Settings, load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid, now_ms
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.ops.timestamps import parse_age_s
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.store.dead_letters.query import Search
@@ -34,9 +34,9 @@ class Desk:
     keys: Keys
 
 
-def lookout(settings: Settings) -> Lookout:
+def forecaster(settings: Settings) -> Forecaster:
     """Return what looks ahead for tenants, with the settings each has."""
-    return Lookout(Tenants(settings), settings.shares)
+    return Forecaster(Tenants(settings), settings.shares)
 
 
 @contextmanager

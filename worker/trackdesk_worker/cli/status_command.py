@@ -6,9 +6,9 @@ import click
 from rich.console import Console
 
 from trackdesk_producer.contract.record import State
-from trackdesk_worker.cli.options import json_option, lookout, open_desk
+from trackdesk_worker.cli.options import forecaster, json_option, open_desk
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table, warn
-from trackdesk_worker.cli.tenants_view import outlook_json, standstill_json, standstills_table, tenants_table
+from trackdesk_worker.cli.tenants_view import forecast_json, standstill_json, standstills_table, tenants_table
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops.status import WORKER_SEEN_S, StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
@@ -20,7 +20,7 @@ from trackdesk_worker.store.ledger import Money, add_money
 def command(as_json: bool) -> None:
     """Show jobs and money by state, the oldest work, and tenants that stand still."""
     with open_desk() as desk:
-        status = read_status(desk.client, desk.keys, lookout(desk.settings))
+        status = read_status(desk.client, desk.keys, forecaster(desk.settings))
     if as_json:
         emit_json(_as_json(status))
     else:
@@ -44,7 +44,7 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
                 "tenant": tenant,
                 "jobs": {state.value: one.jobs[state] for state in State if not state.terminal},
                 "money_at_risk": plain_money(one.at_risk),
-                **outlook_json(status.outlooks[tenant]),
+                **forecast_json(status.forecasts[tenant]),
             }
             for tenant, one in status.books.items()
         ],
@@ -78,7 +78,7 @@ def _print(to: Console, status: StoreStatus) -> None:
     )
     if status.newer:
         warn(f"{status.newer:,} jobs wait for workers of the newer release that wrote their records; start those again")
-    late = sum(outlook.late for outlook in status.outlooks.values())
+    late = sum(forecast.late for forecast in status.forecasts.values())
     if late:
         warn(f"about {late:,} jobs will pass their horizon before they can be sent; `trackdesk tenants` says whose")
     if len(status.books) > 1:

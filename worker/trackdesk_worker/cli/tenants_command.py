@@ -3,9 +3,9 @@
 import click
 
 from trackdesk_producer.contract.record import State
-from trackdesk_worker.cli.options import json_option, lookout, open_desk
+from trackdesk_worker.cli.options import forecaster, json_option, open_desk
 from trackdesk_worker.cli.output import console, emit_json
-from trackdesk_worker.cli.tenants_view import outlook_json, standstill_json, standstills_table, tenants_table
+from trackdesk_worker.cli.tenants_view import forecast_json, standstill_json, standstills_table, tenants_table
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops.status import read_status
 
@@ -18,7 +18,7 @@ def command(as_json: bool) -> None:
     "late" counts jobs that will pass their horizon before they can be sent at this pace, estimated from a sample.
     """
     with open_desk() as desk:
-        status = read_status(desk.client, desk.keys, lookout(desk.settings))
+        status = read_status(desk.client, desk.keys, forecaster(desk.settings))
     if not as_json:
         to = console()
         to.print(tenants_table(status))
@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
                 "tenant": tenant,
                 "jobs": {state.value: book.jobs[state] for state in State if not state.terminal},
                 "money_at_risk": plain_money(book.at_risk),
-                **outlook_json(status.outlooks[tenant]),
+                **forecast_json(status.forecasts[tenant]),
                 "standing_still": [standstill_json(s) for s in status.standstills if s.tenant == tenant],
             }
             for tenant, book in status.books.items()

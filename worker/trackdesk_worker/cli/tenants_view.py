@@ -7,7 +7,7 @@ from rich.table import Table
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.output import add_row, table
 from trackdesk_worker.domain.money import readable_money
-from trackdesk_worker.ops.backlog_forecast import Outlook
+from trackdesk_worker.ops.backlog_forecast import BacklogForecast
 from trackdesk_worker.ops.status import Standstill, StoreStatus
 from trackdesk_worker.ops.timestamps import iso, readable_age, readable_moment
 
@@ -19,10 +19,10 @@ def tenants_table(status: StoreStatus) -> Table:
     numbers = ("ready", "scheduled", "in flight", "dead", "at risk", "pace", "drained in", "late")
     rows = table("tenant", *numbers, right=numbers)
     for tenant, book in status.books.items():
-        outlook = status.outlooks[tenant]
+        forecast = status.forecasts[tenant]
         counts = [f"{book.jobs[state]:,}" for state in _STATES]
-        drain = "-" if outlook.drain_s is None else readable_age(outlook.drain_s) if outlook.waiting else "now"
-        add_row(rows, tenant, *counts, readable_money(book.at_risk), _pace(outlook), drain, f"{outlook.late:,}")
+        drain = "-" if forecast.drain_s is None else readable_age(forecast.drain_s) if forecast.waiting else "now"
+        add_row(rows, tenant, *counts, readable_money(book.at_risk), _pace(forecast), drain, f"{forecast.late:,}")
     return rows
 
 
@@ -35,14 +35,14 @@ def standstills_table(status: StoreStatus) -> Table:
     return rows
 
 
-def outlook_json(outlook: Outlook) -> dict[str, Any]:
+def forecast_json(forecast: BacklogForecast) -> dict[str, Any]:
     """Return what is ahead, for programs."""
     return {
-        "rate_per_s": outlook.pace.rate_per_s,
-        "budget_ratio": round(outlook.pace.factor, 3),
-        "starts_in_s": round(outlook.pace.starts_in_s, 3),
-        "drain_s": None if outlook.drain_s is None else round(outlook.drain_s, 1),
-        "late_jobs": outlook.late,
+        "rate_per_s": forecast.pace.rate_per_s,
+        "budget_ratio": round(forecast.pace.factor, 3),
+        "starts_in_s": round(forecast.pace.starts_in_s, 3),
+        "drain_s": None if forecast.drain_s is None else round(forecast.drain_s, 1),
+        "late_jobs": forecast.late,
     }
 
 
@@ -58,9 +58,9 @@ def standstill_json(stand: Standstill) -> dict[str, Any]:
     }
 
 
-def _pace(outlook: Outlook) -> str:
-    if outlook.pace.rate_per_s is None:
+def _pace(forecast: BacklogForecast) -> str:
+    if forecast.pace.rate_per_s is None:
         return "no limit"
-    now = outlook.pace.rate_per_s * outlook.pace.factor
-    full = f"{outlook.pace.rate_per_s:g}/s"
-    return full if outlook.pace.factor == 1 else f"{now:.1f} of {full}"
+    now = forecast.pace.rate_per_s * forecast.pace.factor
+    full = f"{forecast.pace.rate_per_s:g}/s"
+    return full if forecast.pace.factor == 1 else f"{now:.1f} of {full}"

@@ -8,7 +8,7 @@ from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.console.sampler import Sampler
-from trackdesk_worker.ops.backlog_forecast import Lookout
+from trackdesk_worker.ops.backlog_forecast import Forecaster
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,6 @@ class Deployment:
     settings: Settings
     client: redis.Redis
     keys: Keys
-    lookout: Lookout
+    forecaster: Forecaster
     producer: Producer
     sampler: Sampler

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
-from trackdesk_worker.exporter.store_metrics import LookAhead, StoreCollector
+from trackdesk_worker.exporter.store_metrics import Forecast, StoreCollector
 from trackdesk_worker.exporter.store_snapshot import StoreSnapshot, read_store
 from trackdesk_worker.ops.readiness import astore_ready
 from trackdesk_worker.telemetry.health import HealthStatus
@@ -34,7 +34,7 @@ def create_app(
     client: redis.asyncio.Redis,
     keys: Keys,
     *,
-    outlook: LookAhead,
+    forecast: Forecast,
     names: TenantNames | None = None,
     timeout_s: float = TIMEOUT_S,
     routes: Sequence[BaseRoute] = (),
@@ -44,13 +44,13 @@ def create_app(
     Args:
         client: connection to the store, opened by `bootstrap`.
         keys: the deployment's keys.
-        outlook: looks ahead for one tenant.
+        forecast: looks ahead for one tenant.
         names: tenants with a label of their own.
         timeout_s: limit for reading the store.
         routes: what else this process serves: the console.
     """
     probe = DurabilityProbe(client, keys)
-    exporter = _Exporter(client, keys, outlook, names or TenantNames(), timeout_s, probe)
+    exporter = _Exporter(client, keys, forecast, names or TenantNames(), timeout_s, probe)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -75,14 +75,14 @@ class _Exporter:
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
-        outlook: LookAhead,
+        forecast: Forecast,
         names: TenantNames,
         timeout_s: float,
         probe: DurabilityProbe,
     ) -> None:
         self._client = client
         self._keys = keys
-        self._outlook = outlook
+        self._forecast = forecast
         self._names = names
         self._timeout_s = timeout_s
         self._probe = probe
@@ -92,7 +92,9 @@ class _Exporter:
         began = time.perf_counter()
         snapshot = await self._read()
         registry = CollectorRegistry()
-        collector = StoreCollector(snapshot, self._names, outlook=self._outlook, duration_s=time.perf_counter() - began)
+        collector = StoreCollector(
+            snapshot, self._names, forecast=self._forecast, duration_s=time.perf_counter() - began
+        )
         for source in (collector, *self._probe.collectors):
             registry.register(source)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

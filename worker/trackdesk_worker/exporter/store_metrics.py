@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_worker.exporter.store_snapshot import StoreSnapshot
-from trackdesk_worker.ops.backlog_forecast import Outlook
+from trackdesk_worker.ops.backlog_forecast import BacklogForecast
 from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, Book, total
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 from trackdesk_worker.telemetry import catalogue
@@ -18,7 +18,7 @@ from trackdesk_worker.telemetry.catalogue import Metric, MetricKind
 from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames, TenantState
 
 Family = CounterMetricFamily | GaugeMetricFamily
-LookAhead = Callable[[TenantSnapshot, int], Outlook]
+Forecast = Callable[[TenantSnapshot, int], BacklogForecast]
 """Looks ahead for one tenant at a time (ms); the settings it needs are bound in it."""
 Samples = Mapping[tuple[str, ...], float]
 """Values of one metric by its label values, in the order of the catalogue."""
@@ -31,11 +31,11 @@ class StoreCollector(Collector):
     """
 
     def __init__(
-        self, snapshot: StoreSnapshot | None, names: TenantNames, *, outlook: LookAhead, duration_s: float
+        self, snapshot: StoreSnapshot | None, names: TenantNames, *, forecast: Forecast, duration_s: float
     ) -> None:
         self._snapshot = snapshot
         self._names = names
-        self._outlook = outlook
+        self._forecast = forecast
         self._duration_s = duration_s
 
     def collect(self) -> Iterator[Family]:
@@ -48,7 +48,7 @@ class StoreCollector(Collector):
             yield from _money(self._snapshot)
             yield from _work(self._snapshot)
             yield from _tenants(self._snapshot, self._names)
-            yield from _ahead(self._snapshot, self._names, self._outlook)
+            yield from _ahead(self._snapshot, self._names, self._forecast)
             yield from _redis(self._snapshot)
 
 
@@ -159,14 +159,14 @@ def _tenants(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
     yield _family(catalogue.TENANTS_STANDING, standing)
 
 
-def _ahead(snapshot: StoreSnapshot, names: TenantNames, outlook: LookAhead) -> Iterator[Family]:
+def _ahead(snapshot: StoreSnapshot, names: TenantNames, forecast: Forecast) -> Iterator[Family]:
     drain: dict[tuple[str, ...], float] = {}
     late: Counter[tuple[str, ...]] = Counter()
     budget: dict[tuple[str, ...], float] = {}
     rate: defaultdict[tuple[str, ...], float] = defaultdict(float)
     spent: Counter[tuple[str, ...]] = Counter()
     for tenant, tenant_snapshot in snapshot.tenant_snapshots.items():
-        name, seen = (names.of(tenant),), outlook(tenant_snapshot, snapshot.now_ms)
+        name, seen = (names.of(tenant),), forecast(tenant_snapshot, snapshot.now_ms)
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late

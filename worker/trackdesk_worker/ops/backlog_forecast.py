@@ -16,7 +16,7 @@ OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class BacklogForecast:
     """What is ahead of one tenant."""
 
     waiting: int
@@ -30,7 +30,9 @@ class Outlook:
     """Jobs that will pass their horizon before they can be sent; estimated from a sample."""
 
 
-def outlook_of(tenant_snapshot: TenantSnapshot, own: TenantSettings, shares: Shares, *, now_ms: int) -> Outlook:
+def forecast_of(
+    tenant_snapshot: TenantSnapshot, own: TenantSettings, shares: Shares, *, now_ms: int
+) -> BacklogForecast:
     """Look ahead, from a snapshot that sampled the queues."""
     jobs = tenant_snapshot.book.jobs
     waiting = jobs[State.READY] + jobs[State.IN_FLIGHT]
@@ -38,7 +40,7 @@ def outlook_of(tenant_snapshot: TenantSnapshot, own: TenantSettings, shares: Sha
     share_of = {JobClass.LIVE: shares.live, JobClass.RETRY: shares.retry, JobClass.REDRIVE: shares.redrive}
     lines = [Line(queue.size, share_of[name], queue.sample) for name, queue in tenant_snapshot.queues.items()]
     late = late_jobs(lines, pace, horizon_s=own.policy.horizon_s, now_ms=now_ms)
-    return Outlook(waiting, jobs[State.SCHEDULED], pace, seconds_to_send(waiting, pace), late)
+    return BacklogForecast(waiting, jobs[State.SCHEDULED], pace, seconds_to_send(waiting, pace), late)
 
 
 def pace_of(state: Mapping[str, str], default: Limits, *, now_ms: int) -> Pace:
@@ -56,15 +58,15 @@ def pace_of(state: Mapping[str, str], default: Limits, *, now_ms: int) -> Pace:
     )
 
 
-class Lookout:
+class Forecaster:
     """Looks ahead for tenant after tenant, with the settings each has."""
 
     def __init__(self, tenants: Tenants, shares: Shares) -> None:
         self._tenants = tenants
         self._shares = shares
 
-    def __call__(self, tenant_snapshot: TenantSnapshot, now_ms: int) -> Outlook:
+    def __call__(self, tenant_snapshot: TenantSnapshot, now_ms: int) -> BacklogForecast:
         """Return what is ahead of the tenant, by the settings as they are now."""
         with contextlib.suppress(SettingsInvalid):  # those before stay in force; the workers say what is wrong
             self._tenants.refresh()
-        return outlook_of(tenant_snapshot, self._tenants.get(tenant_snapshot.tenant), self._shares, now_ms=now_ms)
+        return forecast_of(tenant_snapshot, self._tenants.get(tenant_snapshot.tenant), self._shares, now_ms=now_ms)

@@ -10,7 +10,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.backlog_forecast import OUTAGE, Lookout, Outlook
+from trackdesk_worker.ops.backlog_forecast import OUTAGE, BacklogForecast, Forecaster
 from trackdesk_worker.store.ledger import Book, Money, total
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot, tenant_snapshots
 
@@ -43,7 +43,7 @@ class StoreStatus:
     """By tenant."""
     book: Book
     """Of all tenants."""
-    outlooks: Mapping[str, Outlook]
+    forecasts: Mapping[str, BacklogForecast]
     """By tenant."""
     oldest_ready_age_s: float | None
     """Of the job that has been ready for longest; None if none is."""
@@ -69,7 +69,7 @@ class StoreStatus:
         return self.book.at_risk
 
 
-def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
+def read_status(client: redis.Redis, keys: Keys, forecaster: Forecaster) -> StoreStatus:
     """Read everything in three round trips and a call per hundred tenants."""
     tenants = sorted(text(name) for name in client.smembers(keys.tenants))
     now = now_ms(client)
@@ -89,7 +89,7 @@ def read_status(client: redis.Redis, keys: Keys, look: Lookout) -> StoreStatus:
     return StoreStatus(
         books={one.tenant: one.book for one in found},
         book=total(one.book for one in found),
-        outlooks={one.tenant: look(one, now) for one in found},
+        forecasts={one.tenant: forecaster(one, now) for one in found},
         oldest_ready_age_s=max(0.0, now / 1000 - min(ready) / 1_000_000) if ready else None,
         oldest_overdue_s=(now - due) / 1000 if due is not None and due < now else None,
         standstills=tuple(stand for one in found for stand in _standstills(one.tenant, one.state, now)),

@@ -16,7 +16,7 @@ from trackdesk_worker.ops.timestamps import iso
 
 
 def _status(deployment: Deployment, _: Call) -> m.Status:
-    status = read_status(deployment.client, deployment.keys, deployment.lookout)
+    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
     book = status.book
     return m.Status(
         jobs=status.jobs,
@@ -35,7 +35,7 @@ def _status(deployment: Deployment, _: Call) -> m.Status:
 
 
 def _tenants(deployment: Deployment, call: Call) -> m.Tenants:
-    status = read_status(deployment.client, deployment.keys, deployment.lookout)
+    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
     find = call.query.find or ""
     stands = standstills_of(status)
     return m.Tenants(
@@ -45,15 +45,15 @@ def _tenants(deployment: Deployment, call: Call) -> m.Tenants:
 
 
 def _tenant(status: StoreStatus, name: str, stands: list[Standstill]) -> m.Tenant:
-    book, outlook = status.books[name], status.outlooks[name]
+    book, forecast = status.books[name], status.forecasts[name]
     return m.Tenant(
         tenant=name,
         jobs={state.value: book.jobs[state] for state in SHOWN_STATES},
         money_at_risk=plain_money(book.at_risk),
-        rate_per_s=outlook.pace.rate_per_s,
-        budget_ratio=round(outlook.pace.factor, 3),
-        drain_s=None if outlook.drain_s is None else round(outlook.drain_s, 1),
-        late_jobs=outlook.late,
+        rate_per_s=forecast.pace.rate_per_s,
+        budget_ratio=round(forecast.pace.factor, 3),
+        drain_s=None if forecast.drain_s is None else round(forecast.drain_s, 1),
+        late_jobs=forecast.late,
         standing_still=[
             m.Standing(
                 kind=stand.kind,

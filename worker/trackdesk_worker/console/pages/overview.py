@@ -59,7 +59,7 @@ def concerns(status: StoreStatus) -> list[Concern]:
     found += [_standing(stand) for stand in status.standstills[:NAMED_STANDSTILLS]]
     if (more := len(status.standstills) - NAMED_STANDSTILLS) > 0:
         found.append(Concern("warn", f"{more:,} more tenants stand still.", "See all tenants.", "/tenants"))
-    if will_be_late := sum(outlook.late for outlook in status.outlooks.values()):
+    if will_be_late := sum(forecast.late for forecast in status.forecasts.values()):
         sentence = f"About {will_be_late:,} jobs will pass their horizon before they can be sent."
         found.append(Concern("warn", sentence, "Raise the budget, or the horizon.", "/tenants"))
     return found
@@ -104,7 +104,7 @@ def standstills_of(status: StoreStatus) -> dict[str, list[Standstill]]:
 
 
 def _overview(deployment: Deployment, request: RequestContext) -> Response:
-    status = read_status(deployment.client, deployment.keys, deployment.lookout)
+    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
     states: Sequence[State] = list(State)
     return page(
         request,

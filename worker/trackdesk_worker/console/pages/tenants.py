@@ -16,7 +16,7 @@ MOST = 200
 
 
 def _tenants(deployment: Deployment, request: RequestContext) -> Response:
-    status = read_status(deployment.client, deployment.keys, deployment.lookout)
+    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
     find = request.query.get("find", "").strip()[:64]
     shown = busiest(status, MOST, find)
     return page(
