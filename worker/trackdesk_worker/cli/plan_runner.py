@@ -18,7 +18,7 @@ from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.plans import DONE, Plan, PlanEmpty
 from trackdesk_worker.ops.plans.preview import add_up, figures_of
 from trackdesk_worker.ops.timestamps import readable_age
-from trackdesk_worker.store.dead_letters.index_query import read_sales
+from trackdesk_worker.store.dead_letters.index_query import read_hits
 
 NAMING = ("tenant", "conversion_type")
 """Options that also say which sale is meant by an externalId."""
@@ -62,7 +62,7 @@ def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_jso
         if limit is not None and limit < found.jobs:
             figures = figures_of(desk.client, desk.keys, wanted, limit)
     else:
-        sales = [s for s in read_sales(desk.client, desk.keys, wanted) if s.record.state is State.DEAD]
+        sales = [s for s in read_hits(desk.client, desk.keys, wanted) if s.record.state is State.DEAD]
         figures = add_up(sales)
     jobs, money, by_reason, by_tenant = figures
     seconds = plans.seconds_at_budget(desk.client, desk.keys, by_tenant, rate_limit=desk.settings.rate_limit)

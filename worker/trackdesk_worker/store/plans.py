@@ -263,9 +263,9 @@ def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | Non
             client, keys, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None,
             within_s=None if wanted.by_person else LISTED_WITHIN_S,
         )  # fmt: skip
-        for sale in hits.sales:
+        for sale in hits.hits:
             items += (sale.id, sale.record.at)
-        last = hits.cursor is None or (left is not None and len(hits.sales) >= left)
+        last = hits.cursor is None or (left is not None and len(hits.hits) >= left)
         behind = hits.cursor or "end"
     arguments = (clock(now_ms), plan_id, cursor or "", behind, int(last), *items)
     moved = run(client, Operation(script("plan_list"), keys.prefix, arguments, int))

@@ -16,7 +16,7 @@ from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.timestamps import iso
 from trackdesk_worker.store.dead_letters.index_query import walk
-from trackdesk_worker.store.dead_letters.query import Sale
+from trackdesk_worker.store.dead_letters.query import Hit
 
 ABOUT = frozenset({"reason", "died_at", "accepted_at", "attempts", "may_have_landed"})
 """Keys of a line that are about the death, beside the conversion's; import passes them over."""
@@ -56,8 +56,8 @@ def export(
     record(client, keys, Act.EXPORT, operator, count=client.zcard(keys.dead), phase="started", **about)
     line = _lines(form, target)
     count = 0
-    for sale in walk(client, keys, wanted):
-        line(sale)
+    for hit in walk(client, keys, wanted):
+        line(hit)
         count += 1
     record(client, keys, Act.EXPORT, operator, count=count, phase="finished", **about)
     return count
@@ -68,21 +68,21 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
-def _lines(form: Form, target: BinaryIO) -> Callable[[Sale], None]:
+def _lines(form: Form, target: BinaryIO) -> Callable[[Hit], None]:
     if form is Form.JSONL:
-        return lambda sale: _write(target, _json_line(sale))
+        return lambda hit: _write(target, _json_line(hit))
     columns, cells = (FIELDS, _cells) if form is Form.CSV else (TRACKDESK_COLUMNS, _trackdesk_cells)
     _write(target, _csv_line(columns))
-    return lambda sale: _write(target, _csv_line(cells(sale)))
+    return lambda hit: _write(target, _csv_line(cells(hit)))
 
 
 def _write(target: BinaryIO, line: str) -> None:
     target.write(line.encode())
 
 
-def _json_line(sale: Sale) -> str:
-    about = {"tenant": sale.record.tenant, "reason": sale.reason, "died_at": iso(sale.at_ms)}
-    return json.dumps({**sale.conversion, **about}, ensure_ascii=False, separators=(",", ":")) + "\n"
+def _json_line(hit: Hit) -> str:
+    about = {"tenant": hit.record.tenant, "reason": hit.reason, "died_at": iso(hit.at_ms)}
+    return json.dumps({**hit.conversion, **about}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _csv_line(cells: tuple[str, ...]) -> str:
@@ -91,13 +91,13 @@ def _csv_line(cells: tuple[str, ...]) -> str:
     return line.getvalue()
 
 
-def _cells(sale: Sale) -> tuple[str, ...]:
-    record = sale.record
+def _cells(hit: Hit) -> tuple[str, ...]:
+    record = hit.record
     known: dict[str, Any] = {
-        **_flat(sale.conversion),
+        **_flat(hit.conversion),
         "tenant": record.tenant,
-        "reason": sale.reason,
-        "died_at": iso(sale.at_ms),
+        "reason": hit.reason,
+        "died_at": iso(hit.at_ms),
         "accepted_at": iso(record.accepted_ms),
         "attempts": record.attempts_total,
         "may_have_landed": "true" if record.ambiguous else "false",
@@ -105,11 +105,11 @@ def _cells(sale: Sale) -> tuple[str, ...]:
     return tuple(str(known.get(name, "")) for name in FIELDS)
 
 
-def _trackdesk_cells(sale: Sale) -> tuple[str, ...]:
+def _trackdesk_cells(hit: Hit) -> tuple[str, ...]:
     """Return external id, amount, currency and when the sale was made: given by the shop, else when it was accepted."""
-    amount = "" if sale.amount is None else plain_amount(sale.amount, sale.currency)
-    created = sale.conversion.get("createdAt") or iso(sale.record.accepted_ms)
-    return (sale.record.external_id, amount, sale.currency or "", str(created))
+    amount = "" if hit.amount is None else plain_amount(hit.amount, hit.currency)
+    created = hit.conversion.get("createdAt") or iso(hit.record.accepted_ms)
+    return (hit.record.external_id, amount, hit.currency or "", str(created))
 
 
 def _flat(body: Mapping[str, Any]) -> dict[str, str]:

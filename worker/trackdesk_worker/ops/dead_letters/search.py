@@ -17,7 +17,7 @@ from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.store.dead_letters.causes import Cause, parse_causes, read_causes
 from trackdesk_worker.store.dead_letters.index_query import BATCH, count, find
-from trackdesk_worker.store.dead_letters.query import Order, Sale, Search, SearchUnclear
+from trackdesk_worker.store.dead_letters.query import Hit, Order, Search, SearchUnclear
 from trackdesk_worker.store.ledger import Money, add_money
 
 __all__ = [
@@ -146,8 +146,8 @@ def search(
         hits = find(client, keys, wanted, limit=limit, after=after, within_s=within_s)
     except SearchUnclear as error:
         raise SearchInvalid(str(error)) from error
-    causes = _causes_of(client, keys, hits.sales)
-    rows = tuple(_job_row(sale, causes.get(sale.id)) for sale in hits.sales)
+    causes = _causes_of(client, keys, hits.hits)
+    rows = tuple(_job_row(hit, causes.get(hit.id)) for hit in hits.hits)
     return Found(rows, hits.cursor, hits.examined, hits.complete, count(client, keys, wanted))
 
 
@@ -165,12 +165,12 @@ def clusters(
         return _from_books(client, keys, causes, most)
     found: dict[tuple[str, str, str, int | None], _Growing] = {}
     complete = True
-    for sales, more in _pages(client, keys, wanted, within_s):
-        of = _causes_of(client, keys, sales)
-        for sale in sales:
-            cause = of.get(sale.id)
-            key = (sale.record.tenant, sale.reason, sale.conversion_type, None if cause is None else cause.http_status)
-            found.setdefault(key, _Growing(sale)).add(sale)
+    for hits, more in _pages(client, keys, wanted, within_s):
+        of = _causes_of(client, keys, hits)
+        for hit in hits:
+            cause = of.get(hit.id)
+            key = (hit.record.tenant, hit.reason, hit.conversion_type, None if cause is None else cause.http_status)
+            found.setdefault(key, _Growing(hit)).add(hit)
         complete = not more
     rows = sorted((g.cluster(*key) for key, g in found.items()), key=_largest_first)
     return Clusters(tuple(rows[:most]), sum(c.jobs for c in rows), add_money(c.money for c in rows), complete)
@@ -190,17 +190,17 @@ def summary(client: redis.Redis, keys: Keys, wanted: Search, *, within_s: float 
             tenants[cause.tenant] += cause.jobs
         money = add_money(cause.money for cause in causes)
     else:
-        for sales, more in _pages(client, keys, wanted, within_s):
-            reasons.update(sale.reason for sale in sales)
-            tenants.update(sale.record.tenant for sale in sales)
-            money = add_money([money, *map(money_of, sales)])
+        for hits, more in _pages(client, keys, wanted, within_s):
+            reasons.update(hit.reason for hit in hits)
+            tenants.update(hit.record.tenant for hit in hits)
+            money = add_money([money, *map(money_of, hits)])
             complete = not more
     return Summary(tenants.total(), money, dict(reasons.most_common()), dict(tenants.most_common()), complete)
 
 
-def money_of(sale: Sale) -> Money:
+def money_of(hit: Hit) -> Money:
     """Return a sale's amount by its currency in the books."""
-    return {} if sale.amount is None else {sale.record.currency or NO_CURRENCY: sale.amount}
+    return {} if hit.amount is None else {hit.record.currency or NO_CURRENCY: hit.amount}
 
 
 def _of_dead(wanted: Search) -> Search:
@@ -219,7 +219,7 @@ def _causes(client: redis.Redis, keys: Keys, wanted: Search) -> list[Cause] | No
 
 def _pages(
     client: redis.Redis, keys: Keys, wanted: Search, within_s: float | None
-) -> Iterator[tuple[tuple[Sale, ...], bool]]:
+) -> Iterator[tuple[tuple[Hit, ...], bool]]:
     """Yield all letters of a search, the oldest first, a page at a time, and whether time ran out behind it."""
     deadline = None if within_s is None else monotonic() + within_s
     cursor = None
@@ -231,7 +231,7 @@ def _pages(
             raise SearchInvalid(str(error)) from error
         cursor = hits.cursor
         late = deadline is not None and monotonic() > deadline and cursor is not None
-        yield hits.sales, late or (cursor is None and not hits.complete)
+        yield hits.hits, late or (cursor is None and not hits.complete)
         if cursor is None or late:
             return
 
@@ -265,9 +265,9 @@ def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int)
     return Clusters(tuple(rows), sum(c.jobs for c in causes), add_money(c.money for c in causes), True)
 
 
-def _causes_of(client: redis.Redis, keys: Keys, sales: Sequence[Sale]) -> dict[str, Cause]:
+def _causes_of(client: redis.Redis, keys: Keys, hits: Sequence[Hit]) -> dict[str, Cause]:
     """Return the causes of those sales that are dead."""
-    dead = [sale.id for sale in sales if sale.record.state is State.DEAD]
+    dead = [hit.id for hit in hits if hit.record.state is State.DEAD]
     if not dead:
         return {}
     numbers: Any = client.hmget(keys.cause_of, dead)
@@ -281,19 +281,19 @@ def _causes_of(client: redis.Redis, keys: Keys, sales: Sequence[Sale]) -> dict[s
     }
 
 
-def _job_row(sale: Sale, cause: Cause | None) -> JobRow:
-    record = sale.record
+def _job_row(hit: Hit, cause: Cause | None) -> JobRow:
+    record = hit.record
     return JobRow(
         id=record.id,
         tenant=record.tenant,
         external_id=record.external_id,
         state=record.state,
-        conversion_type=sale.conversion_type,
+        conversion_type=hit.conversion_type,
         amount=record.amount,
-        currency=sale.currency,
+        currency=hit.currency,
         reason=record.reason,
         http_status=None if cause is None else cause.http_status,
-        at_ms=sale.at_ms,
+        at_ms=hit.at_ms,
         accepted_ms=record.accepted_ms,
         attempts=record.attempts_total,
         redrives=record.redrives,
@@ -309,16 +309,16 @@ def _largest_first(cluster: Cluster) -> tuple[int, str, str, str, int]:
 class _Growing:
     """A cluster while its letters are read, the oldest first."""
 
-    def __init__(self, first: Sale) -> None:
+    def __init__(self, first: Hit) -> None:
         self._first = first
         self._last_ms = first.at_ms
         self._jobs = 0
         self._money: Money = {}
 
-    def add(self, sale: Sale) -> None:
+    def add(self, hit: Hit) -> None:
         self._jobs += 1
-        self._last_ms = sale.at_ms
-        self._money = add_money([self._money, money_of(sale)])
+        self._last_ms = hit.at_ms
+        self._money = add_money([self._money, money_of(hit)])
 
     def cluster(self, tenant: str, reason: str, conversion_type: str, status: int | None) -> Cluster:
         first = self._first

@@ -13,7 +13,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.ops.dead_letters.search import Search, money_of, summary
 from trackdesk_worker.store.dead_letters.index_query import walk
-from trackdesk_worker.store.dead_letters.query import Sale
+from trackdesk_worker.store.dead_letters.query import Hit
 from trackdesk_worker.store.ledger import Money, add_money
 
 
@@ -57,15 +57,15 @@ def figures_of(
     return add_up(islice(walk(client, keys, replace(wanted, state=State.DEAD)), limit))
 
 
-def add_up(sales: Iterable[Sale]) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
+def add_up(hits: Iterable[Hit]) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
     """Return jobs, money, and jobs by reason and tenant."""
     reasons: Counter[str] = Counter()
     tenants: Counter[str] = Counter()
     money: Money = {}
-    for sale in sales:
-        reasons[sale.reason] += 1
-        tenants[sale.record.tenant] += 1
-        money = add_money([money, money_of(sale)])
+    for hit in hits:
+        reasons[hit.reason] += 1
+        tenants[hit.record.tenant] += 1
+        money = add_money([money, money_of(hit)])
     return tenants.total(), money, dict(reasons.most_common()), dict(tenants.most_common())
 
 

@@ -12,7 +12,7 @@ from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import Act
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.store import plans as store
-from trackdesk_worker.store.dead_letters.index_query import read_sales
+from trackdesk_worker.store.dead_letters.index_query import read_hits
 from trackdesk_worker.store.ledger import Book, Money
 from trackdesk_worker.store.plans import PlanFields
 
@@ -224,7 +224,7 @@ def _items(client: redis.Redis, keys: Keys, found: list[tuple[str, str]], waitin
         verdict, identity = (waiting, rest) if part.startswith("pending:") else tuple(rest.split(" ", 1))
         read_so_far.append((identity, verdict, int(at_ms)))
     now: dict[str, JobRecord] = {
-        sale.id: sale.record for sale in read_sales(client, keys, [identity for identity, _, _ in read_so_far])
+        hit.id: hit.record for hit in read_hits(client, keys, [identity for identity, _, _ in read_so_far])
     }
     return [
         Item(

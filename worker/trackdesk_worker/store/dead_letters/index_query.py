@@ -21,7 +21,7 @@ from trackdesk_producer.contract.record import JobClass, JobRecord, State, job_i
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.store.dead_letters.causes import Cause, IndexEntry, merged_page, read_causes, reference
-from trackdesk_worker.store.dead_letters.query import Sale, Search, SearchUnclear, matches
+from trackdesk_worker.store.dead_letters.query import Hit, Search, SearchUnclear, matches
 
 BATCH = 500
 """Index entries or records per round trip."""
@@ -38,7 +38,7 @@ ENDED = (State.DELIVERED, State.CANCELLED, State.DISCARDED)
 class Hits:
     """Sales that were found, and where to go on."""
 
-    sales: tuple[Sale, ...]
+    hits: tuple[Hit, ...]
     cursor: str | None
     """For what is behind; None if this was all."""
     examined: int
@@ -65,7 +65,7 @@ def find(
         return _sorted_page(client, keys, wanted, limit, after, deadline)
     sections = _sections(wanted)
     section, place = (sections[0], None) if after is None else _parse_cursor(after, sections)
-    sales: list[Sale] = []
+    hits: list[Hit] = []
     examined = 0
     for state in sections[sections.index(section) :]:
         reader = _reader(client, keys, wanted, state)
@@ -74,23 +74,23 @@ def find(
             asked = min(BATCH, most)
             entries = reader(place, asked)
             most *= 2  # what matches is rare
-            for sale in _read(client, keys, entries):
-                if not _as_indexed(sale, state, wanted) or not matches(sale, wanted):
+            for hit in _read(client, keys, entries):
+                if not _as_indexed(hit, state, wanted) or not matches(hit, wanted):
                     continue
-                if len(sales) == limit:
-                    return Hits(tuple(sales), _cursor(sales[-1].record.state, sales[-1].entry), examined, True)
-                sales.append(sale)
+                if len(hits) == limit:
+                    return Hits(tuple(hits), _cursor(hits[-1].record.state, hits[-1].entry), examined, True)
+                hits.append(hit)
             examined += len(entries)
             if not entries or (len(entries) < asked and state not in ENDED):  # ended ones come list by list
                 place = None
                 break
             place = (entries[-1].exact, entries[-1].id)
             if deadline is not None and time.monotonic() > deadline:
-                return Hits(tuple(sales), _cursor(state, entries[-1]), examined, len(sales) == limit)
-    return Hits(tuple(sales), None, examined, True)
+                return Hits(tuple(hits), _cursor(state, entries[-1]), examined, len(hits) == limit)
+    return Hits(tuple(hits), None, examined, True)
 
 
-def walk(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[Sale]:
+def walk(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[Hit]:
     """Yield every sale of a search, the oldest first, in flat memory.
 
     Each that was dead from the beginning to the end of the walk is yielded exactly once.
@@ -98,13 +98,13 @@ def walk(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[Sale]:
     cursor = None
     while True:
         hits = find(client, keys, replace(wanted, order="oldest"), limit=BATCH, after=cursor)
-        yield from hits.sales
+        yield from hits.hits
         cursor = hits.cursor
         if cursor is None:
             return
 
 
-def read_sales(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[Sale]:
+def read_hits(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[Hit]:
     """Yield the sales among `ids` that have a record."""
     wanted = list(ids)
     for start in range(0, len(wanted), BATCH):
@@ -125,13 +125,13 @@ def count(client: redis.Redis, keys: Keys, wanted: Search) -> int | None:
     return _count_within(client, keys, wanted, causes, "amount" if wanted.by_amount else "died")
 
 
-def _as_indexed(sale: Sale, state: State, wanted: Search) -> bool:
+def _as_indexed(hit: Hit, state: State, wanted: Search) -> bool:
     """Return whether the job is still where its index showed it; else it will be met at its new place."""
     if state in ENDED:
-        return sale.record.state in ENDED
-    if sale.record.state is not state:
+        return hit.record.state in ENDED
+    if hit.record.state is not state:
         return False
-    return not wanted.by_time or sale.record.at == int(sale.entry.score)
+    return not wanted.by_time or hit.record.at == int(hit.entry.score)
 
 
 def _sections(wanted: Search) -> tuple[State, ...]:
@@ -210,7 +210,7 @@ def _few(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], o
     """Return what reads letters in one order which few enough fit into a range of another."""
     low, high = _range(wanted, other)
     read = _set_reader(client, keys, wanted.down, tuple(keys.cause(c.number, other) for c in causes), low, high)
-    entries = [_ordered(sale, wanted) for sale in _read(client, keys, read(None, FEW + BATCH))]
+    entries = [_ordered(hit, wanted) for hit in _read(client, keys, read(None, FEW + BATCH))]
     entries.sort(key=_sorting, reverse=wanted.down)
 
     def behind(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
@@ -284,28 +284,28 @@ def _sorted_page(
     were looked up, the merged_page is not `complete` and has no cursor: a tenant, or more time, finds the rest.
     """
     place = None if after is None else _parse_cursor(after, tuple(State))[1]
-    found: dict[str, tuple[IndexEntry, Sale]] = {}
+    found: dict[str, tuple[IndexEntry, Hit]] = {}
     looked_up, complete = 0, True
     for ids in _named(client, keys, wanted):
         if looked_up >= FEW and deadline is not None and time.monotonic() > deadline:
             complete = False
             break
         found |= {
-            sale.id: (_ordered(sale, wanted), sale)
-            for sale in read_sales(client, keys, ids)
-            if matches(sale, wanted) and (wanted.external_id is not None or sale.record.state is State.DEAD)
+            hit.id: (_ordered(hit, wanted), hit)
+            for hit in read_hits(client, keys, ids)
+            if matches(hit, wanted) and (wanted.external_id is not None or hit.record.state is State.DEAD)
         }
         looked_up += len(ids)
     entries = sorted((entry for entry, _ in found.values()), key=_sorting, reverse=wanted.down)
     rest = _behind(entries, place, wanted.down)
     cursor = _cursor(State.DEAD, rest[limit - 1]) if len(rest) > limit else None
-    sales = tuple(found[entry.id][1] for entry in rest[:limit])
-    return Hits(sales, cursor, looked_up, complete)
+    hits = tuple(found[entry.id][1] for entry in rest[:limit])
+    return Hits(hits, cursor, looked_up, complete)
 
 
-def _ordered(sale: Sale, wanted: Search) -> IndexEntry:
-    score: Decimal | int = sale.at_ms if wanted.by_time else (-1 if sale.amount is None else sale.amount)
-    return IndexEntry(sale.id, float(score), repr(float(score)))
+def _ordered(hit: Hit, wanted: Search) -> IndexEntry:
+    score: Decimal | int = hit.at_ms if wanted.by_time else (-1 if hit.amount is None else hit.amount)
+    return IndexEntry(hit.id, float(score), repr(float(score)))
 
 
 def _sorting(entry: IndexEntry) -> tuple[float, bytes]:
@@ -340,7 +340,7 @@ def _bounds(least: Decimal | int | None, most: Decimal | int | None, scale: int 
     return low, high
 
 
-def _read(client: redis.Redis, keys: Keys, entries: list[IndexEntry]) -> Iterator[Sale]:
+def _read(client: redis.Redis, keys: Keys, entries: list[IndexEntry]) -> Iterator[Hit]:
     if not entries:
         return
     records: Any = client.mget([keys.job(entry.id) for entry in entries])
@@ -351,7 +351,7 @@ def _read(client: redis.Redis, keys: Keys, entries: list[IndexEntry]) -> Iterato
             record = JobRecord.parse(entry.id, raw)
         except (ValueError, ArithmeticError):  # damaged from outside: the audit names it, the others are still read
             continue
-        yield Sale(record, entry)
+        yield Hit(record, entry)
 
 
 def _cursor(state: State, entry: IndexEntry) -> str:

@@ -114,7 +114,7 @@ def conversion_of(record: JobRecord) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-class Sale:
+class Hit:
     """One job that was found, with its body."""
 
     __slots__ = ("__dict__", "entry", "record")
@@ -159,23 +159,23 @@ class Sale:
         return None if self.record.currency == NO_CURRENCY else self.record.currency
 
 
-def matches(sale: Sale, wanted: Search) -> bool:
+def matches(hit: Hit, wanted: Search) -> bool:
     """Return whether a record is what its index promised and the search means.
 
     Everything is asked again: between index and record the job may have moved on.
     """
-    record = sale.record
+    record = hit.record
     return (
         wanted.tenant in (None, record.tenant)
         and wanted.state in (None, record.state)
-        and wanted.reason in (None, sale.reason)
+        and wanted.reason in (None, hit.reason)
         and wanted.currency in (None, record.currency)
-        and (wanted.since_ms is None or sale.at_ms >= wanted.since_ms)
-        and (wanted.until_ms is None or sale.at_ms <= wanted.until_ms)
+        and (wanted.since_ms is None or hit.at_ms >= wanted.since_ms)
+        and (wanted.until_ms is None or hit.at_ms <= wanted.until_ms)
         and (wanted.min_amount is None or (record.amount is not None and record.amount >= wanted.min_amount))
         and (wanted.max_amount is None or (record.amount is not None and record.amount <= wanted.max_amount))
         and wanted.external_id in (None, record.external_id)
-        and wanted.conversion_type in (None, sale.conversion_type)
-        and wanted.cid in (None, sale.conversion.get("cid"))
-        and wanted.customer_id in (None, sale.conversion.get("customerId"))
+        and wanted.conversion_type in (None, hit.conversion_type)
+        and wanted.cid in (None, hit.conversion.get("cid"))
+        and wanted.customer_id in (None, hit.conversion.get("customerId"))
     )
