@@ -104,9 +104,9 @@ def _plant_books_outside() -> Callable[[], None]:
     """The settle script leaves its sums aside, and the process writes them to the ledger a moment later."""
     keep = "redis.call('SET', PREFIX .. 'aside', cjson.encode(books))\nreturn"
     take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
-    original = delivery.arun_all
+    original = delivery.run_pipeline
 
-    async def arun_all(client: Any, operations: Sequence[Operation[Any]]) -> list[Any]:
+    async def run_pipeline(client: Any, operations: Sequence[Operation[Any]]) -> list[Any]:
         replies = await original(client, operations)
         if any(operation.script.name == "settle" for operation in operations):
             prefix = operations[0].prefix
@@ -115,11 +115,11 @@ def _plant_books_outside() -> Callable[[], None]:
                     await client.hincrby(f"{prefix}ledger:{tenant}", field, delta)
         return replies
 
-    delivery.arun_all = arun_all  # type: ignore[attr-defined]
+    delivery.run_pipeline = run_pipeline  # type: ignore[attr-defined]
 
     def take_out() -> None:
         take_edit_out()
-        delivery.arun_all = original  # type: ignore[attr-defined]
+        delivery.run_pipeline = original  # type: ignore[attr-defined]
 
     return take_out
 

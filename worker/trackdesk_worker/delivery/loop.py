@@ -1,4 +1,4 @@
-"""The delivery loop of one process: claim → send → settle, many requests in flight, one trip to the store at a time.
+"""The delivery loop of one process: claim → send → settle, many requests in flight, one round trip at a time.
 
 A sliding window: whenever requests have ended, one round trip settles them and claims as many as fit. Nothing waits
 for the slowest of a batch. The loop runs for the life of the process on an event loop of its own; wake-ups (Celery's
@@ -23,7 +23,7 @@ from trackdesk_worker.delivery.attempt import Attempts, StoreClock, release
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.store.jobs import Claims, Jobs
-from trackdesk_worker.store.pipeline import arun_all
+from trackdesk_worker.store.pipeline import run_pipeline
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.tracing import AttemptSpan
@@ -36,7 +36,7 @@ TURNS = 3
 SOON_S = 0.02
 """A claim that is due sooner counts as work at hand."""
 BEAT_S = 2.0
-TRIP_S = 15.0
+ROUND_TRIP_S = 15.0
 """Limit for one trip, however slowly its replies drip; below the age at which a loop counts as stuck."""
 SEND_MARGIN_S = 0.5
 """A request is sent only if its lease outlives its timeout by this: time to settle the answer."""
@@ -130,7 +130,7 @@ class DeliveryLoop:
             self._changed.clear()
             if len(self._in_flight) >= BUSY:
                 await self._gather()
-            await self._trip()
+            await self._round_trip()
             self._give_up_overdue()
             self._note_quiet()
         self._health.unregister("delivery")
@@ -181,7 +181,7 @@ class DeliveryLoop:
         # Unsettled jobs take room too: while the store is away nothing more is claimed and nothing piles up.
         return self._config.concurrency - len(self._in_flight) - len(self._pending)
 
-    async def _trip(self) -> None:
+    async def _round_trip(self) -> None:
         """Settle what has ended and claim what fits, in one round trip."""
         self._attempts.flush_log()  # first: what is settled has been told
         batch = list(self._pending)
@@ -209,8 +209,8 @@ class DeliveryLoop:
             return
         started = time.monotonic()
         try:
-            async with asyncio.timeout(TRIP_S):
-                replies = await arun_all(self._client, operations)
+            async with asyncio.timeout(ROUND_TRIP_S):
+                replies = await run_pipeline(self._client, operations)
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
             return

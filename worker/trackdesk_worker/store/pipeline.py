@@ -1,6 +1,6 @@
 """A round trip of the delivery loop, which makes hundreds a second with hundreds of words each.
 
-redis-py's connections and its pool, but neither its pipeline nor its packing in Python: with them a trip of seven
+redis-py's connections and its pool, but neither its pipeline nor its packing in Python: with them a pipeline of seven
 settlements costs the process more than twice as much.
 """
 
@@ -16,7 +16,7 @@ from trackdesk_producer.contract.runner import Command, Replies
 from trackdesk_producer.contract.scripts import Operation
 
 
-async def arun_all(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
+async def run_pipeline(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
     """Run operations in one round trip; return their raw replies, for `runner.result`."""
     return await runner.arun_raw(lambda commands: _send(client, commands), operations)
 
