@@ -20,7 +20,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import NEWER, NO_CURRENCY, JobRecord, RecordNewer, State, job_id
 from trackdesk_producer.contract.runner import Replies, Request
-from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.model import Conversion, parse_conversion
 from trackdesk_producer.conversion.rules import check_tenant
@@ -150,9 +150,9 @@ class ProducerFlow:
     def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[Cancellation]:
         """Cancel a job that waits and cannot have reached Trackdesk."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
-        operation = Operation(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
-        replies = yield Request([operation])
-        verdict, _, state = operation.read(_sound(replies[0])).partition(":")
+        call = ScriptCall(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
+        replies = yield Request([call])
+        verdict, _, state = call.read(_sound(replies[0])).partition(":")
         if state == NEWER:
             raise RecordTooNew(external_id)
         if verdict == "cancelled":
@@ -256,11 +256,9 @@ class ProducerFlow:
             arguments: list[Argument] = ["", self._envelope, span.trace]
             for item in prepared:
                 arguments += item.arguments
-            operation = Operation(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
-            replies = yield Request(
-                [operation], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s)
-            )
-            verdicts = operation.read(_sound(replies[0]))
+            call = ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
+            replies = yield Request([call], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s))
+            verdicts = call.read(_sound(replies[0]))
             span.tell(verdicts)
             if durability is not Durability.MEMORY:
                 check_durability(durability, replies[1], replicas=self._replicas)

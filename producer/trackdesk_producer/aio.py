@@ -136,7 +136,7 @@ class AsyncProducer:
         try:
             async with asyncio.timeout(self._flow.timeout_s), lines.places:
                 waited_s = time.monotonic() - began
-                return await arun_raw(lambda sent: asend(lines.client, sent), request.operations, request.also)
+                return await arun_raw(lambda sent: asend(lines.client, sent), request.calls, request.also)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:  # TimeoutError is an OSError
             raise unavailable(
                 error,

@@ -17,7 +17,7 @@ from tests.support.store import UNLIMITED, Item, Store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, external_id_of
 from trackdesk_producer.contract.runner import Replies, run
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.config.tenants import TenantSettings
 from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.delivery.attempt import Attempts
@@ -121,7 +121,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
     claimed: list[tuple[float, int]] = []
     right = delivery.arun_all
 
-    async def held_up(client: Any, operations: Sequence[Operation[Any]]) -> Replies:
+    async def held_up(client: Any, operations: Sequence[ScriptCall[Any]]) -> Replies:
         began = time.monotonic()
         replies = await right(client, operations)
         tokens = [reply[3] for operation, reply in zip(operations, replies, strict=True) if len(reply) > 2]

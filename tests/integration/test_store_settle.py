@@ -8,7 +8,7 @@ from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker
@@ -262,7 +262,7 @@ def test_an_unsound_batch_is_refused_before_any_write(store: Store, change) -> N
         0,
     ]
     with pytest.raises(redis.ResponseError, match="settle: "):
-        run(store.client, Operation(script("settle"), store.keys.prefix, tuple(change(sound)), list))
+        run(store.client, ScriptCall(script("settle"), store.keys.prefix, tuple(change(sound)), list))
     assert store.record("acme/1") == before
     assert store.client.exists(store.keys.tenant("acme")) == 1  # the claim's own bookkeeping
     assert not store.client.hexists(store.keys.tenant("acme"), "frozen_until")

@@ -124,13 +124,13 @@ def _wrap_scripts(fuse: Fuse) -> None:
     run_raw, arun_raw = runner.run_raw, runner.arun_raw
     begin_raw, finish_raw = lines.begin_raw, lines.finish_raw
 
-    def before(operations: Sequence[Any]) -> None:
-        for operation in operations:
-            fuse.passed(f"{operation.script.name}.before")
+    def before(calls: Sequence[Any]) -> None:
+        for call in calls:
+            fuse.passed(f"{call.script.name}.before")
 
-    def after(operations: Sequence[Any], replies: list[Any]) -> list[Any]:
-        for operation, reply in zip(operations, replies, strict=False):
-            name = f"{operation.script.name}.after"
+    def after(calls: Sequence[Any], replies: list[Any]) -> list[Any]:
+        for call, reply in zip(calls, replies, strict=False):
+            name = f"{call.script.name}.after"
             if not isinstance(reply, Exception) and (name not in _MUST_MOVE or _MUST_MOVE[name](reply)):
                 fuse.passed(name)
         return replies
@@ -139,29 +139,27 @@ def _wrap_scripts(fuse: Fuse) -> None:
         if any(command[0] == "SCRIPT" for command in commands):
             fuse.passed("scripts.reload")
 
-    def dying_run_raw(send: Callable[..., Any], operations: Sequence[Any], also: Sequence[Any] = ()) -> list[Any]:
+    def dying_run_raw(send: Callable[..., Any], calls: Sequence[Any], also: Sequence[Any] = ()) -> list[Any]:
         def dying_send(commands: Sequence[Any]) -> Any:
             reloads(commands)
             return send(commands)
 
-        before(operations)
-        return after(operations, run_raw(dying_send, operations, also))
+        before(calls)
+        return after(calls, run_raw(dying_send, calls, also))
 
     async def dying_arun_raw(
-        send: Callable[..., Awaitable[Any]], operations: Sequence[Any], also: Sequence[Any] = ()
+        send: Callable[..., Awaitable[Any]], calls: Sequence[Any], also: Sequence[Any] = ()
     ) -> list[Any]:
         async def dying_send(commands: Sequence[Any]) -> Any:
             reloads(commands)
             return await send(commands)
 
-        before(operations)
-        return after(operations, await arun_raw(dying_send, operations, also))
+        before(calls)
+        return after(calls, await arun_raw(dying_send, calls, also))
 
-    def dying_begin_raw(
-        write: Callable[..., None], operations: Sequence[Any], also: Sequence[Any] = ()
-    ) -> runner.Flight:
-        before(operations)
-        return begin_raw(write, operations, also)
+    def dying_begin_raw(write: Callable[..., None], calls: Sequence[Any], also: Sequence[Any] = ()) -> runner.Flight:
+        before(calls)
+        return begin_raw(write, calls, also)
 
     def dying_finish_raw(flight: runner.Flight, read: Callable[..., Any], send: Callable[..., Any]) -> list[Any]:
         return after(flight.operations, finish_raw(flight, read, send))

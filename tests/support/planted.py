@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
-from trackdesk_producer.contract.scripts import Operation, Script
+from trackdesk_producer.contract.scripts import Script, ScriptCall
 from trackdesk_worker.config import tenants
 from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason, TenantEffectKind
@@ -106,10 +106,10 @@ def _plant_books_outside() -> Callable[[], None]:
     take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
     original = delivery.run_pipeline
 
-    async def run_pipeline(client: Any, operations: Sequence[Operation[Any]]) -> list[Any]:
-        replies = await original(client, operations)
-        if any(operation.script.name == "settle" for operation in operations):
-            prefix = operations[0].prefix
+    async def run_pipeline(client: Any, calls: Sequence[ScriptCall[Any]]) -> list[Any]:
+        replies = await original(client, calls)
+        if any(call.script.name == "settle" for call in calls):
+            prefix = calls[0].prefix
             for tenant, fields in (json.loads(await client.get(f"{prefix}aside")) or {}).items():
                 for field, delta in fields.items():
                     await client.hincrby(f"{prefix}ledger:{tenant}", field, delta)

@@ -11,7 +11,7 @@ from tests.support.acting import act_now
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, tenant_of
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Argument, Operation, load_script, text
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script, text
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
@@ -75,17 +75,17 @@ class Store:
         """Call the enqueue script with any arguments behind clock, envelope and trace."""
         script = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
         whole = (self.now_ms, envelope(self.keys.wakeups), self.trace, *arguments)
-        return run(self.client, Operation(script, self.keys.prefix, whole, _texts))
+        return run(self.client, ScriptCall(script, self.keys.prefix, whole, _texts))
 
     def cancel(self, *ids: str) -> list[str]:
         """Cancel for the caller."""
         script = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
-        return run(self.client, Operation(script, self.keys.prefix, (self.now_ms, WINDOW_MS, *ids), _texts))
+        return run(self.client, ScriptCall(script, self.keys.prefix, (self.now_ms, WINDOW_MS, *ids), _texts))
 
     def claim(self, wanted: int = 100, *, limits: Limits = UNLIMITED, lease_ms: int = LEASE_MS) -> Claims:
         """Claim, without limits unless given."""
-        operation = self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, slots=self.slots, now_ms=self.now_ms)
-        return run(self.client, operation)
+        call = self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, slots=self.slots, now_ms=self.now_ms)
+        return run(self.client, call)
 
     def claim_one(self) -> ClaimedJob:
         """Claim one job that must be there."""
@@ -94,8 +94,8 @@ class Store:
 
     def settle(self, *settlements: Settlement) -> list[bool]:
         """Settle a batch."""
-        operation = self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms)
-        return run(self.client, operation)
+        call = self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms)
+        return run(self.client, call)
 
     def end(self, job: ClaimedJob, verb: Verb, reason: str = "paired", **more: Any) -> bool:
         """Settle one claim that made a request."""
@@ -152,7 +152,7 @@ class Store:
     def edit(self, item: Item, *, new_key: bool = False) -> str:
         """Correct a dead letter to what `item` says, its fingerprint being that of the new body."""
         raw = self.client.get(self.keys.job(item.id)) or b""
-        operation = self.jobs.edit(
+        call = self.jobs.edit(
             item.id,
             expect=hashlib.sha1(raw).hexdigest(),
             body=item.body.encode(),
@@ -164,7 +164,7 @@ class Store:
             new_key=new_key,
             now_ms=self.now_ms,
         )
-        reply = run(self.client, operation)
+        reply = run(self.client, call)
         if reply == "ok":
             self.client.rpop(self.keys.operations_waiting)  # its entry; what log it would stand in is not the test's
         return reply

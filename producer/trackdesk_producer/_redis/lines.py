@@ -132,7 +132,7 @@ class Lines:
     def ask(self, request: Request) -> Replies:
         """Send, and return the replies."""
         with deadline(self.timeout_s):
-            return run_raw(self._round_trip, request.operations, request.also)
+            return run_raw(self._round_trip, request.calls, request.also)
 
     def _round_trip(self, commands: Sequence[Command]) -> Replies:
         line = Line(self)
@@ -159,7 +159,7 @@ class Line:
         """Send without waiting for the replies."""
         began = time.monotonic()
         with deadline(self._lines.timeout_s):
-            flight = begin_raw(self.write, request.operations, request.also)
+            flight = begin_raw(self.write, request.calls, request.also)
         self._under_way.append((flight, self._lines.timeout_s - (time.monotonic() - began)))
 
     def receive(self) -> Replies:

@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
@@ -23,24 +23,24 @@ AsyncSend: TypeAlias = Callable[[Sequence[Command]], Awaitable[Replies]]
 
 
 def exchange(
-    operations: Sequence[Operation[Any]], also: Sequence[Command]
+    calls: Sequence[ScriptCall[Any]], also: Sequence[Command]
 ) -> Generator[Sequence[Command], Replies, Replies]:
     """Yield the commands of one round trip, take their replies; again for scripts Redis did not know.
 
     Redis forgets scripts when it restarts or fails over. A call it did not know did nothing, so that repeating it
     is safe; the plain commands (`also`) go behind it again.
     """
-    calls = [("EVALSHA", o.script.sha, 1, o.prefix, *o.arguments) for o in operations]
-    replies = yield [*calls, *also]
-    unknown = [i for i in range(len(calls)) if isinstance(replies[i], NoScriptError)]
+    commands = [("EVALSHA", o.script.sha, 1, o.prefix, *o.arguments) for o in calls]
+    replies = yield [*commands, *also]
+    unknown = [i for i in range(len(commands)) if isinstance(replies[i], NoScriptError)]
     if unknown:
-        sources = {operations[i].script.sha: operations[i].script.source for i in unknown}
+        sources = {calls[i].script.sha: calls[i].script.source for i in unknown}
         loads: list[Command] = [("SCRIPT", "LOAD", source) for source in sources.values()]
-        again = yield [*loads, *(calls[i] for i in unknown), *also]
+        again = yield [*loads, *(commands[i] for i in unknown), *also]
         repeated = again[len(loads) :]
         for position, reply in zip(unknown, repeated, strict=False):
             replies[position] = reply
-        replies[len(calls) :] = repeated[len(unknown) :]
+        replies[len(commands) :] = repeated[len(unknown) :]
     return replies
 
 
@@ -49,19 +49,19 @@ class Flight:
     """A round trip that was sent and not yet received."""
 
     talk: Generator[Sequence[Command], Replies, Replies]
-    operations: Sequence[Operation[Any]]
+    calls: Sequence[ScriptCall[Any]]
     awaited: int
     """Replies to read."""
 
 
 def begin_raw(
-    write: Callable[[Sequence[Command]], None], operations: Sequence[Operation[Any]], also: Sequence[Command] = ()
+    write: Callable[[Sequence[Command]], None], calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()
 ) -> Flight:
     """Send what `run_raw` would, and do not wait for the replies; `finish_raw` does."""
-    talk = exchange(operations, also)
+    talk = exchange(calls, also)
     commands = next(talk)
     write(commands)
-    return Flight(talk, operations, len(commands))
+    return Flight(talk, calls, len(commands))
 
 
 def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Replies:
@@ -75,9 +75,9 @@ def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Re
         return replies
 
 
-def run_raw(send: Send, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()) -> Replies:
+def run_raw(send: Send, calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()) -> Replies:
     """Run operations and, behind them on the same connection, plain commands; return the raw replies."""
-    talk = exchange(operations, also)
+    talk = exchange(calls, also)
     commands = next(talk)
     while True:
         try:
@@ -87,9 +87,9 @@ def run_raw(send: Send, operations: Sequence[Operation[Any]], also: Sequence[Com
             return replies
 
 
-async def arun_raw(send: AsyncSend, operations: Sequence[Operation[Any]], also: Sequence[Command] = ()) -> Replies:
+async def arun_raw(send: AsyncSend, calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()) -> Replies:
     """Do what `run_raw` does, on asyncio."""
-    talk = exchange(operations, also)
+    talk = exchange(calls, also)
     commands = next(talk)
     while True:
         try:
@@ -99,14 +99,14 @@ async def arun_raw(send: AsyncSend, operations: Sequence[Operation[Any]], also: 
             return replies
 
 
-def result(operation: Operation[T], reply: Any) -> T:
+def result(call: ScriptCall[T], reply: Any) -> T:
     """Return what the operation's reply means, or raise the error that came instead."""
     if isinstance(reply, Exception):
         raise reply
-    return operation.read(reply)
+    return call.read(reply)
 
 
-def run(client: redis.Redis, operation: Operation[T]) -> T:
+def run(client: redis.Redis, call: ScriptCall[T]) -> T:
     """Run one operation and return its result."""
 
     def send(commands: Sequence[Command]) -> Replies:
@@ -115,7 +115,7 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
                 pipeline.execute_command(*command)
             return pipeline.execute(raise_on_error=False)
 
-    return result(operation, run_raw(send, [operation])[0])
+    return result(call, run_raw(send, [call])[0])
 
 
 async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Replies:
@@ -130,5 +130,5 @@ async def asend(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Rep
 class Request:
     """What one round trip sends: scripts, and plain commands behind them on the same connection."""
 
-    operations: Sequence[Operation[Any]] = ()
+    calls: Sequence[ScriptCall[Any]] = ()
     also: Sequence[Command] = ()

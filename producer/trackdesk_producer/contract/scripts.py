@@ -1,6 +1,6 @@
 """Lua scripts, and the operations that call them: what to send and how to read the reply, without I/O.
 
-An `Operation` is pure. Two small shells run operations, one for redis-py's blocking client and one for its
+A `ScriptCall` is pure. Two small shells run operations, one for redis-py's blocking client and one for its
 asyncio client (`runner.py`), so that no behaviour exists twice.
 """
 
@@ -87,7 +87,7 @@ def _words(code: str) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Generic[T]):
+class ScriptCall(Generic[T]):
     """One call of one script."""
 
     script: Script

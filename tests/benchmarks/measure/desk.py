@@ -15,7 +15,7 @@ from trackdesk_producer import parse_conversion
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, job_id
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Argument, Operation, load_script
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.wire import fingerprint, post_body
@@ -135,7 +135,7 @@ class _Filling:
             for number in range(self._next, self._next + min(BATCH, count - done)):
                 arguments += self._sale(number)
             self._next += min(BATCH, count - done)
-            run(self._client, Operation(self._enqueue, self._keys.prefix, tuple(arguments), lambda reply: reply))
+            run(self._client, ScriptCall(self._enqueue, self._keys.prefix, tuple(arguments), lambda reply: reply))
 
     def bury(self, count: int) -> float:
         """Put sales in and make dead letters of them; return the server's µs per burial."""

@@ -9,7 +9,7 @@ from trackdesk_producer import parse_conversion
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import job_id
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Argument, Operation, load_script
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.wire import fingerprint, post_body
@@ -83,7 +83,7 @@ class Store:
             tenant = self._tenants[number % len(self._tenants)]
             arguments += (job_id(tenant, external_id), self._fingerprint, "100.50", "EUR", 0, body)
         self._next += count
-        run(self.client, Operation(self._enqueue, self.keys.prefix, tuple(arguments), lambda reply: reply))
+        run(self.client, ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), lambda reply: reply))
 
     def fill(self, count: int) -> None:
         """Store `count` sales."""

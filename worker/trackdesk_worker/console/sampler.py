@@ -111,8 +111,8 @@ class Sampler:
 
 def _book(client: redis.Redis, keys: Keys) -> Book:
     books = []
-    for operation in tenant_snapshots(keys, tenants_of(client, keys), overdue_before_us=0):
-        some = run(client, operation)
+    for call in tenant_snapshots(keys, tenants_of(client, keys), overdue_before_us=0):
+        some = run(client, call)
         books += [one.book for one in some]
     return total(books)
 

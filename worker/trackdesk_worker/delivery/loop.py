@@ -18,7 +18,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from trackdesk_producer.contract.runner import result
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.delivery.attempt import Attempts, StoreClock, release
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
@@ -189,9 +189,9 @@ class DeliveryLoop:
         due = self._claim_at is not None and self._claim_at <= self._loop.time()
         due = due or (bool(batch) and self._more_waits)
         wanted = room if due and not self._stopping else 0
-        operations: list[Operation[Any]] = []
+        calls: list[ScriptCall[Any]] = []
         if batch:
-            operations.append(
+            calls.append(
                 self._jobs.settle(
                     [p.settlement for p in batch],
                     dedupe_window_ms=self._config.dedupe_window_ms,
@@ -202,15 +202,13 @@ class DeliveryLoop:
             # Taken before the trip: a wake-up that comes meanwhile must not be forgotten.
             self._claim_at = None
             config = self._config
-            operations.append(
-                self._jobs.claim(wanted, lease_ms=config.lease_ms, limits=config.limits, slots=config.slots)
-            )
-        if not operations:
+            calls.append(self._jobs.claim(wanted, lease_ms=config.lease_ms, limits=config.limits, slots=config.slots))
+        if not calls:
             return
         started = time.monotonic()
         try:
             async with asyncio.timeout(ROUND_TRIP_S):
-                replies = await run_pipeline(self._client, operations)
+                replies = await run_pipeline(self._client, calls)
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
             return
@@ -219,12 +217,12 @@ class DeliveryLoop:
         # Each reply on its own: a claim that the store has carried out counts, even if it refused to settle.
         if batch:
             try:
-                self._settled(batch, result(operations[0], replies[0]), took_s)
+                self._settled(batch, result(calls[0], replies[0]), took_s)
             except RedisError as error:
                 self._store_failed(error, claimed=False)
         if wanted > 0:
             try:
-                self._claimed(result(operations[-1], replies[-1]), started, took_s)
+                self._claimed(result(calls[-1], replies[-1]), started, took_s)
             except RedisError as error:
                 self._store_failed(error, claimed=True)
 

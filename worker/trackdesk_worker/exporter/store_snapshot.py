@@ -140,7 +140,7 @@ async def _second_round_trip(
     now_ms = now_us // 1000
     overdue_us = now_us - OVERDUE_AFTER_S * 1_000_000
     late_us = now_us - int(OBJECTIVE_S * 1_000_000)
-    operations = tenant_snapshots(
+    calls = tenant_snapshots(
         keys, tenants, overdue_before_us=overdue_us, late_before_us=late_us, sample=SAMPLED, now_ms=now_ms
     )
     plain: list[Command] = [
@@ -162,12 +162,12 @@ async def _second_round_trip(
                 pipeline.execute_command(*command)
             return await pipeline.execute(raise_on_error=False)
 
-    replies = await arun_raw(send, operations, plain)
+    replies = await arun_raw(send, calls, plain)
     found: list[TenantSnapshot] = []
-    for operation, reply in zip(operations, replies, strict=False):
-        some = result(operation, reply)
+    for call, reply in zip(calls, replies, strict=False):
+        some = result(call, reply)
         found += some
-    rest = replies[len(operations) :]
+    rest = replies[len(calls) :]
     for reply in rest:
         if isinstance(reply, Exception):
             raise reply

@@ -11,7 +11,7 @@ import structlog
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.labels import DutyName
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -36,7 +36,7 @@ class DutyContext:
         """The keys of the deployment."""
         return self.jobs.keys
 
-    def run(self, operation: Operation[T]) -> T:
+    def run(self, operation: ScriptCall[T]) -> T:
         """Run one operation on the store."""
         return run(self.client, operation)
 

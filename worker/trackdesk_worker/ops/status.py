@@ -74,8 +74,8 @@ def read_status(client: redis.Redis, keys: Keys, forecaster: Forecaster) -> Stor
     tenants = sorted(text(name) for name in client.smembers(keys.tenants))
     now = now_ms(client)
     found: list[TenantSnapshot] = []
-    for operation in tenant_snapshots(keys, tenants, overdue_before_us=0, sample=SAMPLED):
-        some = run(client, operation)
+    for call in tenant_snapshots(keys, tenants, overdue_before_us=0, sample=SAMPLED):
+        some = run(client, call)
         found += some
     with client.pipeline(transaction=False) as pipeline:
         for index in (keys.scheduled, keys.in_flight):

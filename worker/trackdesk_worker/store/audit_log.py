@@ -12,7 +12,7 @@ import redis
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Operation, clock
+from trackdesk_producer.contract.scripts import ScriptCall, clock
 from trackdesk_worker.store.audit_chain import link
 from trackdesk_worker.store.jobs import script
 
@@ -30,7 +30,7 @@ def append(client: redis.Redis, keys: Keys, entry: dict[str, Any], *, waiting: b
             last, number = pipeline.execute()
         text, digest = link(entry, last)
         arguments = (clock(None), text, last or "", f"{number + 1} {digest}", waiting)
-        if run(client, Operation(script("audit_log"), keys.prefix, arguments, int)):
+        if run(client, ScriptCall(script("audit_log"), keys.prefix, arguments, int)):
             return
 
 

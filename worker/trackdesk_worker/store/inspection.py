@@ -6,7 +6,7 @@ from typing import Any
 
 from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.record import JobRecord, State
-from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, clock, text
 from trackdesk_worker.store.jobs import reading_script
 
 _NO_STRING = b"!"
@@ -32,7 +32,7 @@ class JobSnapshot:
     """Fingerprint of its body, if an operator corrected it."""
 
 
-def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[JobSnapshot]]:
+def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> ScriptCall[list[JobSnapshot]]:
     """See jobs by id, each also in one more index if one is named. One job is one moment, not all of them."""
     arguments: list[Argument] = [clock(None)]
     for identity, index in wanted:
@@ -41,7 +41,7 @@ def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> Operation[list[J
     def read(reply: list[list[Any]]) -> list[JobSnapshot]:
         return [_job_snapshot(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
 
-    return Operation(reading_script("inspect"), keys.prefix, tuple(arguments), read)
+    return ScriptCall(reading_script("inspect"), keys.prefix, tuple(arguments), read)
 
 
 def expected_indexes(record: JobRecord) -> dict[str, int]:

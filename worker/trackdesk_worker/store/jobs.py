@@ -1,6 +1,6 @@
 """Transitions of jobs between claim and end, as operations on the store.
 
-Every function returns an `Operation`: what to send and how to read the reply. Whoever holds a client runs it
+Every function returns a `ScriptCall`: what to send and how to read the reply. Whoever holds a client runs it
 (`trackdesk_producer.contract.runner`). All times are Unix milliseconds; ``now_ms=None`` is Redis' own clock.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from trackdesk_producer.contract.doubt import read_past
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass
-from trackdesk_producer.contract.scripts import Argument, Operation, Script, clock, load_script, text
+from trackdesk_producer.contract.scripts import Argument, Script, ScriptCall, clock, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement
 from trackdesk_worker.domain.limits import Breaker, Limits, Shares
@@ -72,13 +72,13 @@ class Jobs:
         limits: Limits = Limits(),
         slots: str = Shares().slots(),
         now_ms: int | None = None,
-    ) -> Operation[Claims]:
+    ) -> ScriptCall[Claims]:
         """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is on record when this returns.
 
         `limits` hold for tenants without limits of their own (`set_limits`); `slots` come from `Shares`.
         """
         arguments = (clock(now_ms), wanted, lease_ms, limits.rate_us, limits.burst, limits.cap, slots)
-        return Operation(script("claim"), self.keys.prefix, arguments, _read_claims)
+        return ScriptCall(script("claim"), self.keys.prefix, arguments, _read_claims)
 
     def settle(
         self,
@@ -87,7 +87,7 @@ class Jobs:
         dedupe_window_ms: int,
         breaker: Breaker = Breaker(),
         now_ms: int | None = None,
-    ) -> Operation[list[bool]]:
+    ) -> ScriptCall[list[bool]]:
         """End claims; per settlement True, or False where the lease was lost and nothing changed."""
         arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
         arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms)
@@ -96,47 +96,47 @@ class Jobs:
             arguments += (s.id, s.token, s.verb, s.delay_ms, s.reason, s.strikes)
             arguments += (mark, int(s.spends_attempt), s.entry, s.health, int(s.probe))
             arguments += (s.effect, s.effect_ms)
-        return Operation(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
+        return ScriptCall(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
 
-    def promote(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
+    def promote(self, most: int = 500, *, now_ms: int | None = None) -> ScriptCall[int]:
         """Move up to `most` due jobs from scheduled to ready; return how many."""
-        return Operation(script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int)
+        return ScriptCall(script("promote"), self.keys.prefix, (clock(now_ms), self._envelope, most), int)
 
     def reclaim(
         self, most: int = 500, *, policy: Policy, lease_ms: int, now_ms: int | None = None
-    ) -> Operation[Reclaimed]:
+    ) -> ScriptCall[Reclaimed]:
         """Take back up to `most` jobs whose lease ran out.
 
         `policy` holds for tenants without one of their own (`limits`); no lease is longer than `lease_ms`, or that of
         another worker before.
         """
         arguments = (clock(now_ms), self._envelope, most, policy.max_attempts, round(policy.horizon_s * 1000), lease_ms)
-        return Operation(script("reclaim"), self.keys.prefix, arguments, lambda r: Reclaimed(int(r[0]), int(r[1])))
+        return ScriptCall(script("reclaim"), self.keys.prefix, arguments, lambda r: Reclaimed(int(r[0]), int(r[1])))
 
-    def prune(self, most: int = 500, *, now_ms: int | None = None) -> Operation[int]:
+    def prune(self, most: int = 500, *, now_ms: int | None = None) -> ScriptCall[int]:
         """Remove up to `most` tombstones whose dedupe window is over; return how many."""
-        return Operation(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
+        return ScriptCall(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
 
-    def unpark(self, most: int = 500, *, now_ms: int | None = None) -> Operation[Unparked]:
+    def unpark(self, most: int = 500, *, now_ms: int | None = None) -> ScriptCall[Unparked]:
         """Put up to `most` jobs back that an older release set aside and this one can read."""
         arguments = (clock(now_ms), self._envelope, most)
-        return Operation(script("unpark"), self.keys.prefix, arguments, lambda r: Unparked(int(r[0]), int(r[1])))
+        return ScriptCall(script("unpark"), self.keys.prefix, arguments, lambda r: Unparked(int(r[0]), int(r[1])))
 
-    def wake(self, *, now_ms: int | None = None) -> Operation[bool]:
+    def wake(self, *, now_ms: int | None = None) -> ScriptCall[bool]:
         """Wake a worker if a tenant's turn has come; return whether one has."""
-        return Operation(script("wake"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
+        return ScriptCall(script("wake"), self.keys.prefix, (clock(now_ms), self._envelope), bool)
 
-    def alive(self, worker: str, *, forget_after_ms: int, now_ms: int | None = None) -> Operation[int]:
+    def alive(self, worker: str, *, forget_after_ms: int, now_ms: int | None = None) -> ScriptCall[int]:
         """Note a worker's heartbeat, and forget workers that have been silent for so long."""
-        return Operation(script("heartbeat"), self.keys.prefix, (clock(now_ms), worker, forget_after_ms), int)
+        return ScriptCall(script("heartbeat"), self.keys.prefix, (clock(now_ms), worker, forget_after_ms), int)
 
-    def admission(self, *, closed_for_s: int) -> Operation[int]:
+    def admission(self, *, closed_for_s: int) -> ScriptCall[int]:
         """Close the store to new sales for so long, or open it: 0."""
-        return Operation(script("admission"), self.keys.prefix, (clock(None), closed_for_s), int)
+        return ScriptCall(script("admission"), self.keys.prefix, (clock(None), closed_for_s), int)
 
     def limits(
         self, tenants: Iterable[str], own: Mapping[str, tuple[Limits, Policy]], *, now_ms: int | None = None
-    ) -> Operation[int]:
+    ) -> ScriptCall[int]:
         """Give each of `tenants` its own limits and policy, or take old ones away."""
         arguments: list[Argument] = [clock(now_ms)]
         for tenant in tenants:
@@ -146,28 +146,28 @@ class Jobs:
                 arguments += [policy.max_attempts, round(policy.horizon_s * 1000)]
             else:
                 arguments += [tenant, "-", 0, 0, 0, 0]
-        return Operation(script("limits"), self.keys.prefix, tuple(arguments), int)
+        return ScriptCall(script("limits"), self.keys.prefix, tuple(arguments), int)
 
-    def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> Operation[bool]:
+    def pause(self, tenant: str, *, operator: str, reason: str, now_ms: int | None = None) -> ScriptCall[bool]:
         """Stop claims of the tenant's jobs until `resume`; return whether that changed anything."""
         arguments = (clock(now_ms), self._envelope, "pause", tenant, operator, reason)
-        return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
+        return ScriptCall(script("tenant"), self.keys.prefix, arguments, _read_changed)
 
-    def resume(self, tenant: str, *, now_ms: int | None = None) -> Operation[bool]:
+    def resume(self, tenant: str, *, now_ms: int | None = None) -> ScriptCall[bool]:
         """End a pause or a freeze, and try a held tenant now; return whether that changed anything."""
         arguments = (clock(now_ms), self._envelope, "resume", tenant)
-        return Operation(script("tenant"), self.keys.prefix, arguments, _read_changed)
+        return ScriptCall(script("tenant"), self.keys.prefix, arguments, _read_changed)
 
     def restored(
         self, tenant: str | None = None, *, since_ms: int | None = None, now_ms: int | None = None
-    ) -> Operation[int]:
+    ) -> ScriptCall[int]:
         """Count what was accepted until now, by one tenant or by all, as perhaps sent; return how many tenants.
 
         Args:
             since_ms: when the store may have forgotten first; an "already exists" since then refused nothing.
         """
         arguments = (clock(now_ms), tenant or "", "" if since_ms is None else since_ms)
-        return Operation(script("restored"), self.keys.prefix, arguments, int)
+        return ScriptCall(script("restored"), self.keys.prefix, arguments, int)
 
     def edit(
         self,
@@ -182,7 +182,7 @@ class Jobs:
         entry: str,
         new_key: bool,
         now_ms: int | None = None,
-    ) -> Operation[str]:
+    ) -> ScriptCall[str]:
         """Correct a dead letter and give it a fresh attempt budget.
 
         Replies ``ok``, ``unknown``, ``changed``, ``refused:<state>``, or ``in_doubt``: an attempt may have landed, and
@@ -207,7 +207,7 @@ class Jobs:
             entry,
             int(new_key),
         )
-        return Operation(script("edit"), self.keys.prefix, arguments, text)
+        return ScriptCall(script("edit"), self.keys.prefix, arguments, text)
 
 
 _CLAIM_WIDTH = 13

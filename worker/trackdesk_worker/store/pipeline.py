@@ -13,12 +13,12 @@ from redis.exceptions import ResponseError
 
 from trackdesk_producer.contract import runner
 from trackdesk_producer.contract.runner import Command, Replies
-from trackdesk_producer.contract.scripts import Operation
+from trackdesk_producer.contract.scripts import ScriptCall
 
 
-async def run_pipeline(client: redis.asyncio.Redis, operations: Sequence[Operation[Any]]) -> Replies:
+async def run_pipeline(client: redis.asyncio.Redis, calls: Sequence[ScriptCall[Any]]) -> Replies:
     """Run operations in one round trip; return their raw replies, for `runner.result`."""
-    return await runner.arun_raw(lambda commands: _send(client, commands), operations)
+    return await runner.arun_raw(lambda commands: _send(client, commands), calls)
 
 
 async def _send(client: redis.asyncio.Redis, commands: Sequence[Command]) -> Replies:

@@ -18,7 +18,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import Argument, Operation, clock, text
+from trackdesk_producer.contract.scripts import Argument, ScriptCall, clock, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.store.audit_log import record_waiting
@@ -94,11 +94,11 @@ class _NewerPlan(Exception):
 
 def create(
     keys: Keys, plan_id: str, fields: Mapping[str, str], ids: Sequence[str], *, entry: str, now_ms: int | None = None
-) -> Operation[bool]:
+) -> ScriptCall[bool]:
     """Open a plan; False if too many are open. `ids` are those of a plan whose jobs are named one by one."""
     words: list[Argument] = [word for pair in fields.items() for word in pair]
     arguments = (clock(now_ms), plan_id, OPEN_AT_MOST, entry, len(words), *words, *ids)
-    return Operation(script("plan_create"), keys.prefix, arguments, lambda reply: text(reply) == "ok")
+    return ScriptCall(script("plan_create"), keys.prefix, arguments, lambda reply: text(reply) == "ok")
 
 
 def turn(
@@ -110,10 +110,10 @@ def turn(
     confirmed: int | None = None,
     note: str = "",
     now_ms: int | None = None,
-) -> Operation[str]:
+) -> ScriptCall[str]:
     """Start, pause, resume or cancel; ``ok``, ``unknown``, ``refused:<state>`` or ``count:<jobs>``."""
     count = "" if confirmed is None else confirmed
-    return Operation(script("plan_transition"), keys.prefix, (clock(now_ms), plan_id, word, count, note, entry), text)
+    return ScriptCall(script("plan_transition"), keys.prefix, (clock(now_ms), plan_id, word, count, note, entry), text)
 
 
 def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms: int | None = None) -> Stepped:
@@ -132,7 +132,7 @@ def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms:
         if state != "running":
             return Stepped(0, state or "unknown")
         arguments = (clock(now_ms), envelope(keys.wakeups), plan_id, rate_us, DECIDED_AT_ONCE)
-        return run(client, Operation(script("plan_step"), keys.prefix, arguments, _read_step))
+        return run(client, ScriptCall(script("plan_step"), keys.prefix, arguments, _read_step))
     except _NewerPlan:
         return Stepped(0, "listing")  # a newer worker lists it; if none comes, it is given up in time
     except Exception as error:
@@ -182,7 +182,7 @@ def record_acts(client: redis.Redis, keys: Keys) -> int:
     return record_waiting(client, keys, lambda waiting: _entry(client, keys, waiting))
 
 
-def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = None) -> Operation[Forgotten]:
+def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = None) -> ScriptCall[Forgotten]:
     """Forget plans that ended long ago, give up those that nobody started.
 
     Args:
@@ -195,7 +195,7 @@ def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = Non
         forgotten, given_up, behind = map(int, reply)
         return Forgotten(forgotten, given_up, None if behind < 0 else behind)
 
-    return Operation(script("plan_prune"), keys.prefix, arguments, read)
+    return ScriptCall(script("plan_prune"), keys.prefix, arguments, read)
 
 
 def read_fields(client: redis.Redis, keys: Keys, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book]]:
@@ -237,8 +237,8 @@ def _read_step(reply: list[Any]) -> Stepped:
     return Stepped(int(reply[0]), text(reply[1]), int(reply[2]))
 
 
-def _stop(keys: Keys, plan_id: str, state: str, problem: str, now_ms: int | None) -> Operation[str]:
-    return Operation(script("plan_stop"), keys.prefix, (clock(now_ms), plan_id, state, problem), text)
+def _stop(keys: Keys, plan_id: str, state: str, problem: str, now_ms: int | None) -> ScriptCall[str]:
+    return ScriptCall(script("plan_stop"), keys.prefix, (clock(now_ms), plan_id, state, problem), text)
 
 
 def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | None], now_ms: int | None) -> Stepped:
@@ -268,7 +268,7 @@ def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | Non
         last = hits.cursor is None or (left is not None and len(hits.hits) >= left)
         behind = hits.cursor or "end"
     arguments = (clock(now_ms), plan_id, cursor or "", behind, int(last), *items)
-    moved = run(client, Operation(script("plan_list"), keys.prefix, arguments, int))
+    moved = run(client, ScriptCall(script("plan_list"), keys.prefix, arguments, int))
     return Stepped(len(items) // 2 + 1, "listing" if moved < 0 or not last else "ready")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass
-from trackdesk_producer.contract.scripts import Operation, clock, text
+from trackdesk_producer.contract.scripts import ScriptCall, clock, text
 from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import Book, parse_book
 
@@ -51,7 +51,7 @@ def tenant_snapshots(
     late_before_us: int = 0,
     sample: int = 0,
     now_ms: int | None = None,
-) -> list[Operation[list[TenantSnapshot]]]:
+) -> list[ScriptCall[list[TenantSnapshot]]]:
     """Return the calls that look at all of `tenants`; `sample` jobs of each queue are read too."""
     return [
         _tenant_snapshots(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
@@ -61,12 +61,12 @@ def tenant_snapshots(
 
 def _tenant_snapshots(
     keys: Keys, tenants: Sequence[str], before_us: tuple[int, int], sample: int, now_ms: int | None
-) -> Operation[list[TenantSnapshot]]:
+) -> ScriptCall[list[TenantSnapshot]]:
     def read(reply: list[Any]) -> list[TenantSnapshot]:
         return [_read(tenant, one) for tenant, one in zip(tenants, reply, strict=True)]
 
     arguments = (clock(now_ms), *before_us, sample, *tenants)
-    return Operation(reading_script("tenant_snapshot"), keys.prefix, arguments, read)
+    return ScriptCall(reading_script("tenant_snapshot"), keys.prefix, arguments, read)
 
 
 def _read(tenant: str, reply: list[Any]) -> TenantSnapshot:

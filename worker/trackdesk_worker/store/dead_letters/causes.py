@@ -14,7 +14,7 @@ import redis
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, run
-from trackdesk_producer.contract.scripts import Operation, clock, text
+from trackdesk_producer.contract.scripts import ScriptCall, clock, text
 from trackdesk_worker.store.jobs import reading_script, script
 from trackdesk_worker.store.ledger import LIMB_EXPONENTS, Money
 
@@ -138,7 +138,7 @@ def merged_page(
     high: str = "+inf",
     after: tuple[str, str] | None = None,
     limit: int = 500,
-) -> Operation[list[IndexEntry]]:
+) -> ScriptCall[list[IndexEntry]]:
     """Read up to `limit` entries of several sorted sets (keys) in one order, behind `after` (score and id)."""
     score, identity = after or ("", "")
     names = tuple(name.removeprefix(keys.prefix) for name in sets)
@@ -147,9 +147,9 @@ def merged_page(
     def read(reply: list[Any]) -> list[IndexEntry]:
         return [IndexEntry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
 
-    return Operation(reading_script("merge_page"), keys.prefix, arguments, read)
+    return ScriptCall(reading_script("merge_page"), keys.prefix, arguments, read)
 
 
 def adopt(client: redis.Redis, keys: Keys, most: int = 200) -> int:
     """File up to `most` dead letters of a version that knew no causes; return how many were looked at."""
-    return run(client, Operation(script("adopt"), keys.prefix, (clock(None), most), int))
+    return run(client, ScriptCall(script("adopt"), keys.prefix, (clock(None), most), int))
