@@ -20,7 +20,7 @@ from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Act, Operator, read_operations
+from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
 from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.store.jobs import Jobs
 
@@ -100,7 +100,7 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         report = audit(run.client, keys)
         assert report.discrepancies == ()
         assert report.strays == 0
-        phases = [(entry["operation"], entry["phase"]) for entry in read_operations(run.client, keys)]
+        phases = [(entry["operation"], entry["phase"]) for entry in read_audit_log(run.client, keys)]
         assert sorted(phases) == sorted((p.id, phase) for p in ended for phase in ("created", "started", "finished"))
 
 

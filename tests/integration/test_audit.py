@@ -42,10 +42,10 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
 
 
 def rewrite_act(shop: Shop, position: int, old: bytes, new: bytes) -> None:
-    """Change an entry of the operators' log behind its back."""
-    raw = shop.client.lindex(shop.keys.operations, position)
+    """Change an entry of the audit log behind its back."""
+    raw = shop.client.lindex(shop.keys.audit_log, position)
     assert old in raw
-    shop.client.lset(shop.keys.operations, position, raw.replace(old, new))
+    shop.client.lset(shop.keys.audit_log, position, raw.replace(old, new))
 
 
 def cause_number(shop: Shop) -> str:
@@ -306,24 +306,24 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], DiscrepancyKind, str | None]] 
     ),
     "an operator's act is changed": (
         lambda s: rewrite_act(s, 1, b'"count":2', b'"count":1'),
-        DiscrepancyKind.OPERATIONS_ALTERED,
+        DiscrepancyKind.AUDIT_LOG_ALTERED,
         None,
     ),
     "an operator's act is put under another name, with a hash of its own": (
-        lambda s: s.client.lset(s.keys.operations, 1, link({"kind": "discard", "operator": "bob"}, None)[0]),
-        DiscrepancyKind.OPERATIONS_ALTERED,
+        lambda s: s.client.lset(s.keys.audit_log, 1, link({"kind": "discard", "operator": "bob"}, None)[0]),
+        DiscrepancyKind.AUDIT_LOG_ALTERED,
         None,
     ),
     "an operator's act is removed": (
-        lambda s: s.client.lrem(s.keys.operations, 1, s.client.lindex(s.keys.operations, 1)),
-        DiscrepancyKind.OPERATIONS_ALTERED,
+        lambda s: s.client.lrem(s.keys.audit_log, 1, s.client.lindex(s.keys.audit_log, 1)),
+        DiscrepancyKind.AUDIT_LOG_ALTERED,
         None,
     ),
-    "the last act is cut off": (lambda s: s.client.rpop(s.keys.operations), DiscrepancyKind.OPERATIONS_ALTERED, None),
-    "the whole log is gone": (lambda s: s.client.delete(s.keys.operations), DiscrepancyKind.OPERATIONS_ALTERED, None),
+    "the last act is cut off": (lambda s: s.client.rpop(s.keys.audit_log), DiscrepancyKind.AUDIT_LOG_ALTERED, None),
+    "the whole log is gone": (lambda s: s.client.delete(s.keys.audit_log), DiscrepancyKind.AUDIT_LOG_ALTERED, None),
     "the log is no list": (
-        lambda s: (s.client.delete(s.keys.operations), s.client.set(s.keys.operations, "x")),
-        DiscrepancyKind.OPERATIONS_ALTERED,
+        lambda s: (s.client.delete(s.keys.audit_log), s.client.set(s.keys.audit_log, "x")),
+        DiscrepancyKind.AUDIT_LOG_ALTERED,
         None,
     ),
     "a job vanished with its index entry": (
@@ -351,20 +351,20 @@ def test_each_kind_of_damage_is_named(shop: Shop, damage: str) -> None:
 def test_the_first_altered_act_is_named_by_its_number(shop: Shop, position: int, named: int) -> None:
     rewrite_act(shop, position, b'"operator":"ann"', b'"operator":"bob"')
     (found,) = look(shop).discrepancies
-    assert found.detail == f"entry {named} of the operators' log is not what was written there"
+    assert found.detail == f"entry {named} of the audit log is not what was written there"
 
 
 def test_a_chain_that_was_made_anew_is_betrayed_by_a_head_kept_elsewhere(shop: Shop) -> None:
-    head = look(shop).operations_head
+    head = look(shop).audit_log_head
     record(shop.client, shop.keys, Act.PAUSE, Operator("ann", "test"), count=1)
     assert audit(shop.client, shop.keys, sought_head=head).ok, "acts behind it do not matter"
 
-    shop.client.delete(shop.keys.operations, shop.keys.operations_head)
+    shop.client.delete(shop.keys.audit_log, shop.keys.audit_log_head)
     for count in range(1, 5):
         record(shop.client, shop.keys, Act.DISCARD, Operator("bob", "forged"), count=count)
     assert look(shop).ok, "the forged chain agrees with itself"
     (found,) = audit(shop.client, shop.keys, sought_head=head).discrepancies
-    assert found.detail == "the head you named is not in the operators' log any more"
+    assert found.detail == "the head you named is not in the audit log any more"
 
 
 def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
@@ -376,7 +376,7 @@ def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(act, ["ann", "bob", "eve"]))
     report = look(shop)
-    assert (report.ok, report.operations) == (True, 78)
+    assert (report.ok, report.audit_entries) == (True, 78)
 
 
 def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:

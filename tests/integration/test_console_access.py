@@ -16,7 +16,7 @@ from trackdesk_worker.console import application
 from trackdesk_worker.console.access import AccessInvalid, Role, grant, read_people, revoke
 from trackdesk_worker.console.auth import MAX_BODY_BYTES
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit_log import read_operations
+from trackdesk_worker.ops.audit_log import read_audit_log
 
 OPEN = {
     ("GET", "/sign-in"),
@@ -171,7 +171,7 @@ def test_personal_data_is_shown_only_when_asked_for_and_the_asking_is_on_record(
         refused = operator.post("/job/reveal", data={"id": "acme/dead-1", "reason": " "})
         assert refused.status_code == 400
         assert "jane@example.com" not in refused.text
-    entry = read_operations(served.shop.client, served.shop.keys)[-1]
+    entry = read_audit_log(served.shop.client, served.shop.keys)[-1]
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("reveal", "operator-ann", "ticket 7")
 
 

@@ -17,7 +17,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import tenant_actions
-from trackdesk_worker.ops.audit_log import Operator, read_operations
+from trackdesk_worker.ops.audit_log import Operator, read_audit_log
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}&lt;"
 
@@ -149,7 +149,7 @@ def test_a_dead_letter_is_corrected_after_a_look_at_the_difference(shop: Shop, a
     assert done.headers["location"] == "/job?id=acme%2Fo-1&done=edited"
     assert shop.state("o-1") == "ready"
     assert b'"conversionTypeCode":"sale"' in shop.claim()[0].body
-    assert read_operations(shop.client, shop.keys)[-1]["reason"] == "a slip"
+    assert read_audit_log(shop.client, shop.keys)[-1]["reason"] == "a slip"
 
 
 def test_what_breaks_a_rule_is_told_before_anything_happens(shop: Shop, admin: httpx.Client) -> None:
@@ -205,7 +205,7 @@ def test_letters_are_taken_out_whole_by_an_admin_and_that_is_on_record(shop: Sho
     assert taken.headers["content-disposition"] == 'attachment; filename="dead-letters.jsonl"'
     assert admin.post("/dead/export", data={**asked, "format": "csv"}).text.startswith("tenant,")
     assert admin.post("/dead/export", data={**asked, "format": "xls"}).status_code == 400
-    entries = [entry for entry in read_operations(shop.client, shop.keys) if entry["kind"] == "export"]
+    entries = [entry for entry in read_audit_log(shop.client, shop.keys) if entry["kind"] == "export"]
     assert [(entry["operator"], entry["phase"]) for entry in entries[:2]] == [
         ("admin-ann", "started"),
         ("admin-ann", "finished"),

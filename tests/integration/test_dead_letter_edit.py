@@ -16,7 +16,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Operator, read_operations
+from trackdesk_worker.ops.audit_log import Operator, read_audit_log
 from trackdesk_worker.ops.dead_letters.edit import Change, Edit, EditInvalid, edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.search import Search, search
 from trackdesk_worker.store.ledger import read_books
@@ -58,7 +58,7 @@ def test_a_correction_goes_out_under_the_same_identity_with_the_difference_on_re
     entry = shop.history("o-1")[-1]
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("edit", "ann", "wrong type code")
     assert {"field": "amount.value", "before": "100.50", "after": "99.90"} in entry["changes"]
-    (told,) = read_operations(shop.client, shop.keys)
+    (told,) = read_audit_log(shop.client, shop.keys)
     assert (told["kind"], told["money"], told["jobs"]) == (
         "edit", {"EUR": "99.90"}, [{"tenant": "acme", "external_id": "o-1"}],
     )  # fmt: skip
@@ -111,7 +111,7 @@ def test_what_enqueue_would_refuse_is_refused(shop: Shop, changes: dict[str, str
     with pytest.raises(EditInvalid, match=error):
         apply(shop, changes)
     assert shop.client.get(shop.keys.job("acme/o-1")) == before
-    assert read_operations(shop.client, shop.keys) == []
+    assert read_audit_log(shop.client, shop.keys) == []
 
 
 def test_a_type_that_is_part_of_the_identity_cannot_change(shop: Shop) -> None:

@@ -132,7 +132,7 @@ def poison_the_plans(store: Store) -> None:
 
 
 def poison_the_audit_log(store: Store) -> None:
-    store.client.rpush(store.keys.operations_waiting, "{no json")
+    store.client.rpush(store.keys.audit_log_waiting, "{no json")
 
 
 def poison_the_tombstones(store: Store) -> None:

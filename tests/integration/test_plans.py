@@ -17,7 +17,7 @@ from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Act, Operator, read_operations
+from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
 from trackdesk_worker.ops.dead_letters.search import Search, SearchInvalid
 from trackdesk_worker.ops.plans import Plan, PlanEmpty, PlanInvalid, PlanUnknown
 from trackdesk_worker.store import plans as store
@@ -48,7 +48,7 @@ def finish(shop: Shop, plan: Plan, **options: Any) -> Plan:
 
 
 def phases(shop: Shop) -> list[str]:
-    return [entry["phase"] for entry in read_operations(shop.client, shop.keys)]
+    return [entry["phase"] for entry in read_audit_log(shop.client, shop.keys)]
 
 
 def test_a_preview_counts_and_forecasts_and_stores_nothing(shop: Shop) -> None:
@@ -85,7 +85,7 @@ def test_a_plan_moves_each_job_once_and_puts_every_step_on_record(shop: Shop) ->
     assert (entry["kind"], entry["operator"], entry["reason"], entry["operation"]) == (
         "redrive", BEN.name, BEN.reason, plan.id,
     )  # fmt: skip
-    created, started, finished = read_operations(shop.client, shop.keys)
+    created, started, finished = read_audit_log(shop.client, shop.keys)
     assert (created["phase"], created["operator"], created["filter"]) == (
         "created", "ann", "state dead, reason type_not_found",
     )  # fmt: skip
@@ -139,7 +139,7 @@ def test_named_jobs_get_a_verdict_also_where_they_are_no_dead_letters(shop: Shop
     shop.sell("o-3")
     plan = make(shop, ["acme/o-1", "acme/o-3", "acme/o-1", "acme/none"], act=Act.DISCARD)
     assert (plan.listed, plan.left) == (3, 1)
-    created = read_operations(shop.client, shop.keys)[0]
+    created = read_audit_log(shop.client, shop.keys)[0]
     assert created["jobs"][0] == {"tenant": "acme", "external_id": "o-1"}
     with pytest.raises(PlanInvalid, match="confirm the number of jobs: 3"):
         plans.start(shop.client, shop.keys, plan.id, ANN)
@@ -225,7 +225,7 @@ def test_what_cannot_be_planned_is_refused_and_leaves_nothing(
     with pytest.raises(error):
         make(shop, **options)
     assert plans.recent(shop.client, shop.keys) == []
-    assert read_operations(shop.client, shop.keys) == []
+    assert read_audit_log(shop.client, shop.keys) == []
 
 
 def test_open_plans_are_bounded_and_those_nobody_starts_are_given_up(
@@ -307,7 +307,7 @@ def test_personal_data_of_a_filter_is_not_on_record(shop: Shop) -> None:
     shop.bury("o-1", customerId="jane@example.com", cid="click-77")
     plan = make(shop, Search(customer_id="jane@example.com", cid="click-77"))
     assert plan.listed == 1
-    kept = repr(shop.client.hgetall(shop.keys.plan(plan.id))) + repr(read_operations(shop.client, shop.keys))
+    kept = repr(shop.client.hgetall(shop.keys.plan(plan.id))) + repr(read_audit_log(shop.client, shop.keys))
     assert "jane" not in kept
     assert "click-77" not in kept
 
@@ -331,7 +331,7 @@ def test_a_plan_that_cannot_be_listed_fails_with_its_reason_and_holds_up_no_othe
     failed = plans.read(shop.client, shop.keys, broken.id)
     assert (failed.state, failed.ended, failed.left) == ("failed", True, 0)
     assert "InvalidOperation" in (failed.problem or "")
-    (entry,) = (e for e in read_operations(shop.client, shop.keys) if e["phase"] == "failed")
+    (entry,) = (e for e in read_audit_log(shop.client, shop.keys) if e["phase"] == "failed")
     assert (entry["operation"], entry["problem"]) == (broken.id, failed.problem)
     assert plans.read(shop.client, shop.keys, sound.id).state == "ready"
     assert store.drive(shop.client, shop.keys, rate_us=0).problems == {}, "a failed plan is not tried again"

@@ -153,7 +153,7 @@ class PlanMachine(RuleBasedStateMachine):
 
     def waiting(self) -> list[bytes]:
         """Return the acts that wait."""
-        raw: list[bytes] = self.store.client.lrange(self.store.keys.operations_waiting, 0, -1)
+        raw: list[bytes] = self.store.client.lrange(self.store.keys.audit_log_waiting, 0, -1)
         return raw
 
 

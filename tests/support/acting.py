@@ -51,7 +51,7 @@ def _act(
     ((_, sums),) = plans.read_fields(client, keys, [plan])
     assert sum(plans.verdicts_of(sums).values()) == sums.jobs["listed"] == len(ids)
     parts = [keys.plan_items(plan, part) for part in ("done", "skipped", "refused", "named")]
-    client.delete(*parts, keys.plan(plan), keys.plan_sums(plan), keys.plan_tenants(plan), keys.operations_waiting)
+    client.delete(*parts, keys.plan(plan), keys.plan_sums(plan), keys.plan_tenants(plan), keys.audit_log_waiting)
     client.zrem(keys.plans, plan)
     # A job that was named twice moved once: the done part comes before the skipped one.
     return [verdicts[identity].pop(0) for identity in ids]

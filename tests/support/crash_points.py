@@ -162,7 +162,7 @@ def _wrap_scripts(fuse: Fuse) -> None:
         return begin_raw(write, calls, also)
 
     def dying_finish_raw(flight: runner.Flight, read: Callable[..., Any], send: Callable[..., Any]) -> list[Any]:
-        return after(flight.operations, finish_raw(flight, read, send))
+        return after(flight.audit_entries, finish_raw(flight, read, send))
 
     runner.run_raw, runner.arun_raw = dying_run_raw, dying_arun_raw
     lines.run_raw, lines.begin_raw, lines.finish_raw = dying_run_raw, dying_begin_raw, dying_finish_raw

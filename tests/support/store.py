@@ -166,7 +166,7 @@ class Store:
         )
         reply = run(self.client, call)
         if reply == "ok":
-            self.client.rpop(self.keys.operations_waiting)  # its entry; what log it would stand in is not the test's
+            self.client.rpop(self.keys.audit_log_waiting)  # its entry; what log it would stand in is not the test's
         return reply
 
     def pause(self, tenant: str) -> bool:

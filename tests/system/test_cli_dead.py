@@ -13,7 +13,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.cli import output
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
-from trackdesk_worker.ops.audit_log import read_operations
+from trackdesk_worker.ops.audit_log import read_audit_log
 
 PERSONAL = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
 
@@ -79,14 +79,14 @@ def test_dead_show_tells_attempts_answers_and_what_to_do_and_masks_personal_data
     for secret in ("jane@example.com", "Jane Doe"):
         assert secret not in shown.out
         assert secret not in cli("show", "o-1", "--json").out
-    assert read_operations(shop.client, shop.keys) == []
+    assert read_audit_log(shop.client, shop.keys) == []
 
 
 def test_personal_data_is_revealed_on_record(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", **PERSONAL)
     revealed = cli("show", "o-1", "--reveal", "--json")
     assert revealed.json["conversion"]["customerId"] == "jane@example.com"
-    (entry,) = read_operations(shop.client, shop.keys)
+    (entry,) = read_audit_log(shop.client, shop.keys)
     assert (entry["kind"], entry["operator"], entry["jobs"]) == (
         "reveal",
         "ann",
@@ -119,7 +119,7 @@ def test_an_export_holds_what_an_import_needs_and_is_on_record(shop: Shop, cli: 
     assert cli("dead", "export", str(file)).code == 2
     assert cli("dead", "export", str(file), "--force").code == 0
     assert cli("dead", "export", str(tmp_path / "no" / "such")).code == 1
-    assert read_operations(shop.client, shop.keys)[1]["count"] == 2
+    assert read_audit_log(shop.client, shop.keys)[1]["count"] == 2
     # In another deployment the same lines are sales again.
     cli.env(NAMESPACE="elsewhere-" + shop.keys.namespace)
     assert cli("import", str(file), "--json").json["accepted"] == 2
@@ -131,7 +131,7 @@ def test_a_dry_run_counts_and_changes_nothing(shop: Shop, cli: Cli) -> None:
     assert (counted["jobs"], counted["money"], counted["by_reason"]) == (2, {"EUR": "201.00"}, {"type_not_found": 2})
     assert counted["seconds_at_budget"] == 0.4
     assert shop.state("o-1") == "dead"
-    assert read_operations(shop.client, shop.keys) == []
+    assert read_audit_log(shop.client, shop.keys) == []
 
 
 def test_redrive_all_needs_a_reason_and_an_answer(shop: Shop, cli: Cli) -> None:
@@ -251,7 +251,7 @@ def test_exports_as_a_table_and_for_trackdesks_own_import(shop: Shop, cli: Cli, 
     assert columns == ["externalId", "amount", "currency", "createdAt"]
     assert first[:3] == ["'=cmd|' /C calc'!A0", "0.50", "EUR"]
     assert second == ["-7", "100.50", "EUR", "2026-01-31T18:30:00Z"]
-    assert [entry.get("format") for entry in read_operations(shop.client, shop.keys)] == ["csv"] * 2 + ["trackdesk"] * 2
+    assert [entry.get("format") for entry in read_audit_log(shop.client, shop.keys)] == ["csv"] * 2 + ["trackdesk"] * 2
     cli.env(NAMESPACE="table-" + shop.keys.namespace)
     assert cli("import", str(table), "--json").json["accepted"] == 2
 
@@ -331,7 +331,7 @@ def test_the_operators_log_is_listed_exported_and_verified(shop: Shop, cli: Cli,
     head = cli("log", "--verify", "--json").json["head"]
     assert json.loads(file.read_text().splitlines()[-1])["hash"] == head
     assert cli("log", "--verify", "--head", head).code == 0
-    shop.client.lset(shop.keys.operations, 1, '{"kind":"redrive"}')
+    shop.client.lset(shop.keys.audit_log, 1, '{"kind":"redrive"}')
     broken = cli("log", "--verify")
     assert (broken.code, "entry 2" in broken.err) == (1, True)
     assert cli("log", "--head", "x").code == 2

@@ -15,7 +15,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.audit_log import now_ms, read_operations
+from trackdesk_worker.ops.audit_log import now_ms, read_audit_log
 
 CID = "6f1c0a52-1111-4222-8333-444455556666"
 STATES = ["ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded"]
@@ -127,7 +127,7 @@ def test_a_sale_that_was_never_sent_is_cancelled_on_record(shop: Shop, cli: Cli)
     shop.sell("o-1", "o-2")
     assert cli("cancel", "o-1", "--json").json == {"external_id": "o-1", "status": "cancelled", "state": "cancelled"}
     assert shop.state("o-1") == "cancelled"
-    (entry,) = read_operations(shop.client, shop.keys)
+    (entry,) = read_audit_log(shop.client, shop.keys)
     assert (entry["kind"], entry["count"], entry["money"], entry["operator"]) == ("cancel", 1, {"EUR": "100.50"}, "ann")
     shop.claim()
     refused = cli("cancel", "o-2")
@@ -146,7 +146,7 @@ def test_a_tenant_is_paused_and_resumed_on_record(shop: Shop, cli: Cli) -> None:
     assert cli("resume", "acme").out == "acme goes on\n"
     assert len(shop.claim()) == 1
     assert cli("resume", "acme").out == "acme did not stand still\n"
-    assert [e["kind"] for e in read_operations(shop.client, shop.keys)] == ["pause", "resume"]
+    assert [e["kind"] for e in read_audit_log(shop.client, shop.keys)] == ["pause", "resume"]
     assert cli("pause", "acmee", "--reason", "slip").code == 1
 
 

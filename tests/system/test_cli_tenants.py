@@ -9,7 +9,7 @@ from tests.support.cli import Cli
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit_log import read_operations
+from trackdesk_worker.ops.audit_log import read_audit_log
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
@@ -91,5 +91,5 @@ def test_restored_puts_every_unfinished_sale_in_doubt_by_name_and_reason(
     assert cli("restored", "--reason", "disk lost", "--yes", "--json").json == {"tenant": None, "tenants": 2}
     assert all(job.ambiguous for job in shop.claim())
     assert cli("show", "o-1", "--tenant", "acme", "--json").json["may_have_landed"]
-    (entry,) = read_operations(client, keys)
+    (entry,) = read_audit_log(client, keys)
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("restored", "ann", "disk lost")

@@ -17,7 +17,7 @@ from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import read_operations
+from trackdesk_worker.ops.audit_log import read_audit_log
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -133,7 +133,7 @@ def test_from_the_alert_to_mended_redriven_and_verified(
         # Verified: nothing of that cause is left, and the log says who did what.
         ann.click("link", "Clusters")
         assert "Type not found" not in ann.page.locator("main").inner_text()
-        ann.click("link", "Operators’ log")
+        ann.click("link", "Audit log")
         said = ann.page.locator("main").inner_text()
         assert "the type exists since 11:20" in said
         assert "operator-ann" in said
@@ -142,7 +142,7 @@ def test_from_the_alert_to_mended_redriven_and_verified(
 
     assert scene.trackdesk.exactly_once([*SUMMER, *(f"good-{n}" for n in range(60))], tenant="acme").ok
     assert audit(run.client, run.keys).discrepancies == ()
-    assert {entry["operator"] for entry in read_operations(run.client, run.keys)} == {"operator-ann"}
+    assert {entry["operator"] for entry in read_audit_log(run.client, run.keys)} == {"operator-ann"}
 
 
 def test_the_way_of_the_walk_can_be_gone_by_keyboard_alone(browser: Browser, scene: Scene) -> None:

@@ -32,9 +32,9 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | sequence | integer | source of fencing tokens and delivery tags |
 | wakeups | list | the Celery queue: wake-ups only, they carry no data |
 | workers | sorted set | workers by their last heartbeat (ms) |
-| operations | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
-| operations_head | string | number of operators' acts and hash of the last |
-| operations_waiting | list | acts that are done and not yet on record; whoever comes first moves them |
+| audit_log | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
+| audit_log_head | string | number of operators' acts and hash of the last |
+| audit_log_waiting | list | acts that are done and not yet on record; whoever comes first moves them |
 | plans, plans_open | sorted set | plans, and those that have not ended, by the time they were made (ms) |
 | plan:<plan> | hash | what a plan is: act, name, operator, state, times |
 | plan_sums:<plan> | hash | its jobs and money: listed, done, by verdict, by reason, by tenant |
@@ -77,9 +77,9 @@ NAMES = {
     "sequence": "sequence",
     "wakeups": "wakeups",
     "workers": "workers",
-    "operations": "operations",
-    "operations_head": "operations_head",
-    "operations_waiting": "operations_waiting",
+    "audit_log": "audit_log",
+    "audit_log_head": "audit_log_head",
+    "audit_log_waiting": "audit_log_waiting",
     "plans": "plans",
     "plans_open": "plans_open",
     "plan": "plan:",
@@ -130,9 +130,9 @@ class Keys:
     tombstones = _Single()
     wakeups = _Single()
     workers = _Single()
-    operations = _Single()
-    operations_head = _Single()
-    operations_waiting = _Single()
+    audit_log = _Single()
+    audit_log_head = _Single()
+    audit_log_waiting = _Single()
     plans = _Single()
     plans_open = _Single()
     plans_forgotten = _Single()

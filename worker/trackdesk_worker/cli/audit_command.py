@@ -9,10 +9,10 @@ from trackdesk_worker.ops.audit import audit
 
 
 @click.command("audit")
-@click.option("--head", metavar="HASH", help="Head an earlier audit told: it must be in the operators' log still.")
+@click.option("--head", metavar="HASH", help="Head an earlier audit told: it must be in the audit log still.")
 @json_option
 def command(head: str | None, as_json: bool) -> int:
-    """Prove that records, indexes, books and the operators' log agree; name whatever does not and exit 1.
+    """Prove that records, indexes, books and the audit log agree; name whatever does not and exit 1.
 
     Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
     """
@@ -34,8 +34,8 @@ def command(head: str | None, as_json: bool) -> int:
                 "rested": report.rested,
                 "walks": report.walks,
                 "strays": report.strays,
-                "operations": report.operations,
-                "operations_head": report.operations_head,
+                "audit_entries": report.audit_entries,
+                "audit_log_head": report.audit_log_head,
                 "seconds": round(report.seconds, 3),
             }
         )
@@ -54,6 +54,6 @@ def command(head: str | None, as_json: bool) -> int:
         f"{verdict}: {report.records:,} records, {report.book.jobs['accepted']:,} accepted ({money}), "
         f"{report.seconds:.1f} s{compared}"
     )
-    if report.operations:
-        click.echo(f"operators' log: {report.operations:,} entries, head {report.operations_head}")
+    if report.audit_entries:
+        click.echo(f"audit log: {report.audit_entries:,} entries, head {report.audit_log_head}")
     return 0 if report.ok else 1

@@ -31,7 +31,7 @@ NAVIGATION = (
     ("/clusters", "Clusters"),
     ("/plans", "Plans"),
     ("/tenants", "Tenants"),
-    ("/log", "Operators’ log"),
+    ("/log", "Audit log"),
 )
 
 SAID: Mapping[str, str] = {

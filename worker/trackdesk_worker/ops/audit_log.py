@@ -1,4 +1,4 @@
-"""The operators' log: who did what to how many sales, for how much money, and why."""
+"""The audit log: who did what to how many sales, for how much money, and why."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -85,9 +85,9 @@ def record(client: redis.Redis, keys: Keys, act: Act, operator: Operator, *, cou
     append(client, keys, entry_of(client, act, operator, count=count, **more))
 
 
-def read_operations(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:
+def read_audit_log(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:
     """Return the newest entries, the newest last."""
-    return [json.loads(raw) for raw in client.lrange(keys.operations, -newest, -1)]
+    return [json.loads(raw) for raw in client.lrange(keys.audit_log, -newest, -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +108,23 @@ class LogPage:
     """For the next page, of older ones; None if this was the last."""
 
 
-def read_log_page(client: redis.Redis, keys: Keys, *, before: int | None = None, limit: int = 50) -> LogPage:
+def read_page(client: redis.Redis, keys: Keys, *, before: int | None = None, limit: int = 50) -> LogPage:
     """Return up to `limit` entries older than the one numbered `before`, else the newest.
 
     The log only ever grows at its end, so pages never shift.
     """
-    last = client.llen(keys.operations) if before is None else before - 1
+    last = client.llen(keys.audit_log) if before is None else before - 1
     first = max(1, last - limit + 1)
-    raws: list[Any] = client.lrange(keys.operations, first - 1, last - 1) if last > 0 else []
+    raws: list[Any] = client.lrange(keys.audit_log, first - 1, last - 1) if last > 0 else []
     entries = [AuditEntry(first + place, _fields(raw)) for place, raw in enumerate(raws)]
     return LogPage(tuple(reversed(entries)), first if first > 1 and entries else None)
 
 
-def walk_log(client: redis.Redis, keys: Keys, *, batch: int = 500) -> Iterator[bytes]:
+def walk_entries(client: redis.Redis, keys: Keys, *, batch: int = 500) -> Iterator[bytes]:
     """Yield every entry as it is stored, the oldest first, in flat memory: what the chain of hashes is over."""
     start = 0
     while True:
-        raws: list[Any] = client.lrange(keys.operations, start, start + batch - 1)
+        raws: list[Any] = client.lrange(keys.audit_log, start, start + batch - 1)
         if not raws:
             return
         yield from raws

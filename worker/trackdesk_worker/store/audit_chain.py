@@ -1,4 +1,4 @@
-"""The chain over the operators' log: each entry carries the hash of the one before, and its own.
+"""The chain over the audit log: each entry carries the hash of the one before, and its own.
 
 Whoever changes, removes, inserts or reorders an entry breaks every hash from there on; cutting off the end leaves a
 head that disagrees. Somebody with write access could compute a whole new chain: against that, keep a head an audit told

@@ -1,4 +1,4 @@
-"""The operators' log in the store: entries chained by hash, and acts that wait to be put on it.
+"""The audit log in the store: entries chained by hash, and acts that wait to be put on it.
 
 An act that a script carries out leaves its entry waiting in the same step, so that no death of a process between act
 and record loses it; whoever comes first chains it, once.
@@ -25,8 +25,8 @@ def append(client: redis.Redis, keys: Keys, entry: dict[str, Any], *, waiting: b
     """
     while True:
         with client.pipeline(transaction=True) as pipeline:
-            pipeline.lindex(keys.operations, -1)
-            pipeline.llen(keys.operations)
+            pipeline.lindex(keys.audit_log, -1)
+            pipeline.llen(keys.audit_log)
             last, number = pipeline.execute()
         text, digest = link(entry, last)
         arguments = (clock(None), text, last or "", f"{number + 1} {digest}", waiting)
@@ -41,10 +41,10 @@ def record_waiting(client: redis.Redis, keys: Keys, compose: Callable[[dict[str,
         compose: makes the entry of what waits.
     """
     told = 0
-    while (raw := client.lindex(keys.operations_waiting, 0)) is not None:
+    while (raw := client.lindex(keys.audit_log_waiting, 0)) is not None:
         entry = compose(json.loads(raw))
         if entry is None:  # about a plan that is forgotten
-            client.lrem(keys.operations_waiting, 1, raw)  # type: ignore[arg-type]
+            client.lrem(keys.audit_log_waiting, 1, raw)  # type: ignore[arg-type]
         else:
             append(client, keys, entry, waiting=raw)  # type: ignore[arg-type]
         told += 1

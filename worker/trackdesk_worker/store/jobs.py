@@ -191,7 +191,7 @@ class Jobs:
         Args:
             expect: SHA-1 of the record that was looked at.
             note: the entry in the job's history, without its last brace; the script adds the time.
-            entry: for the operators' log.
+            entry: for the audit log.
             new_key: whether a field changes on which Trackdesk dedupes.
         """
         money = ("-", "-") if amount is None else (amount, currency)

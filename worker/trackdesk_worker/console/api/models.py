@@ -368,7 +368,7 @@ class PlanItems(ResponseModel):
 
 
 class LogQuestion(RequestModel):
-    """Which entries of the operators' log."""
+    """Which entries of the audit log."""
 
     before: int | None = Field(None, ge=1, le=10**12, description="Older than the entry of this number")
     limit: int = Field(50, ge=1, le=500)
@@ -382,7 +382,7 @@ class LogEntry(ResponseModel):
 
 
 class Log(ResponseModel):
-    """Entries of the operators' log, the newest first."""
+    """Entries of the audit log, the newest first."""
 
     entries: list[LogEntry]
     before: int | None = Field(description="For the next page, of older ones; null if there are none")

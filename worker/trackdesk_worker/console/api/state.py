@@ -1,4 +1,4 @@
-"""Status, tenants and the operators' log."""
+"""Status, tenants and the audit log."""
 
 from starlette.responses import Response, StreamingResponse
 
@@ -10,7 +10,7 @@ from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages.overview import SHOWN_STATES, busiest, standstills_of, state_money
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops import tenant_actions
-from trackdesk_worker.ops.audit_log import Operator, read_log_page, walk_log
+from trackdesk_worker.ops.audit_log import Operator, read_page, walk_entries
 from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import iso
 
@@ -78,13 +78,13 @@ def _resume(deployment: Deployment, call: Call) -> m.Changed:
 
 
 def _log(deployment: Deployment, call: Call) -> m.Log:
-    found = read_log_page(deployment.client, deployment.keys, before=call.query.before, limit=call.query.limit)
+    found = read_page(deployment.client, deployment.keys, before=call.query.before, limit=call.query.limit)
     entries = [m.LogEntry(number=entry.number, entry=dict(entry.fields)) for entry in found.entries]
     return m.Log(entries=entries, before=found.before)
 
 
 def _export(deployment: Deployment, _: Call) -> Response:
-    lines = (raw + b"\n" for raw in walk_log(deployment.client, deployment.keys))
+    lines = (raw + b"\n" for raw in walk_entries(deployment.client, deployment.keys))
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
@@ -103,7 +103,7 @@ ENDPOINTS = (
         body=m.ReasonGiven, refusals=(404,),
     ),
     Endpoint(
-        "GET", "/log", Role.VIEWER, "The operators' log, the newest first", _log, m.Log, query=m.LogQuestion,
+        "GET", "/log", Role.VIEWER, "The audit log, the newest first", _log, m.Log, query=m.LogQuestion,
     ),
-    Endpoint("GET", "/log/export", Role.OPERATOR, "The whole operators' log, the oldest first", _export, None),
+    Endpoint("GET", "/log/export", Role.OPERATOR, "The whole audit log, the oldest first", _export, None),
 )  # fmt: skip

@@ -13,7 +13,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit.books import check_books, check_sums, read_moves, take_snapshot
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
-from trackdesk_worker.ops.audit.log_chain import check_operations
+from trackdesk_worker.ops.audit.log_chain import check_audit_log
 from trackdesk_worker.ops.audit.records import name_unfiled, walk_records
 from trackdesk_worker.ops.audit.sums import BooksSnapshot
 from trackdesk_worker.store.audit_chain import ChainVerdict
@@ -44,9 +44,9 @@ class AuditReport:
     strays: int
     """Index entries without a job that scripts dropped so far: something else once wrote to this store."""
     seconds: float
-    operations: int
-    """Entries of the operators' log."""
-    operations_head: str
+    audit_entries: int
+    """Entries of the audit log."""
+    audit_log_head: str
     """Hash of the last of them. Kept elsewhere, it lets a later audit prove that nothing before it was changed."""
 
     @property
@@ -56,7 +56,7 @@ class AuditReport:
 
 
 def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) -> AuditReport:
-    """Walk everything and compare it; `sought_head` must be in the operators' log still."""
+    """Walk everything and compare it; `sought_head` must be in the audit log still."""
     started = time.monotonic()
     findings = Findings()
     for number in range(1, WALKS + 1):
@@ -75,7 +75,7 @@ def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) ->
             break
     findings.take(sums)
     check_books(snapshot, findings)
-    chain = check_operations(client, keys, findings, sought=sought_head)
+    chain = check_audit_log(client, keys, findings, sought=sought_head)
     return _report(findings, tally.records, rested, number, snapshot, chain, time.monotonic() - started)
 
 
@@ -98,6 +98,6 @@ def _report(
         book=book,
         strays=book.jobs["strays"],
         seconds=seconds,
-        operations=chain.entries,
-        operations_head=chain.head,
+        audit_entries=chain.entries,
+        audit_log_head=chain.head,
     )

@@ -42,8 +42,8 @@ class DiscrepancyKind(StrEnum):
     """A tenant has ready jobs and no turn: nobody would claim them."""
     TENANT_UNLISTED = "tenant_unlisted"
     """A tenant has books and is missing from the list of tenants."""
-    OPERATIONS_ALTERED = "operations_altered"
-    """The operators' log is not what was written: its chain is broken, or its end is cut off."""
+    AUDIT_LOG_ALTERED = "audit_log_altered"
+    """The audit log is not what was written: its chain is broken, or its end is cut off."""
 
 
 @dataclass(frozen=True, slots=True)

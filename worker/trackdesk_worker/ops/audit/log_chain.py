@@ -1,4 +1,4 @@
-"""The operators' log, checked against its chain."""
+"""The audit log, checked against its chain."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,36 +13,36 @@ from trackdesk_worker.store.audit_chain import START, ChainVerdict, follow
 PAGE = 1000
 
 
-def check_operations(client: redis.Redis, keys: Keys, findings: Findings, *, sought: str | None) -> ChainVerdict:
+def check_audit_log(client: redis.Redis, keys: Keys, findings: Findings, *, sought: str | None) -> ChainVerdict:
     """Follow the chain to the end it had when asked; acts that come meanwhile are the next audit's.
 
     Args:
         sought: a head that an earlier audit told; it must be in the chain still.
     """
     with client.pipeline(transaction=True) as pipeline:
-        pipeline.llen(keys.operations)
-        pipeline.get(keys.operations_head)
+        pipeline.llen(keys.audit_log)
+        pipeline.get(keys.audit_log_head)
         length, kept = pipeline.execute(raise_on_error=False)
     if isinstance(length, redis.ResponseError):
-        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, "the operators' log is no list"))
+        findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, "the audit log is no list"))
         return ChainVerdict(0, START, 1, sought is None)
     verdict = follow(_entries(client, keys, length), sought=sought)
     if verdict.broken_at is not None:
-        detail = f"entry {verdict.broken_at} of the operators' log is not what was written there"
-        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, detail))
+        detail = f"entry {verdict.broken_at} of the audit log is not what was written there"
+        findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, detail))
     elif _head(kept) != (f"{verdict.entries} {verdict.head}" if verdict.entries else None):
-        detail = f"the operators' log ends with entry {verdict.entries}, which is not the one that was written last"
-        findings.add(Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, detail))
+        detail = f"the audit log ends with entry {verdict.entries}, which is not the one that was written last"
+        findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, detail))
     if not verdict.met:
         findings.add(
-            Discrepancy(DiscrepancyKind.OPERATIONS_ALTERED, "the head you named is not in the operators' log any more")
+            Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, "the head you named is not in the audit log any more")
         )
     return verdict
 
 
 def _entries(client: redis.Redis, keys: Keys, length: int) -> Iterator[bytes]:
     for start in range(0, length, PAGE):
-        page: Any = client.lrange(keys.operations, start, min(length, start + PAGE) - 1)
+        page: Any = client.lrange(keys.audit_log, start, min(length, start + PAGE) - 1)
         yield from page
 
 

@@ -2,7 +2,7 @@
 
 The list is frozen before anything happens, every job gets a verdict, and the verdicts add up to the jobs listed. Plans
 run in the workers' maintenance; who watches one (`follow`) drives it too, so that it goes on without a worker as well.
-Each act is on the operators' log, linked by the plan's id.
+Each act is on the audit log, linked by the plan's id.
 """
 
 import json
@@ -54,7 +54,7 @@ MAX_NAME = 120
 MAX_NAMED = 10_000
 """Jobs a plan names one by one at most; more are meant by a filter."""
 NAMED_ON_RECORD = 100
-"""Of these, the operators' log names so many."""
+"""Of these, the audit log names so many."""
 FOLLOW_EVERY_S = 0.25
 
 

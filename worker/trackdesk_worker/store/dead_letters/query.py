@@ -82,7 +82,7 @@ class Search:
         )
 
     def __str__(self) -> str:
-        """Say it in words, without personal data: for the operators' log."""
+        """Say it in words, without personal data: for the audit log."""
         parts = [
             f"{name} {value}"
             for name, value in (

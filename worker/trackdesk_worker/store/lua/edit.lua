@@ -2,7 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 id | 4 SHA-1 of the record the operator saw | 5 body | 6 amount or '-'
 --       7 currency or '-' | 8 fingerprint of the body | 9 entry in the job's history (JSON without its end)
---       10 entry for the operators' log | 11 whether a field changes on which Trackdesk dedupes (0/1)
+--       10 entry for the audit log | 11 whether a field changes on which Trackdesk dedupes (0/1)
 -- Reply 'ok' | 'unknown' | 'changed' (it is not what the operator saw) | 'refused:<state>' | 'in_doubt' (an attempt may
 --       have landed: with another dedupe key Trackdesk would record the sale twice)
 -- The record keeps the fingerprint of the shop's original, so that repeating the enqueue stays a duplicate; what the
@@ -38,7 +38,7 @@ job.redrives = integer(tonumber(job.redrives) + 1)
 to_ready(id, job, NOW_US)
 count(tenant, 'redriven', 1)
 count(tenant, 'edited', 1)
-redis.call('RPUSH', key('operations_waiting'), ARGV[10])
+redis.call('RPUSH', key('audit_log_waiting'), ARGV[10])
 queue_turns({ [tenant] = true }, ARGV[2])
 close_books()
 return 'ok'

@@ -1,6 +1,6 @@
 -- Open a plan: what is meant, who means it and why. Its list is made by plan_list, step by step.
 -- KEYS  1 prefix
--- ARGV  1 now | 2 id | 3 open plans at most | 4 entry for the operators' log (JSON) | 5 number of field words
+-- ARGV  1 now | 2 id | 3 open plans at most | 4 entry for the audit log (JSON) | 5 number of field words
 --       then field, value, … | then ids, for a plan of jobs named one by one
 -- Reply 'ok' | 'full'
 
@@ -18,5 +18,5 @@ for i = 6 + words, #ARGV do
 end
 redis.call('ZADD', key('plans'), integer(NOW_MS), id)
 redis.call('ZADD', key('plans_open'), integer(NOW_MS), id)
-redis.call('RPUSH', key('operations_waiting'), ARGV[4])
+redis.call('RPUSH', key('audit_log_waiting'), ARGV[4])
 return 'ok'

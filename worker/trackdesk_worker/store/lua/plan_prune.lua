@@ -23,7 +23,7 @@ for _, id in ipairs(waiting) do
       redis.call('HSET', key('plan_sums', id), 'verdict/cancelled', integer(left))
     end
     redis.call('ZREM', key('plans_open'), id)
-    redis.call('RPUSH', key('operations_waiting'), '{"plan_ended":"' .. id .. '"}')
+    redis.call('RPUSH', key('audit_log_waiting'), '{"plan_ended":"' .. id .. '"}')
     given_up = given_up + 1
   end
 end

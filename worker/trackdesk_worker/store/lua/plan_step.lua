@@ -80,7 +80,7 @@ if open == 0 then
   state = 'finished'
   redis.call('HSET', plan, 'state', state, 'ended_ms', integer(NOW_MS))
   redis.call('ZREM', key('plans_open'), id)
-  redis.call('RPUSH', key('operations_waiting'), '{"plan_ended":"' .. id .. '"}')
+  redis.call('RPUSH', key('audit_log_waiting'), '{"plan_ended":"' .. id .. '"}')
 end
 queue_turns(woken, ARGV[2])
 close_books()

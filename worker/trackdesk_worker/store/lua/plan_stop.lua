@@ -23,6 +23,6 @@ if next_state == 'failed' then
   redis.call('HDEL', plan, 'search')
   redis.call('DEL', key('plan_items', id .. ':named'))
   redis.call('ZREM', key('plans_open'), id)
-  redis.call('RPUSH', key('operations_waiting'), '{"plan_ended":"' .. id .. '"}')
+  redis.call('RPUSH', key('audit_log_waiting'), '{"plan_ended":"' .. id .. '"}')
 end
 return next_state

@@ -2,7 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 plan | 3 word | 4 number of jobs the operator confirms, '' if none is asked for
 --       5 beginning of the entry in each job's history (JSON without its end), for start
---       6 entry for the operators' log
+--       6 entry for the audit log
 -- Reply 'ok' | 'unknown' | 'refused:<state>' | 'count:<number of jobs>'
 
 local id, word = ARGV[2], ARGV[3]
@@ -41,5 +41,5 @@ elseif word == 'cancel' then
   redis.call('DEL', key('plan_items', id .. ':named'))
   redis.call('ZREM', key('plans_open'), id)
 end
-redis.call('RPUSH', key('operations_waiting'), ARGV[6])
+redis.call('RPUSH', key('audit_log_waiting'), ARGV[6])
 return 'ok'
