@@ -26,7 +26,7 @@ BATCH = 2000
 PAGES = (
     "/",
     "/tenants",
-    "/clusters",
+    "/causes",
     "/dead",
     "/dead?order=largest",
     "/dead?tenant=t1&reason=type_not_found&order=largest&min=500",

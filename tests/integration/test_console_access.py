@@ -32,7 +32,7 @@ RULES = {
     ("GET", "/dead"): "viewer",
     ("POST", "/dead/person"): "operator",
     ("POST", "/dead/export"): "admin",
-    ("GET", "/clusters"): "viewer",
+    ("GET", "/causes"): "viewer",
     ("GET", "/find"): "viewer",
     ("GET", "/job"): "viewer",
     ("POST", "/job/reveal"): "operator",
@@ -60,7 +60,7 @@ RULES = {
     ("POST", "/api/v1/tenants/{tenant}/pause"): "operator",
     ("POST", "/api/v1/tenants/{tenant}/resume"): "operator",
     ("POST", "/api/v1/jobs/search"): "viewer",
-    ("POST", "/api/v1/clusters"): "viewer",
+    ("POST", "/api/v1/causes"): "viewer",
     ("POST", "/api/v1/dead/export"): "admin",
     ("GET", "/api/v1/job"): "viewer",
     ("POST", "/api/v1/job/reveal"): "operator",
@@ -312,7 +312,7 @@ def test_signing_in_never_leads_to_another_site(served: Served, to: str) -> None
 
 def test_a_link_from_an_alert_finds_the_session_that_is_there(served: Served) -> None:
     with served.console.client() as nobody:
-        page = nobody.get("/clusters?x=1", headers={"Sec-Fetch-Site": "cross-site"})
+        page = nobody.get("/causes?x=1", headers={"Sec-Fetch-Site": "cross-site"})
     assert page.status_code in (200, 404)
     with served.console.client() as nobody:
         page = nobody.get("/tenants?find=acme", headers={"Sec-Fetch-Site": "cross-site"})

@@ -74,9 +74,9 @@ def test_a_search_by_customer_finds_without_showing(api: httpx.Client) -> None:
 
 
 def test_large_sums_come_as_they_are(api: httpx.Client) -> None:
-    found = api.post("/api/v1/clusters", json={"tenant": "bert"}).json()
+    found = api.post("/api/v1/causes", json={"tenant": "bert"}).json()
     assert found["money"] == {"EUR": "12345678901234.56"}
-    assert found["clusters"][0]["remedy"].startswith("Trackdesk does not know the click")
+    assert found["causes"][0]["remedy"].startswith("Trackdesk does not know the click")
 
 
 def test_a_job_is_masked_revealed_on_record_and_redriven_once(api: httpx.Client, served: tuple[Console, Shop]) -> None:

@@ -70,8 +70,8 @@ def test_hostile_text_of_shops_and_operators_stays_text_on_every_page(shop: Shop
     pages = [
         admin.get(path, params=params)
         for path, params in (
-            ("/", {}), ("/tenants", {"find": EVIL}), ("/tenants", {}), ("/log", {}), ("/plans", {}), ("/clusters", {}),
-            ("/clusters", {"reason": EVIL}), ("/dead", {}), ("/dead", {"external_id": EVIL, "type": EVIL}),
+            ("/", {}), ("/tenants", {"find": EVIL}), ("/tenants", {}), ("/log", {}), ("/plans", {}), ("/causes", {}),
+            ("/causes", {"reason": EVIL}), ("/dead", {}), ("/dead", {"external_id": EVIL, "type": EVIL}),
             ("/dead", {"state": EVIL}), ("/dead", {"since": EVIL}), ("/job", identity), ("/job", {"id": EVIL}),
             ("/job/edit", identity), ("/plans/new", {"reason": EVIL}), ("/plans/new", {}), ("/plan", {"id": EVIL}),
             ("/find", {"q": EVIL + "x"}), ("/sign-in", {"next": EVIL}), ("/" + EVIL, {}), ("/log", {"before": EVIL}),
@@ -101,7 +101,7 @@ def test_money_and_counts_are_exact_however_large(shop: Shop, admin: httpx.Clien
     shop.bury("o-1", amount={"value": "999999999999999.99"})
     shop.bury("o-2", amount={"value": "0.000000001"}, currency={"code": "KWD"})
     shop.bury("o-3", amount={"value": "7"}, currency={"code": "JPY"})
-    for path in ("/", "/clusters", "/dead"):
+    for path in ("/", "/causes", "/dead"):
         page = admin.get(path).text
         for sum_ in ("999,999,999,999,999.99 EUR", "0.000000001 KWD", "7 JPY"):
             assert sum_ in page, path

@@ -13,7 +13,7 @@ from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
-from trackdesk_worker.ops.dead_letters.search import Found, Search, SearchInvalid, clusters, search, summary
+from trackdesk_worker.ops.dead_letters.search import Found, Search, SearchInvalid, dead_by_cause, search, summary
 from trackdesk_worker.store.dead_letters import causes, index_query
 from trackdesk_worker.store.dead_letters.causes import adopt, group_sizes
 from trackdesk_worker.store.dead_letters.index_query import walk
@@ -246,7 +246,7 @@ def test_a_rare_wish_is_read_in_several_goes(dead: Dead) -> None:
 
 def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     mixed.bury("acme/a4", at_ms=9_000, amount="0.50", currency="USD")
-    found = clusters(mixed.store.client, mixed.store.keys, Search())
+    found = dead_by_cause(mixed.store.client, mixed.store.keys, Search())
     first = found.rows[0]
     assert (first.tenant, first.reason, first.conversion_type, first.http_status, first.jobs) == (
         "acme", "type_not_found", "sale", 400, 2,
@@ -257,11 +257,11 @@ def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     assert (found.jobs, found.complete, len(found.rows)) == (6, True, 5)
     assert found.money == {"EUR": Decimal("7025.10"), "USD": Decimal("9.50")}
     # The same, from the letters themselves.
-    read = clusters(mixed.store.client, mixed.store.keys, Search(until_ms=START_MS + 9_999))
+    read = dead_by_cause(mixed.store.client, mixed.store.keys, Search(until_ms=START_MS + 9_999))
     assert len(read.rows) == len(found.rows)
     assert all(row in found.rows for row in read.rows)
     assert (read.jobs, read.money) == (found.jobs, found.money)
-    narrowed = clusters(mixed.store.client, mixed.store.keys, Search(since_ms=START_MS + 5_000))
+    narrowed = dead_by_cause(mixed.store.client, mixed.store.keys, Search(since_ms=START_MS + 5_000))
     assert {(c.reason, c.jobs) for c in narrowed.rows} == {("server_error", 1), ("type_not_found", 1)}
 
 
@@ -279,7 +279,7 @@ def test_beyond_so_many_causes_types_are_filed_together_and_still_told_apart(
     assert dead.ids(replace(DEAD, conversion_type="lead")) == ["lead"]
     assert dead.ids(replace(DEAD, conversion_type="x" * 101)) == ["long"]
     assert dead.ids(replace(DEAD, conversion_type="sale")) == ["sale"]
-    kinds = {c.conversion_type: c.jobs for c in clusters(dead.store.client, dead.store.keys, Search()).rows}
+    kinds = {c.conversion_type: c.jobs for c in dead_by_cause(dead.store.client, dead.store.keys, Search()).rows}
     assert kinds == {causes.OTHER_TYPES: 2, "sale": 1}
     assert summary(dead.store.client, dead.store.keys, replace(DEAD, conversion_type="lead")).jobs == 1
 

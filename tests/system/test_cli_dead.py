@@ -102,10 +102,10 @@ def test_dead_show_of_a_job_that_is_not_dead_says_so(shop: Shop, cli: Cli) -> No
 
 def test_clusters_are_counted_with_their_remedy(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", "o-2")
-    (cluster,) = cli("dead", "clusters", "--json").json
-    assert (cluster["jobs"], cluster["money"], cluster["reason"]) == (2, {"EUR": "201.00"}, "type_not_found")
-    assert "redrive" in cluster["remedy"]
-    assert "201.00 EUR" in cli("dead", "clusters").out
+    (cause,) = cli("dead", "causes", "--json").json
+    assert (cause["jobs"], cause["money"], cause["reason"]) == (2, {"EUR": "201.00"}, "type_not_found")
+    assert "redrive" in cause["remedy"]
+    assert "201.00 EUR" in cli("dead", "causes").out
 
 
 def test_an_export_holds_what_an_import_needs_and_is_on_record(shop: Shop, cli: Cli, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_dead_list_takes_every_filter_and_sorts(shop: Shop, cli: Cli) -> None:
     assert names("--currency", "usd") == ["o-3"]
     assert names("--status", "400", "--external-id", "o-2") == ["o-2"]
     assert names("--status", "503") == []
-    assert cli("dead", "clusters", "--json", "--min-amount", "20").json[0]["jobs"] == 1
+    assert cli("dead", "causes", "--json", "--min-amount", "20").json[0]["jobs"] == 1
     assert cli("redrive", "--all", "--customer-id", "jane@example.com", "--dry-run", "--json").json["jobs"] == 1
     assert names("--state", "ready") == []
     shop.sell("o-4")

@@ -205,7 +205,7 @@ COMMANDS = [
     ("show", "o-1"),
     ("cancel", "o-1"),
     ("dead", "list"),
-    ("dead", "clusters"),
+    ("dead", "causes"),
     ("dead", "export", "-"),
     ("redrive", "--all", "--reason", "x", "--yes"),
     ("discard", "--all", "--reason", "x", "--yes", "--count", "1"),

@@ -67,10 +67,10 @@ def scene(valkey: EmbeddedServer, keys: Keys, tmp_path: Path) -> Iterator[Scene]
 
 
 def sign_in(person: Visitor, console: Console, role: str) -> None:
-    person.open("/clusters")  # the link in the alert
+    person.open("/causes")  # the link in the alert
     person.fill("Token", console.tokens[role])
     person.click("button", "Sign in")
-    assert person.page.url.endswith("/clusters")
+    assert person.page.url.endswith("/causes")
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_from_the_alert_to_mended_redriven_and_verified(
         if javascript:
             ann.picture("overview")
         ann.click("link", "See them by cause, with what to do about each.")
-        first = ann.page.locator(".cluster").first
+        first = ann.page.locator(".cause-card").first
         assert "Type not found" in first.inner_text()
         assert "41 sales" in first.inner_text()
         assert "Create the conversion type in Trackdesk" in first.inner_text()
         if javascript:
-            ann.picture("clusters")
+            ann.picture("causes")
 
         # One of them whole; the cause is mended; this one first.
         ann.click("link", "Look at one", first=True)
@@ -111,7 +111,7 @@ def test_from_the_alert_to_mended_redriven_and_verified(
         wait_until(lambda: run.producer.get(one).state == "delivered", "the first one is delivered")  # type: ignore[union-attr]
 
         # The others as a plan.
-        ann.click("link", "Clusters")
+        ann.click("link", "Causes")
         ann.click("link", "Make a plan", first=True)
         assert "40" in ann.page.locator("main").inner_text()
         if javascript:
@@ -131,7 +131,7 @@ def test_from_the_alert_to_mended_redriven_and_verified(
             ann.picture("plan")
 
         # Verified: nothing of that cause is left, and the log says who did what.
-        ann.click("link", "Clusters")
+        ann.click("link", "Causes")
         assert "Type not found" not in ann.page.locator("main").inner_text()
         ann.click("link", "Audit log")
         said = ann.page.locator("main").inner_text()
@@ -166,7 +166,7 @@ def test_the_way_of_the_walk_can_be_gone_by_keyboard_alone(browser: Browser, sce
                     return
             raise AssertionError(f"no way to {name!r} by the tab key")
 
-        ann.open("/clusters")
+        ann.open("/causes")
         keyboard.press("Tab")
         assert focus() == "Skip to the content"
         keyboard.press("Enter")
@@ -185,7 +185,7 @@ def test_the_way_of_the_walk_can_be_gone_by_keyboard_alone(browser: Browser, sce
 
 
 def test_every_page_is_fit_for_a_phone_and_for_the_dark(browser: Browser, scene: Scene) -> None:
-    pages = ["/", "/dead?order=largest", "/clusters", "/plans", "/plans/new?reason=type_not_found", "/tenants", "/log"]
+    pages = ["/", "/dead?order=largest", "/causes", "/plans", "/plans/new?reason=type_not_found", "/tenants", "/log"]
     pages += ["/job?id=acme/order-1001", "/job?id=acme/good-1", "/nothing-there", "/job?id=acme/nobody"]
     for size, theme in ((PHONE, "light"), (WIDE, "dark")):
         with visitor(browser, scene.console.origin, size=size, theme=theme) as ann:  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_everything_works_over_tls_with_the_least_privilege(
             ["status"],
             ["show", "asyncio-1"],
             ["dead", "list"],
-            ["dead", "clusters"],
+            ["dead", "causes"],
             ["dead", "show", "dead-0"],
             ["dead", "export", str(tmp_path / "dead.jsonl"), "--reason", "test"],
             ["discard", "dead-2", "--reason", "test", "--yes", "--count", "1"],

@@ -20,7 +20,7 @@ DEAD_LETTERS = Board(
         Panel(
             3,
             "By reason",
-            "Why Trackdesk, or our patience, ended their way. trackdesk dead clusters says what to do about each.",
+            "Why Trackdesk, or our patience, ended their way. trackdesk dead causes says what to do about each.",
             [Query("sort_desc(sum by (reason) (trackdesk_dead_jobs))", "{{reason}}")],
             Kind.BARS,
             width=10,

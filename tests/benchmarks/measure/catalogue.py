@@ -142,7 +142,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         desk.measure,
         {
             "search, …": FigureSpec("ms", at_most(100)),
-            "clusters": FigureSpec("ms", at_most(100)),
+            "causes": FigureSpec("ms", at_most(100)),
             "preview": FigureSpec("ms", at_most(100)),
             "slowest of all": FigureSpec("ms", at_most(100)),
             "bury, first letters": MICROS,

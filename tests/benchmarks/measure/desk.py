@@ -1,4 +1,4 @@
-"""The dead-letter desk on a full store: every search, clusters and previews, and what a letter costs the server."""
+"""The dead-letter desk on a full store: every search, causes and previews, and what a letter costs the server."""
 
 import random
 import time
@@ -20,7 +20,7 @@ from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.wire import fingerprint, post_body
 from trackdesk_worker.domain.claim import Settlement, Verb
-from trackdesk_worker.ops.dead_letters.search import Search, clusters, search, summary
+from trackdesk_worker.ops.dead_letters.search import Search, dead_by_cause, search, summary
 from trackdesk_worker.store import plans
 from trackdesk_worker.store.jobs import Jobs
 
@@ -94,7 +94,7 @@ def _questions(client: redis.Redis, keys: Keys) -> dict[str, Callable[[], object
         asked[f"search, {name}"] = lambda wanted=wanted: search(client, keys, wanted)  # type: ignore[misc]
     deep = search(client, keys, Search(state=dead, order="largest"), limit=5_000, within_s=None).cursor
     asked["search, page 100 by amount"] = lambda: search(client, keys, Search(state=dead, order="largest"), after=deep)
-    asked["clusters"] = lambda: clusters(client, keys, Search())
+    asked["causes"] = lambda: dead_by_cause(client, keys, Search())
     asked["preview"] = lambda: summary(client, keys, Search(reason="timeout"))
     return asked
 

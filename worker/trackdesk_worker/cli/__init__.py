@@ -25,7 +25,7 @@ COMMANDS = {
     "tenants": "Each tenant: what waits, its pace, when it is drained, why it stands still",
     "show": "Everything about one sale: state, attempts, answers",
     "cancel": "Cancel a sale that waits",
-    "dead": "Look at dead letters: list, show, clusters, export; edit one",
+    "dead": "Look at dead letters: list, show, causes, export; edit one",
     "redrive": "Give dead letters a fresh attempt budget",
     "discard": "Give dead letters up for good",
     "plan": "Acts on many dead letters: create, start, watch, pause, resume, cancel",

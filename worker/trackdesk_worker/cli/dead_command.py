@@ -25,7 +25,7 @@ from trackdesk_worker.domain.money import plain_amount, plain_money, readable_mo
 from trackdesk_worker.domain.outcome import Reason
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form, export
-from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, Order, SearchInvalid, clusters, search
+from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, Order, SearchInvalid, dead_by_cause, search
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.timestamps import iso, readable_moment
 
@@ -91,13 +91,13 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
         raise CommandFailed(f"{external_id!r} is no dead letter")
 
 
-@command.command("clusters")
+@command.command("causes")
 @filter_options("--reason", "--cause")
 @json_option
 def clusters_command(as_json: bool, **chosen: Any) -> None:
     """Count dead letters by cause, with what to do about each."""
     with open_desk() as desk:
-        found = clusters(desk.client, desk.keys, search_of(desk, **chosen), most=MAX_LIMIT, within_s=None).rows
+        found = dead_by_cause(desk.client, desk.keys, search_of(desk, **chosen), most=MAX_LIMIT, within_s=None).rows
     if as_json:
         emit_json(
             [

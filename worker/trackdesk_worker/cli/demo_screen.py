@@ -148,7 +148,7 @@ def _print_next(console: Console, stack: LocalStack, *, stay: bool) -> None:
     for name, value in stack.variables.items():
         if name in ("TRACKDESK_REDIS_URL", "TRACKDESK_NAMESPACE", "TRACKDESK_TENANT"):
             console.print(f"  export {name}={shlex.quote(value)}", highlight=False, soft_wrap=True)
-    for line in ("status", "dead clusters", "dead list", "show order-00003", "redrive --all --reason demo", "audit"):
+    for line in ("status", "dead causes", "dead list", "show order-00003", "redrive --all --reason demo", "audit"):
         console.print(f"  trackdesk {line}", highlight=False)
 
 

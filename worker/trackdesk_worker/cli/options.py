@@ -139,7 +139,7 @@ def filter_options(*cause_flags: str) -> Callable[[F], F]:
     def add(command: F) -> F:
         options = (
             click.option(
-                *cause_flags, "cause", metavar="REASON", help="Died for this reason, as `dead clusters` names it."
+                *cause_flags, "cause", metavar="REASON", help="Died for this reason, as `dead causes` names it."
             ),
             click.option("--status", type=click.IntRange(100, 599), help="With this HTTP status at the last attempt."),
             click.option("--external-id", metavar="ID", help="Of the sale with this externalId."),

@@ -28,7 +28,7 @@ ASSETS: Mapping[str, str] = {
 NAVIGATION = (
     ("/", "Overview"),
     ("/dead", "Dead letters"),
-    ("/clusters", "Clusters"),
+    ("/causes", "Causes"),
     ("/plans", "Plans"),
     ("/tenants", "Tenants"),
     ("/log", "Audit log"),

@@ -219,7 +219,7 @@ local function book(tenant, field, job, sign)
 end
 
 -- Dead letters by cause: tenant, reason, HTTP status of the last attempt, currency, conversion type. -------
--- Each cause has a number, its jobs by time died and by amount, and its own sums, so that searches, clusters and
+-- Each cause has a number, its jobs by time died and by amount, and its own sums, so that searches, causes and
 -- previews read no records. Written for those who bury, a few µs a letter; who delivers pays nothing.
 
 local CAUSES_KEPT = 2000 -- types are the shops' words: of further causes they are filed together, under this

@@ -17,7 +17,7 @@ from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
-from trackdesk_worker.ops.dead_letters.search import JobRow, Search, clusters, search
+from trackdesk_worker.ops.dead_letters.search import JobRow, Search, dead_by_cause, search
 from trackdesk_worker.ops.job_detail import JobDetail, read_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso
@@ -70,14 +70,14 @@ def _row(row: JobRow) -> m.JobRow:
     )
 
 
-def _clusters(deployment: Deployment, call: Call) -> m.Clusters:
-    found = clusters(deployment.client, deployment.keys, search_of(deployment, call.body))
-    return m.Clusters(
+def _causes(deployment: Deployment, call: Call) -> m.Causes:
+    found = dead_by_cause(deployment.client, deployment.keys, search_of(deployment, call.body))
+    return m.Causes(
         jobs=found.jobs,
         money=plain_money(found.money),
         complete=found.complete,
-        clusters=[
-            m.Cluster(
+        causes=[
+            m.Cause(
                 tenant=row.tenant,
                 reason=row.reason,
                 conversion_type=row.conversion_type,
@@ -173,8 +173,8 @@ ENDPOINTS = (
         _search, m.Found, body=m.JobsSearch,
     ),
     Endpoint(
-        "POST", "/clusters", Role.VIEWER, "Dead letters by cause, with what to do about each",
-        _clusters, m.Clusters, body=m.Filter,
+        "POST", "/causes", Role.VIEWER, "Dead letters by cause, with what to do about each",
+        _causes, m.Causes, body=m.Filter,
     ),
     Endpoint(
         "POST", "/dead/export", Role.ADMIN, "All dead letters of a filter with personal data; on record",

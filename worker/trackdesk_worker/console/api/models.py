@@ -152,7 +152,7 @@ class Filter(RequestModel):
 
     tenant: str | None = Field(None, max_length=64)
     state: State | Literal["any"] | None = Field(None, description="By default dead")
-    reason: str | None = Field(None, max_length=100, description="As clusters name it: type_not_found")
+    reason: str | None = Field(None, max_length=100, description="As the causes name it: type_not_found")
     type: str | None = Field(None, max_length=1024, description="Conversion type")
     status: int | None = Field(None, ge=100, le=599, description="HTTP status of the last attempt")
     external_id: str | None = Field(None, max_length=2048)
@@ -213,7 +213,7 @@ class Found(ResponseModel):
     total: int | None = Field(description="All jobs meant, where the store knows it without reading them")
 
 
-class Cluster(ResponseModel):
+class Cause(ResponseModel):
     """Dead letters with one cause."""
 
     tenant: str
@@ -228,13 +228,13 @@ class Cluster(ResponseModel):
     remedy: str
 
 
-class Clusters(ResponseModel):
-    """Dead letters by cause, the largest cluster first."""
+class Causes(ResponseModel):
+    """Dead letters by cause, the largest first."""
 
     jobs: int
     money: Money
     complete: bool
-    clusters: list[Cluster]
+    causes: list[Cause]
 
 
 class EditAsked(RequestModel):

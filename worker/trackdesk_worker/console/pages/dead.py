@@ -14,13 +14,13 @@ from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters.export import Form
-from trackdesk_worker.ops.dead_letters.search import Cluster, clusters, search
+from trackdesk_worker.ops.dead_letters.search import CauseSummary, dead_by_cause, search
 from trackdesk_worker.ops.lookup import tenants_of
 
 SIZE = 50
 TENANTS_OFFERED = 500
 SEVERAL = "*"
-"""The type of a cluster of types that are too long or too many to be told apart."""
+"""Stands for types that are too long or too many to be told apart."""
 
 
 def _dead(deployment: Deployment, request: RequestContext) -> Response:
@@ -58,13 +58,13 @@ def _list(
     )
 
 
-def _clusters(deployment: Deployment, request: RequestContext) -> Response:
+def _causes(deployment: Deployment, request: RequestContext) -> Response:
     now = now_ms(deployment.client)
     wanted = read_filter(in_address(request), now_ms=now)
-    found = clusters(deployment.client, deployment.keys, wanted.search)
+    found = dead_by_cause(deployment.client, deployment.keys, wanted.search)
     return page(
         request,
-        "clusters.html",
+        "causes.html",
         filter=wanted,
         found=found,
         rows=[(row, meant_by(row, wanted)) for row in found.rows],
@@ -82,8 +82,8 @@ def _export(deployment: Deployment, request: RequestContext) -> Response:
     return exported(deployment, wanted.search, who, Form(form))
 
 
-def meant_by(row: Cluster, wanted: Filter) -> dict[str, str]:
-    """Return what an address says to mean one cluster of a filter."""
+def meant_by(row: CauseSummary, wanted: Filter) -> dict[str, str]:
+    """Return what an address says to mean one cause of a filter."""
     meant = {"tenant": row.tenant, "reason": row.reason}
     if row.conversion_type != SEVERAL:
         meant["type"] = row.conversion_type
@@ -101,5 +101,5 @@ PAGES = (
     Page("GET", "/dead", Role.VIEWER, _dead),
     Page("POST", "/dead/person", Role.OPERATOR, _person),
     Page("POST", "/dead/export", Role.ADMIN, _export),
-    Page("GET", "/clusters", Role.VIEWER, _clusters),
+    Page("GET", "/causes", Role.VIEWER, _causes),
 )

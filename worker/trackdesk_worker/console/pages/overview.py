@@ -55,7 +55,7 @@ def concerns(status: StoreStatus) -> list[Concern]:
     if dead := book.jobs[State.DEAD]:
         money = readable_money(book.money.get(State.DEAD, {}))
         sentence = f"{dead:,} dead {'letter waits' if dead == 1 else 'letters wait'} for a person: {money}."
-        found.append(Concern("warn", sentence, "See them by cause, with what to do about each.", "/clusters"))
+        found.append(Concern("warn", sentence, "See them by cause, with what to do about each.", "/causes"))
     found += [_standing(stand) for stand in status.standstills[:NAMED_STANDSTILLS]]
     if (more := len(status.standstills) - NAMED_STANDSTILLS) > 0:
         found.append(Concern("warn", f"{more:,} more tenants stand still.", "See all tenants.", "/tenants"))

@@ -21,15 +21,15 @@ from trackdesk_worker.store.dead_letters.query import Hit, Order, Search, Search
 from trackdesk_worker.store.ledger import Money, add_money
 
 __all__ = [
-    "Cluster",
-    "Clusters",
+    "CauseSummaries",
+    "CauseSummary",
     "Found",
     "JobRow",
     "Order",
     "Search",
     "SearchInvalid",
     "Summary",
-    "clusters",
+    "dead_by_cause",
     "search",
     "summary",
 ]
@@ -85,7 +85,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class CauseSummary:
     """Dead letters with one cause, and what to do about them."""
 
     tenant: str
@@ -103,10 +103,10 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Clusters:
-    """Dead letters by cause, the largest cluster first."""
+class CauseSummaries:
+    """Dead letters by cause, the largest first."""
 
-    rows: tuple[Cluster, ...]
+    rows: tuple[CauseSummary, ...]
     jobs: int
     """Of all causes, also of those not among the rows."""
     money: Money
@@ -151,9 +151,9 @@ def search(
     return Found(rows, hits.cursor, hits.examined, hits.complete, count(client, keys, wanted))
 
 
-def clusters(
+def dead_by_cause(
     client: redis.Redis, keys: Keys, wanted: Search, *, most: int = 200, within_s: float | None = WITHIN_S
-) -> Clusters:
+) -> CauseSummaries:
     """Return the dead letters of a search by cause; times and example of the `most` largest.
 
     A search by tenant, reason, type, status and currency reads no letter, however many there are; any other reads
@@ -172,12 +172,12 @@ def clusters(
             key = (hit.record.tenant, hit.reason, hit.conversion_type, None if cause is None else cause.http_status)
             found.setdefault(key, _Growing(hit)).add(hit)
         complete = not more
-    rows = sorted((g.cluster(*key) for key, g in found.items()), key=_largest_first)
-    return Clusters(tuple(rows[:most]), sum(c.jobs for c in rows), add_money(c.money for c in rows), complete)
+    rows = sorted((g.summary(*key) for key, g in found.items()), key=_largest_first)
+    return CauseSummaries(tuple(rows[:most]), sum(c.jobs for c in rows), add_money(c.money for c in rows), complete)
 
 
 def summary(client: redis.Redis, keys: Keys, wanted: Search, *, within_s: float | None = WITHIN_S) -> Summary:
-    """Return what a search of dead letters amounts to, as `clusters` does."""
+    """Return what a search of dead letters amounts to, as `dead_by_cause` does."""
     wanted = _of_dead(wanted)
     reasons: Counter[str] = Counter()
     tenants: Counter[str] = Counter()
@@ -236,7 +236,7 @@ def _pages(
             return
 
 
-def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int) -> Clusters:
+def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int) -> CauseSummaries:
     kinds: dict[tuple[str, str, str, int | None], list[Cause]] = {}
     for cause in causes:
         kinds.setdefault((cause.tenant, cause.reason, cause.conversion_type, cause.http_status), []).append(cause)
@@ -258,11 +258,11 @@ def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int)
             jobs, money = sum(part.jobs for part in parts), add_money(part.money for part in parts)
             first_ms, example = int(oldest[0]), external_id_of(oldest[1])
             rows.append(
-                Cluster(
+                CauseSummary(
                     tenant, reason, conversion_type, status, jobs, money, first_ms, int(newest), example, remedy(reason)
                 )
             )
-    return Clusters(tuple(rows), sum(c.jobs for c in causes), add_money(c.money for c in causes), True)
+    return CauseSummaries(tuple(rows), sum(c.jobs for c in causes), add_money(c.money for c in causes), True)
 
 
 def _causes_of(client: redis.Redis, keys: Keys, hits: Sequence[Hit]) -> dict[str, Cause]:
@@ -302,12 +302,12 @@ def _job_row(hit: Hit, cause: Cause | None) -> JobRow:
     )
 
 
-def _largest_first(cluster: Cluster) -> tuple[int, str, str, str, int]:
-    return -cluster.jobs, cluster.tenant, cluster.reason, cluster.conversion_type, cluster.http_status or 0
+def _largest_first(row: CauseSummary) -> tuple[int, str, str, str, int]:
+    return -row.jobs, row.tenant, row.reason, row.conversion_type, row.http_status or 0
 
 
 class _Growing:
-    """A cluster while its letters are read, the oldest first."""
+    """A cause while its letters are read, the oldest first."""
 
     def __init__(self, first: Hit) -> None:
         self._first = first
@@ -320,9 +320,9 @@ class _Growing:
         self._last_ms = hit.at_ms
         self._money = add_money([self._money, money_of(hit)])
 
-    def cluster(self, tenant: str, reason: str, conversion_type: str, status: int | None) -> Cluster:
+    def summary(self, tenant: str, reason: str, conversion_type: str, status: int | None) -> CauseSummary:
         first = self._first
-        return Cluster(
+        return CauseSummary(
             tenant, reason, conversion_type, status, self._jobs, self._money,
             first.at_ms, self._last_ms, first.record.external_id, remedy(reason),
         )  # fmt: skip
