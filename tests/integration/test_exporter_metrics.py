@@ -184,7 +184,7 @@ async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, serv
     store.effect("thawed", TenantEffectKind.FREEZE, 0, "rate_limited")
     found = await exporter(server.port, keys).scrape()
 
-    standing = {(dict(labels)["tenant"], dict(labels)["why"]) for labels in found["trackdesk_tenants_standing"]}
+    standing = {(dict(labels)["tenant"], dict(labels)["reason"]) for labels in found["trackdesk_tenants_blocked"]}
     assert standing == {("halt", "paused"), ("held", "held"), ("cold", "frozen")}
     assert found["trackdesk_tenants"][frozenset({("tenant_state", "running")})] == 2
 

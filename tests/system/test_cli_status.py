@@ -70,7 +70,7 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     told = cli("status", "--json").json
     assert 5 <= told["oldest_overdue_s"] < 60
     assert {worker["worker"]: worker["running"] for worker in told["workers"]} == {"host:1": True, "host:2": False}
-    assert [(s["kind"], s["reason"], s["by"]) for s in told["standing_still"]] == [
+    assert [(s["kind"], s["reason"], s["by"]) for s in told["blocked"]] == [
         ("paused", "sale", "ann"),
         ("hold", "unauthorized", None),
         ("frozen", "rate_limited", None),

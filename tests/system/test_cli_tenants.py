@@ -43,7 +43,7 @@ def test_an_open_breaker_is_shown_as_one(cli: Cli, shop: Shop, keys: Keys, clien
     with shop.producer as producer:
         producer.enqueue(sale("o-1"))
     client.hset(keys.tenant("acme"), mapping={"hold": "outage", "held_since": 1, "probe_at": 2})
-    (standing,) = cli("status", "--json").json["standing_still"]
+    (standing,) = cli("status", "--json").json["blocked"]
     assert standing["kind"] == "breaker"
     assert "breaker" in cli("tenants").out
 

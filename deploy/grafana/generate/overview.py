@@ -134,7 +134,7 @@ OVERVIEW = Board(
             13,
             "Tenants that stand still",
             "Nothing leaves for these, and why.",
-            [Query("max by (tenant, why) (trackdesk_tenants_standing)")],
+            [Query("max by (tenant, reason) (trackdesk_tenants_blocked)")],
             Kind.TABLE,
             nothing="none",
         ),

@@ -11,7 +11,7 @@ TENANT = Board(
             1,
             "Stands still",
             "Why nothing leaves; empty while sales leave.",
-            [Query('max by (why) (trackdesk_tenants_standing{tenant="$tenant"})')],
+            [Query('max by (reason) (trackdesk_tenants_blocked{tenant="$tenant"})')],
             Kind.TABLE,
             width=6,
             height=5,

@@ -8,7 +8,7 @@ from rich.console import Console
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.options import forecaster, json_option, open_desk
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table, warn
-from trackdesk_worker.cli.tenants_view import forecast_json, standstill_json, standstills_table, tenants_table
+from trackdesk_worker.cli.tenants_view import blocked_json, blocked_table, forecast_json, tenants_table
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops.status import WORKER_SEEN_S, StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
@@ -48,7 +48,7 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
             }
             for tenant, one in status.books.items()
         ],
-        "standing_still": [standstill_json(stand) for stand in status.standstills],
+        "blocked": [blocked_json(blocked) for blocked in status.blocked],
         "workers": [
             {"worker": name, "seen_s_ago": round(age_s, 3), "running": age_s <= WORKER_SEEN_S}
             for name, age_s in status.workers.items()
@@ -84,9 +84,9 @@ def _print(to: Console, status: StoreStatus) -> None:
     if len(status.books) > 1:
         to.print()
         to.print(tenants_table(status))
-    if status.standstills:
+    if status.blocked:
         to.print()
-        to.print(standstills_table(status))
+        to.print(blocked_table(status))
 
 
 def _money(status: StoreStatus, state: State) -> Money:

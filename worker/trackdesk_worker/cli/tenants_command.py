@@ -5,7 +5,7 @@ import click
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.options import forecaster, json_option, open_desk
 from trackdesk_worker.cli.output import console, emit_json
-from trackdesk_worker.cli.tenants_view import forecast_json, standstill_json, standstills_table, tenants_table
+from trackdesk_worker.cli.tenants_view import blocked_json, blocked_table, forecast_json, tenants_table
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops.status import read_status
 
@@ -22,9 +22,9 @@ def command(as_json: bool) -> None:
     if not as_json:
         to = console()
         to.print(tenants_table(status))
-        if status.standstills:
+        if status.blocked:
             to.print()
-            to.print(standstills_table(status))
+            to.print(blocked_table(status))
         return
     emit_json(
         [
@@ -33,7 +33,7 @@ def command(as_json: bool) -> None:
                 "jobs": {state.value: book.jobs[state] for state in State if not state.terminal},
                 "money_at_risk": plain_money(book.at_risk),
                 **forecast_json(status.forecasts[tenant]),
-                "standing_still": [standstill_json(s) for s in status.standstills if s.tenant == tenant],
+                "blocked": [blocked_json(s) for s in status.blocked if s.tenant == tenant],
             }
             for tenant, book in status.books.items()
         ]

@@ -8,7 +8,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.output import add_row, table
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast
-from trackdesk_worker.ops.status import Standstill, StoreStatus
+from trackdesk_worker.ops.status import BlockedTenant, StoreStatus
 from trackdesk_worker.ops.timestamps import iso, readable_age, readable_moment
 
 _STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
@@ -26,12 +26,12 @@ def tenants_table(status: StoreStatus) -> Table:
     return rows
 
 
-def standstills_table(status: StoreStatus) -> Table:
+def blocked_table(status: StoreStatus) -> Table:
     """Return a row per tenant that stands still."""
     rows = table("stands still", "why", "by", "since (UTC)", "until (UTC)")
-    for stand in status.standstills:
-        since, until = (None if at is None else readable_moment(at) for at in (stand.since_ms, stand.until_ms))
-        add_row(rows, stand.tenant, f"{stand.kind}: {stand.reason}", stand.by, since, until)
+    for blocked in status.blocked:
+        since, until = (None if at is None else readable_moment(at) for at in (blocked.since_ms, blocked.until_ms))
+        add_row(rows, blocked.tenant, f"{blocked.kind}: {blocked.reason}", blocked.by, since, until)
     return rows
 
 
@@ -46,15 +46,15 @@ def forecast_json(forecast: BacklogForecast) -> dict[str, Any]:
     }
 
 
-def standstill_json(stand: Standstill) -> dict[str, Any]:
+def blocked_json(blocked: BlockedTenant) -> dict[str, Any]:
     """Return one standstill, for programs."""
     return {
-        "tenant": stand.tenant,
-        "kind": stand.kind,
-        "reason": stand.reason,
-        "by": stand.by,
-        "since": None if stand.since_ms is None else iso(stand.since_ms),
-        "until": None if stand.until_ms is None else iso(stand.until_ms),
+        "tenant": blocked.tenant,
+        "kind": blocked.kind,
+        "reason": blocked.reason,
+        "by": blocked.by,
+        "since": None if blocked.since_ms is None else iso(blocked.since_ms),
+        "until": None if blocked.until_ms is None else iso(blocked.until_ms),
     }
 
 

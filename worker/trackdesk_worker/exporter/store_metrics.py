@@ -129,7 +129,7 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
     # Promotion is due for every tenant, standing or not.
     waiting = [(TenantState.RUNNING, Queue.SCHEDULED, snapshot.scheduled)]
     for tenant, queues in snapshot.ready.items():
-        state = snapshot.standing[tenant]
+        state = snapshot.tenant_states[tenant]
         for job_class, backlog in queues.items():
             oldest_ready = max(oldest_ready, backlog.oldest_age_s)
             waiting.append((state, Queue(job_class.value), backlog))
@@ -150,13 +150,13 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
 
 def _tenants(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
     counts: Counter[tuple[str, ...]] = Counter({(state.value,): 0 for state in TenantState})
-    standing: Counter[tuple[str, ...]] = Counter()
-    for tenant, state in snapshot.standing.items():
+    blocked: Counter[tuple[str, ...]] = Counter()
+    for tenant, state in snapshot.tenant_states.items():
         counts[(state.value,)] += 1
-        if state.stands:
-            standing[names.of(tenant), state.value] += 1
+        if state.blocks:
+            blocked[names.of(tenant), state.value] += 1
     yield _family(catalogue.TENANTS, counts)
-    yield _family(catalogue.TENANTS_STANDING, standing)
+    yield _family(catalogue.TENANTS_BLOCKED, blocked)
 
 
 def _ahead(snapshot: StoreSnapshot, names: TenantNames, forecast: Forecast) -> Iterator[Family]:
@@ -170,7 +170,7 @@ def _ahead(snapshot: StoreSnapshot, names: TenantNames, forecast: Forecast) -> I
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late
-        factor = 0.0 if snapshot.standing[tenant].stands else seen.pace.factor
+        factor = 0.0 if snapshot.tenant_states[tenant].blocks else seen.pace.factor
         # Several tenants under one label: the slowest is the one to look at.
         budget[name] = min(budget.get(name, 1.0), factor)
         if seen.pace.rate_per_s is not None:

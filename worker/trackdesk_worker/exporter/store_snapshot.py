@@ -70,7 +70,7 @@ class StoreSnapshot:
     books: Mapping[str, Book]
     tenant_snapshots: Mapping[str, TenantSnapshot]
     now_ms: int
-    standing: Mapping[str, TenantState]
+    tenant_states: Mapping[str, TenantState]
     ready: Mapping[str, Mapping[JobClass, Backlog]]
     scheduled: Backlog
     """Of the jobs that wait for a time, the due ones; `jobs` counts all."""
@@ -120,7 +120,9 @@ async def read_store(client: redis.asyncio.Redis, keys: Keys, *, now_ms: int | N
         books={tenant_snapshot.tenant: tenant_snapshot.book for tenant_snapshot in found},
         tenant_snapshots={tenant_snapshot.tenant: tenant_snapshot for tenant_snapshot in found},
         now_ms=now_ms,
-        standing={tenant_snapshot.tenant: _standing(tenant_snapshot.state, now_ms) for tenant_snapshot in found},
+        tenant_states={
+            tenant_snapshot.tenant: _tenant_state(tenant_snapshot.state, now_ms) for tenant_snapshot in found
+        },
         ready={tenant_snapshot.tenant: _ready(tenant_snapshot, now_us) for tenant_snapshot in found},
         scheduled=scheduled,
         in_flight=in_flight,
@@ -188,7 +190,7 @@ def _ready(tenant_snapshot: TenantSnapshot, now_us: int) -> dict[JobClass, Backl
     return {job_class: backlog(queue) for job_class, queue in tenant_snapshot.queues.items()}
 
 
-def _standing(state: Mapping[str, str], now_ms: int) -> TenantState:
+def _tenant_state(state: Mapping[str, str], now_ms: int) -> TenantState:
     if "paused" in state:
         return TenantState.PAUSED
     if "hold" in state:

@@ -22,7 +22,7 @@ SAMPLED = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Standstill:
+class BlockedTenant:
     """Why a tenant's jobs are not claimed. Times in Unix milliseconds."""
 
     tenant: str
@@ -49,7 +49,7 @@ class StoreStatus:
     """Of the job that has been ready for longest; None if none is."""
     oldest_overdue_s: float | None
     """How far the latest duty is behind: a scheduled job not promoted, a lease not taken back; None if none is."""
-    standstills: tuple[Standstill, ...]
+    blocked: tuple[BlockedTenant, ...]
     workers: Mapping[str, float]
     """Worker → seconds since its last sign."""
     admission_closed: bool
@@ -92,23 +92,23 @@ def read_status(client: redis.Redis, keys: Keys, forecaster: Forecaster) -> Stor
         forecasts={one.tenant: forecaster(one, now) for one in found},
         oldest_ready_age_s=max(0.0, now / 1000 - min(ready) / 1_000_000) if ready else None,
         oldest_overdue_s=(now - due) / 1000 if due is not None and due < now else None,
-        standstills=tuple(stand for one in found for stand in _standstills(one.tenant, one.state, now)),
+        blocked=tuple(blocked for one in found for blocked in _blocked(one.tenant, one.state, now)),
         workers={text(name): max(0.0, (now - seen) / 1000) for name, seen in seen_at},
         admission_closed=bool(closed),
         newer=newer,
     )
 
 
-def _standstills(tenant: str, state: Mapping[str, str], now: int) -> list[Standstill]:
+def _blocked(tenant: str, state: Mapping[str, str], now: int) -> list[BlockedTenant]:
     found = []
     if "paused" in state:
         why, by = state.get("paused_why", "-"), state.get("paused_by")
-        found.append(Standstill(tenant, "paused", why, by, int(state["paused"]), None))
+        found.append(BlockedTenant(tenant, "paused", why, by, int(state["paused"]), None))
     if "hold" in state:
         since, probe = int(state.get("held_since", 0)) or None, int(state.get("probe_at", 0)) or None
         kind = "breaker" if state["hold"] == OUTAGE else "hold"
-        found.append(Standstill(tenant, kind, state["hold"], None, since, probe))
+        found.append(BlockedTenant(tenant, kind, state["hold"], None, since, probe))
     until = int(state.get("frozen_until", 0))
     if until > now:
-        found.append(Standstill(tenant, "frozen", state.get("frozen_reason", "-"), None, None, until))
+        found.append(BlockedTenant(tenant, "frozen", state.get("frozen_reason", "-"), None, None, until))
     return found

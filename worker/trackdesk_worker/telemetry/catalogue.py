@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from trackdesk_worker.telemetry.labels import (
+    BLOCKED_REASON,
     CURRENCY,
     DUTY,
     ENDED_STATE,
@@ -21,7 +22,6 @@ from trackdesk_worker.telemetry.labels import (
     REASON,
     RESULT,
     SIGNAL,
-    STANDING,
     STATE,
     STATUS_CLASS,
     TENANT,
@@ -179,8 +179,8 @@ OLDEST_OVERDUE = Metric(
 TENANTS = Metric(
     "trackdesk_tenants", _G, "Tenants that ever had a job, by whether theirs may leave now.", (TENANT_STATE,)
 )
-TENANTS_STANDING = Metric(
-    "trackdesk_tenants_standing", _G, "Tenants whose jobs may not leave now, and why.", (TENANT, STANDING)
+TENANTS_BLOCKED = Metric(
+    "trackdesk_tenants_blocked", _G, "Tenants whose jobs may not leave now, and why.", (TENANT, BLOCKED_REASON)
 )
 DRAIN = Metric(
     "trackdesk_drain_seconds",
@@ -249,7 +249,7 @@ WORKER_METRICS = (
 EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),
     *(VALUE_AT_RISK, RESIDUAL_JOBS, RESIDUAL_MONEY, INDEX_RESIDUAL, OLDEST_READY, OVERDUE_JOBS, OLDEST_OVERDUE),
-    *(WAITING_LATE, TENANTS, TENANTS_STANDING, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, BUDGET_SPENT, WORKERS),
+    *(WAITING_LATE, TENANTS, TENANTS_BLOCKED, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, BUDGET_SPENT, WORKERS),
     *(WAKEUPS_WAITING, NEWER, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
     *(REDIS_NOEVICTION, REDIS_EVICTED, REDIS_MASTER, REDIS_REPLICAS, REDIS_REPLICA_LAG, REDIS_MEMORY_USED),
     *(REDIS_MEMORY_MAX, REDIS_UPTIME, DURABILITY_WAIT, DURABILITY_PROBES),

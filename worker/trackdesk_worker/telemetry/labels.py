@@ -62,7 +62,7 @@ class TenantState(StrEnum):
     RUNNING = "running"
 
     @property
-    def stands(self) -> bool:
+    def blocks(self) -> bool:
         """Whether nothing leaves."""
         return self not in (TenantState.AT_BUDGET, TenantState.RUNNING)
 
@@ -125,7 +125,7 @@ SIGNAL = _label("signal", Signal)
 STATE = _label("state", State)
 ENDED_STATE = _label("state", [state for state in State if state.terminal])
 TENANT_STATE = _label("tenant_state", TenantState)
-STANDING = _label("why", [state for state in TenantState if state.stands])
+BLOCKED_REASON = _label("reason", [state for state in TenantState if state.blocks])
 QUEUE = _label("queue", Queue)
 LEVEL = _label("level", [level for level in Durability if level is not Durability.MEMORY])
 RESULT = _label("result", DurabilityResult)

@@ -59,7 +59,7 @@ class Status(ResponseModel):
     workers: list[WorkerSeen]
 
 
-class Standing(ResponseModel):
+class Blocked(ResponseModel):
     """Why a tenant stands still."""
 
     kind: str = Field(description="paused, hold, breaker or frozen")
@@ -79,7 +79,7 @@ class Tenant(ResponseModel):
     budget_ratio: float = Field(description="Share of the budget in force; below 1 after HTTP 429")
     drain_s: float | None
     late_jobs: int
-    standing_still: list[Standing]
+    blocked: list[Blocked]
 
 
 class Tenants(ResponseModel):

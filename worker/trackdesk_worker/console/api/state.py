@@ -7,11 +7,11 @@ from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.api import Call, Endpoint
 from trackdesk_worker.console.api import models as m
 from trackdesk_worker.console.context import Deployment
-from trackdesk_worker.console.pages.overview import SHOWN_STATES, busiest, standstills_of, state_money
+from trackdesk_worker.console.pages.overview import SHOWN_STATES, blocked_of, busiest, state_money
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops import tenant_actions
 from trackdesk_worker.ops.audit_log import Operator, read_page, walk_entries
-from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, read_status
+from trackdesk_worker.ops.status import WORKER_SEEN_S, BlockedTenant, StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import iso
 
 
@@ -37,14 +37,14 @@ def _status(deployment: Deployment, _: Call) -> m.Status:
 def _tenants(deployment: Deployment, call: Call) -> m.Tenants:
     status = read_status(deployment.client, deployment.keys, deployment.forecaster)
     find = call.query.find or ""
-    stands = standstills_of(status)
+    blocked = blocked_of(status)
     return m.Tenants(
-        tenants=[_tenant(status, name, stands.get(name, [])) for name in busiest(status, call.query.limit, find)],
+        tenants=[_tenant(status, name, blocked.get(name, [])) for name in busiest(status, call.query.limit, find)],
         found=sum(1 for name in status.books if find in name),
     )
 
 
-def _tenant(status: StoreStatus, name: str, stands: list[Standstill]) -> m.Tenant:
+def _tenant(status: StoreStatus, name: str, blocked: list[BlockedTenant]) -> m.Tenant:
     book, forecast = status.books[name], status.forecasts[name]
     return m.Tenant(
         tenant=name,
@@ -54,15 +54,15 @@ def _tenant(status: StoreStatus, name: str, stands: list[Standstill]) -> m.Tenan
         budget_ratio=round(forecast.pace.factor, 3),
         drain_s=None if forecast.drain_s is None else round(forecast.drain_s, 1),
         late_jobs=forecast.late,
-        standing_still=[
-            m.Standing(
-                kind=stand.kind,
-                reason=stand.reason,
-                by=stand.by,
-                since=None if stand.since_ms is None else iso(stand.since_ms),
-                until=None if stand.until_ms is None else iso(stand.until_ms),
+        blocked=[
+            m.Blocked(
+                kind=blocked.kind,
+                reason=blocked.reason,
+                by=blocked.by,
+                since=None if blocked.since_ms is None else iso(blocked.since_ms),
+                until=None if blocked.until_ms is None else iso(blocked.until_ms),
             )
-            for stand in stands
+            for blocked in blocked
         ],
     )
 

@@ -15,7 +15,7 @@ from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.console.sampler import KEPT
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.status import WORKER_SEEN_S, Standstill, StoreStatus, read_status
+from trackdesk_worker.ops.status import WORKER_SEEN_S, BlockedTenant, StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.ledger import Money, add_money
 
@@ -56,8 +56,8 @@ def concerns(status: StoreStatus) -> list[Concern]:
         money = readable_money(book.money.get(State.DEAD, {}))
         sentence = f"{dead:,} dead {'letter waits' if dead == 1 else 'letters wait'} for a person: {money}."
         found.append(Concern("warn", sentence, "See them by cause, with what to do about each.", "/causes"))
-    found += [_standing(stand) for stand in status.standstills[:NAMED_STANDSTILLS]]
-    if (more := len(status.standstills) - NAMED_STANDSTILLS) > 0:
+    found += [_standing(blocked) for blocked in status.blocked[:NAMED_STANDSTILLS]]
+    if (more := len(status.blocked) - NAMED_STANDSTILLS) > 0:
         found.append(Concern("warn", f"{more:,} more tenants stand still.", "See all tenants.", "/tenants"))
     if will_be_late := sum(forecast.late for forecast in status.forecasts.values()):
         sentence = f"About {will_be_late:,} jobs will pass their horizon before they can be sent."
@@ -65,24 +65,26 @@ def concerns(status: StoreStatus) -> list[Concern]:
     return found
 
 
-def _standing(stand: Standstill) -> Concern:
-    path = address("/tenants", find=stand.tenant)
-    match stand.kind:
+def _standing(blocked: BlockedTenant) -> Concern:
+    path = address("/tenants", find=blocked.tenant)
+    match blocked.kind:
         case "paused":
-            sentence = f"{stand.tenant} is paused by {stand.by or 'somebody'}: {stand.reason}"
+            sentence = f"{blocked.tenant} is paused by {blocked.by or 'somebody'}: {blocked.reason}"
             return Concern("warn", sentence, "Resume it when the reason is gone.", path)
         case "hold":
-            sentence = f"{stand.tenant} is on hold: {stand.reason.replace('_', ' ')}."
+            sentence = f"{blocked.tenant} is on hold: {blocked.reason.replace('_', ' ')}."
             return Concern("bad", sentence, "Correct its key or address, then resume it.", path)
         case "breaker":
-            return Concern("warn", f"{stand.tenant}: Trackdesk is away.", "It is probed, and goes on by itself.", path)
+            return Concern(
+                "warn", f"{blocked.tenant}: Trackdesk is away.", "It is probed, and goes on by itself.", path
+            )
         case _:
-            return Concern("warn", f"{stand.tenant} is frozen after HTTP 429.", "It goes on by itself.", path)
+            return Concern("warn", f"{blocked.tenant} is frozen after HTTP 429.", "It goes on by itself.", path)
 
 
 def busiest(status: StoreStatus, most: int = TENANTS_SHOWN, find: str = "") -> list[str]:
     """Return the tenants that stand still, then those with most unfinished jobs; at most `most`."""
-    still = {stand.tenant for stand in status.standstills}
+    still = {blocked.tenant for blocked in status.blocked}
 
     def order(tenant: str) -> tuple[bool, int, str]:
         return tenant not in still, -sum(status.books[tenant].jobs[state] for state in SHOWN_STATES), tenant
@@ -95,11 +97,11 @@ def state_money(status: StoreStatus, state: State) -> Money:
     return add_money([status.book.money.get(state, {}), status.book.money.get(f"pruned_{state}", {})])
 
 
-def standstills_of(status: StoreStatus) -> dict[str, list[Standstill]]:
+def blocked_of(status: StoreStatus) -> dict[str, list[BlockedTenant]]:
     """Return why each tenant stands still, of those that do."""
-    found: dict[str, list[Standstill]] = {}
-    for stand in status.standstills:
-        found.setdefault(stand.tenant, []).append(stand)
+    found: dict[str, list[BlockedTenant]] = {}
+    for blocked in status.blocked:
+        found.setdefault(blocked.tenant, []).append(blocked)
     return found
 
 
@@ -116,7 +118,7 @@ def _overview(deployment: Deployment, request: RequestContext) -> Response:
         span_s=deployment.sampler.span_s,
         slots=KEPT - 1,
         tenants=busiest(status),
-        stands=standstills_of(status),
+        blocked=blocked_of(status),
         running=sum(1 for age_s in status.workers.values() if age_s <= WORKER_SEEN_S),
         now_ms=now_ms(deployment.client),
     )

@@ -6,7 +6,7 @@ from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.auth import RequestContext
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
-from trackdesk_worker.console.pages.overview import busiest, standstills_of
+from trackdesk_worker.console.pages.overview import blocked_of, busiest
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.ops import tenant_actions
 from trackdesk_worker.ops.audit_log import Operator, now_ms
@@ -26,7 +26,7 @@ def _tenants(deployment: Deployment, request: RequestContext) -> Response:
         tenants=shown,
         found=sum(1 for tenant in status.books if find in tenant),
         find=find,
-        stands=standstills_of(status),
+        blocked=blocked_of(status),
         now_ms=now_ms(deployment.client),
     )
 
