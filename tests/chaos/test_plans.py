@@ -99,7 +99,7 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         assert once.ok, once
         report = audit(run.client, keys)
         assert report.discrepancies == ()
-        assert report.strays == 0
+        assert report.orphaned_entries == 0
         phases = [(entry["operation"], entry["phase"]) for entry in read_audit_log(run.client, keys)]
         assert sorted(phases) == sorted((p.id, phase) for p in ended for phase in ("created", "started", "finished"))
 

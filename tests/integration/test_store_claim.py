@@ -322,5 +322,5 @@ def test_strays_in_the_ready_index_are_dropped_counted_and_break_no_claim(store:
     jobs = store.claim().jobs
     assert [job.id for job in jobs] == ["acme/0001", "acme/0002"]
     assert store.client.zcard(store.keys.ready("acme", "live")) == 0
-    assert store.client.hget(store.keys.ledger("acme"), "strays") == b"2"
+    assert store.client.hget(store.keys.ledger("acme"), "orphaned_entries") == b"2"
     assert [store.end(job, Verb.DELIVER) for job in jobs] == [True, True]

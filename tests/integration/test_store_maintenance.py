@@ -27,8 +27,8 @@ def wakeups(store: Store) -> int:
     return store.client.llen(store.keys.wakeups)
 
 
-def strays(store: Store, tenant: str = "acme") -> int:
-    return int(store.client.hget(store.keys.ledger(tenant), "strays") or 0)
+def orphaned_entries(store: Store, tenant: str = "acme") -> int:
+    return int(store.client.hget(store.keys.ledger(tenant), "orphaned_entries") or 0)
 
 
 def test_a_scheduled_job_becomes_ready_at_its_very_moment_and_rings(store: Store) -> None:
@@ -60,7 +60,7 @@ def test_strays_in_the_schedule_are_dropped_counted_and_break_no_promote(store: 
     store.promote()
     assert store.record("acme/2").state is State.READY
     assert store.client.zcard(store.keys.scheduled) == 0
-    assert strays(store) == 2
+    assert orphaned_entries(store) == 2
     assert {job.id for job in store.claim().jobs} == {"acme/2", "acme/ready"}
 
 
@@ -138,7 +138,7 @@ def test_strays_among_the_leases_are_dropped_counted_and_break_no_reclaim(store:
     store.now_ms += LEASE_MS
     assert store.reclaim() == Reclaimed(2, 0)
     assert store.client.zcard(store.keys.in_flight) == 0
-    assert strays(store) == 2
+    assert orphaned_entries(store) == 2
 
 
 def test_a_tombstone_lives_for_its_window_to_the_ms_and_is_pruned_counted(store: Store) -> None:
@@ -194,7 +194,7 @@ def test_strays_among_the_tombstones_are_counted_and_break_no_prune(store: Store
     store.client.rpush(store.keys.tombstone_bucket(str(START_MS + WINDOW_MS)), "acme/3")
     store.now_ms += WINDOW_MS
     assert store.prune() == 3
-    assert strays(store) == 2
+    assert orphaned_entries(store) == 2
     assert store.record("acme/3").state is State.READY, "a live job is not pruned, whatever a bucket says"
 
 

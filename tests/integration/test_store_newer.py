@@ -201,4 +201,4 @@ def test_the_books_are_the_same_for_both(store: Store, releases: Releases) -> No
     releases.newer()
     unpark(store)
     book = check_store(store.client, store.keys).books["acme"]
-    assert (book.jobs[State.READY], book.jobs[State.IN_FLIGHT], book.jobs["strays"]) == (2, 1, 0)
+    assert (book.jobs[State.READY], book.jobs[State.IN_FLIGHT], book.jobs["orphaned_entries"]) == (2, 1, 0)

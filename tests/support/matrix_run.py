@@ -369,8 +369,8 @@ class Run:
         wrong += walk_store(self._run.client, self._run.keys, wakeups_at_most=WAKEUPS_AT_MOST).wrong
         report = audit(self._run.client, self._run.keys)
         wrong += [f"audit: {finding}" for finding in report.discrepancies]
-        if report.strays:
-            wrong.append(f"{report.strays} strays")
+        if report.orphaned_entries:
+            wrong.append(f"{report.orphaned_entries} orphaned_entries")
         if "\nTraceback" in self._run.log_text():
             wrong.append("a process wrote a traceback")
         paid = self._trackdesk.ids(tenant=self._tenant)

@@ -80,7 +80,7 @@ def test_neighbouring_releases_work_side_by_side_and_the_upgrade_can_be_taken_ba
 
         assert book.jobs["delivered"] == len(ids)
         assert book.jobs["delivered_paired"] == len(ids), "no claim was lost on the way: nothing was sent again"
-        assert (book.jobs["strays"], run.client.zcard(keys.newer)) == (0, 0)
+        assert (book.jobs["orphaned_entries"], run.client.zcard(keys.newer)) == (0, 0)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
         assert audit(run.client, keys).discrepancies == ()
@@ -112,7 +112,7 @@ def test_what_only_a_newer_release_can_read_waits_untouched_for_its_return(
         stop(old)
 
         assert book.jobs["delivered_paired"] == len(mine) + len(theirs)
-        assert (book.jobs["strays"], run.client.zcard(keys.newer)) == (0, 0)
+        assert (book.jobs["orphaned_entries"], run.client.zcard(keys.newer)) == (0, 0)
         once = trackdesk.exactly_once(mine + theirs, tenant="acme")
         assert once.ok, once
         assert "everything agrees" in of_release(run, REARRANGED, "audit")

@@ -65,8 +65,15 @@ def test_limbs_of_different_signs_add_up() -> None:
 
 
 def test_counters_of_events_are_read_beside_the_states() -> None:
-    book = parse_book({b"accepted": b"3", b"ready": b"2", b"dead": b"1", b"delivered_paired": b"0", b"strays": b"4"})
-    assert (book.jobs["accepted"], book.jobs["ready"], book.jobs["strays"], book.jobs["nothing"]) == (3, 2, 4, 0)
+    book = parse_book(
+        {b"accepted": b"3", b"ready": b"2", b"dead": b"1", b"delivered_paired": b"0", b"orphaned_entries": b"4"}
+    )
+    assert (book.jobs["accepted"], book.jobs["ready"], book.jobs["orphaned_entries"], book.jobs["nothing"]) == (
+        3,
+        2,
+        4,
+        0,
+    )
     assert (book.residual_jobs, book.residual_money) == (0, {})
 
 

@@ -124,7 +124,10 @@ ENGINE_ROOM = Board(
                 Query("sum(increase(trackdesk_store_errors_total[1h]))", "calls to Redis failed"),
                 Query("sum(increase(trackdesk_leases_lost_total[1h]))", "leases lost"),
                 Query('sum(increase(trackdesk_ledger_events_total{event="reclaimed"}[1h]))', "taken back"),
-                Query('sum(increase(trackdesk_ledger_events_total{event="strays"}[1h]))', "strays"),
+                Query(
+                    'sum(increase(trackdesk_ledger_events_total{event="orphaned_entries"}[1h]))',
+                    "orphaned index entries",
+                ),
             ],
             width=8,
         ),

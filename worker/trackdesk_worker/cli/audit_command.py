@@ -33,7 +33,7 @@ def command(head: str | None, as_json: bool) -> int:
                 "residual_money": plain_money(report.book.residual_money),
                 "rested": report.rested,
                 "walks": report.walks,
-                "strays": report.strays,
+                "orphaned_entries": report.orphaned_entries,
                 "audit_entries": report.audit_entries,
                 "audit_log_head": report.audit_log_head,
                 "seconds": round(report.seconds, 3),

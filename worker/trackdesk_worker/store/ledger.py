@@ -3,7 +3,7 @@
 A book is a hash. Field ``<state>`` counts jobs; ``<state>:<currency>:<limb>`` sums money in three limbs (2: 10^9
 units, 1: units, 0: 10^-9 units), each an integer. Besides the states it holds ``accepted``, ``pruned_<state>`` and
 counters of events (``duplicates``, ``conflicts``, ``redriven``, ``reclaimed``, ``claimed``, ``freezes``,
-``delivered_<how>``, ``strays``).
+``delivered_<how>``, ``orphaned_entries``).
 """
 
 from collections import Counter, defaultdict

@@ -91,7 +91,7 @@ class LedgerEvent(StrEnum):
     CONFLICTS = "conflicts"
     REDRIVEN = "redriven"
     RECLAIMED = "reclaimed"
-    STRAYS = "strays"
+    ORPHANED_ENTRIES = "orphaned_entries"
     FREEZES = "freezes"
 
 

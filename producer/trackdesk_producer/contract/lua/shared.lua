@@ -481,7 +481,7 @@ local function expect(id, state, index)
   if job and job.state == NEWER then
     redis.call('ZADD', key('newer'), 'NX', integer(NOW_MS), id)
   else
-    count(tenant_of(id), 'strays', 1)
+    count(tenant_of(id), 'orphaned_entries', 1)
   end
   return nil
 end

@@ -41,7 +41,7 @@ class AuditReport:
     walks: int
     book: Book
     """The books of all tenants."""
-    strays: int
+    orphaned_entries: int
     """Index entries without a job that scripts dropped so far: something else once wrote to this store."""
     seconds: float
     audit_entries: int
@@ -96,7 +96,7 @@ def _report(
         rested=rested,
         walks=walks,
         book=book,
-        strays=book.jobs["strays"],
+        orphaned_entries=book.jobs["orphaned_entries"],
         seconds=seconds,
         audit_entries=chain.entries,
         audit_log_head=chain.head,

@@ -27,7 +27,7 @@ while left > 0 do
         book(tenant_of(id), 'pruned_' .. job.state, job, 1)
         redis.call('DEL', key('job', id))
       else
-        count(tenant_of(id), 'strays', 1)
+        count(tenant_of(id), 'orphaned_entries', 1)
       end
     end
     pruned = pruned + #ids
