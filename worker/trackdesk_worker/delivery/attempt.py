@@ -115,7 +115,7 @@ class Attempts:
         settlement = _settlement(job, outcome, decision, effect, duration_s, now_ms)
         if span is not None:
             span.answered(outcome, settlement, duration_s)
-        self._tell(job, outcome, settlement, duration_s, _trace_ids(job, span))
+        self._record(job, outcome, settlement, duration_s, _trace_ids(job, span))
         return Finished(job, settlement, span, error)
 
     async def _exchange(
@@ -140,7 +140,7 @@ class Attempts:
         """Write the log lines of attempts made; to be called before they are settled."""
         self._log.flush()
 
-    def _tell(
+    def _record(
         self, job: ClaimedJob, outcome: Outcome, settlement: Settlement, duration_s: float, trace: Mapping[str, str]
     ) -> None:
         name = _outcome_name(outcome)
