@@ -2,7 +2,7 @@
 
 import click
 
-from trackdesk_worker.cli.options import json_option, open_desk
+from trackdesk_worker.cli.options import json_option, open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, table
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops.audit import audit
@@ -16,8 +16,8 @@ def command(head: str | None, as_json: bool) -> int:
 
     Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
     """
-    with open_desk() as desk:
-        report = audit(desk.client, desk.keys, sought_head=head)
+    with open_session() as session:
+        report = audit(session.client, session.keys, sought_head=head)
     if as_json:
         emit_json(
             {

@@ -4,7 +4,7 @@ import click
 
 from trackdesk_producer import CancelStatus
 from trackdesk_worker.cli import CommandFailed
-from trackdesk_worker.cli.options import json_option, open_desk, operator_of, operator_options, tenant_option
+from trackdesk_worker.cli.options import json_option, open_session, operator_of, operator_options, tenant_option
 from trackdesk_worker.cli.output import emit_json
 from trackdesk_worker.ops import tenant_actions
 from trackdesk_worker.ops.lookup import find_job
@@ -29,11 +29,15 @@ def command(
 ) -> int:
     """Cancel a sale that waits, unless an attempt may have reached Trackdesk."""
     who = operator_of(operator, why, default_reason="cancelled by name")
-    with open_desk() as desk, bootstrap.open_producer(desk.settings) as producer:
+    with open_session() as session, bootstrap.open_producer(session.settings) as producer:
         identity = find_job(
-            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=conversion_type
+            session.client,
+            session.keys,
+            external_id,
+            tenant=tenant or session.settings.tenant,
+            conversion_type=conversion_type,
         )
-        result = tenant_actions.cancel(desk.client, desk.keys, producer, identity, who)
+        result = tenant_actions.cancel(session.client, session.keys, producer, identity, who)
     state = None if result.state is None else result.state.value
     if as_json:
         emit_json({"external_id": external_id, "status": result.status.value, "state": state})

@@ -12,7 +12,7 @@ from trackdesk_worker.cli.job_view import print_job
 from trackdesk_worker.cli.options import (
     filter_options,
     json_option,
-    open_desk,
+    open_session,
     operator_of,
     operator_options,
     search_of,
@@ -46,10 +46,10 @@ def command() -> None:
 @json_option
 def list_command(limit: int, after: str | None, as_json: bool, state: str, order: Order, **chosen: Any) -> None:
     """List dead letters, the youngest first. With --state: sales in other states."""
-    with open_desk() as desk:
-        wanted = replace(search_of(desk, **chosen), state=None if state == "any" else State(state), order=order)
+    with open_session() as session:
+        wanted = replace(search_of(session, **chosen), state=None if state == "any" else State(state), order=order)
         try:
-            page = search(desk.client, desk.keys, wanted, limit=limit, after=after, within_s=None)
+            page = search(session.client, session.keys, wanted, limit=limit, after=after, within_s=None)
         except SearchInvalid as error:
             raise click.UsageError(str(error)) from error
     if as_json:
@@ -96,8 +96,10 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
 @json_option
 def clusters_command(as_json: bool, **chosen: Any) -> None:
     """Count dead letters by cause, with what to do about each."""
-    with open_desk() as desk:
-        found = dead_by_cause(desk.client, desk.keys, search_of(desk, **chosen), most=MAX_LIMIT, within_s=None).rows
+    with open_session() as session:
+        found = dead_by_cause(
+            session.client, session.keys, search_of(session, **chosen), most=MAX_LIMIT, within_s=None
+        ).rows
     if as_json:
         emit_json(
             [
@@ -152,10 +154,10 @@ def export_command(file: str, form: str, force: bool, operator: str | None, why:
     stay: after an import by hand, discard them.
     """
     who = operator_of(operator, why, default_reason="dead export")
-    with open_desk() as desk:
-        wanted = search_of(desk, **chosen)
+    with open_session() as session:
+        wanted = search_of(session, **chosen)
         with open_target(file, force) as target:
-            count = export(desk.client, desk.keys, wanted, who, target, form=Form(form))
+            count = export(session.client, session.keys, wanted, who, target, form=Form(form))
     warn(f"{count:,} dead letters written")
 
 
@@ -192,11 +194,15 @@ def edit_command(
     if not changes:
         raise click.UsageError("say what to correct: --set FIELD=VALUE")
     who = operator_of(operator, why)
-    with open_desk() as desk:
+    with open_session() as session:
         identity = find_job(
-            desk.client, desk.keys, external_id, tenant=tenant or desk.settings.tenant, conversion_type=conversion_type
+            session.client,
+            session.keys,
+            external_id,
+            tenant=tenant or session.settings.tenant,
+            conversion_type=conversion_type,
         )
-        proposed = propose(desk.client, desk.keys, identity, changes)
+        proposed = propose(session.client, session.keys, identity, changes)
         if proposed.errors:
             raise click.UsageError("; ".join(proposed.errors))
         if not as_json:
@@ -207,7 +213,7 @@ def edit_command(
         for warning in proposed.warnings:
             warn(warning)
         confirm("Correct it like this and redrive it?", yes=yes)
-        edited = edit_and_redrive(desk.client, desk.keys, identity, changes, who, expect=proposed.shown)
+        edited = edit_and_redrive(session.client, session.keys, identity, changes, who, expect=proposed.shown)
     if as_json:
         diff = [{"field": c.field, "before": c.before, "after": c.after} for c in edited.diff]
         emit_json({"external_id": external_id, "job_id": edited.job_id, "redriven": 1, "changes": diff})

@@ -8,7 +8,7 @@ from trackdesk_worker.cli.options import (
     detach_option,
     filter_options,
     json_option,
-    open_desk,
+    open_session,
     operator_of,
     operator_options,
     plan_name_option,
@@ -56,11 +56,11 @@ def command(
         question = f"Type the number of dead letters to give up ({plan.left})"
         confirm_count(question, plan.left, yes=yes, given=count)
 
-    with open_desk() as desk:
-        wanted = meaning(desk, external_ids, every, limit, chosen)
+    with open_session() as session:
+        wanted = meaning(session, external_ids, every, limit, chosen)
         if who is None:
-            dry_run(desk, wanted, limit, to_json=as_json, sends=False)
+            dry_run(session, wanted, limit, to_json=as_json, sends=False)
             return 0
         return carry_out(
-            desk, wanted, limit, act=Act.DISCARD, name=name, operator=who, ask=ask, detach=detach, to_json=as_json
+            session, wanted, limit, act=Act.DISCARD, name=name, operator=who, ask=ask, detach=detach, to_json=as_json
         )

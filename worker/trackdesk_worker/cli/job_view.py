@@ -8,7 +8,7 @@ from rich.console import Console
 
 from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State
 from trackdesk_producer.contract.trace import trace_id_of
-from trackdesk_worker.cli.options import open_desk
+from trackdesk_worker.cli.options import open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table
 from trackdesk_worker.domain.money import in_doubt, plain_amount, readable_money
 from trackdesk_worker.ops.audit_log import Operator
@@ -27,15 +27,15 @@ def print_job(
     as_json: bool,
 ) -> JobDetail:
     """Find a sale, print it and return it."""
-    with open_desk() as desk:
+    with open_session() as session:
         identity = find_job(
-            desk.client,
-            desk.keys,
+            session.client,
+            session.keys,
             external_id,
-            tenant=tenant or desk.settings.tenant,
+            tenant=tenant or session.settings.tenant,
             conversion_type=conversion_type,
         )
-        detail = read_job(desk.client, desk.keys, identity, reveal_to=reveal_to)
+        detail = read_job(session.client, session.keys, identity, reveal_to=reveal_to)
     if as_json:
         emit_json(_as_json(detail))
     else:

@@ -3,7 +3,7 @@
 import click
 
 from trackdesk_worker.cli import CommandFailed
-from trackdesk_worker.cli.options import json_option, open_desk
+from trackdesk_worker.cli.options import json_option, open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, open_target, table, warn
 from trackdesk_worker.ops.audit.discrepancies import Findings
 from trackdesk_worker.ops.audit.log_chain import check_audit_log
@@ -31,15 +31,15 @@ def command(
         raise click.UsageError("--export or --verify, not both")
     if head is not None and not verify:
         raise click.UsageError("--head goes with --verify")
-    with open_desk() as desk:
+    with open_session() as session:
         if file is not None:
             with open_target(file, force) as target:
-                written = sum(bool(target.write(raw + b"\n")) for raw in walk_entries(desk.client, desk.keys))
+                written = sum(bool(target.write(raw + b"\n")) for raw in walk_entries(session.client, session.keys))
             warn(f"{written:,} entries written")
             return 0
         if verify:
             findings = Findings()
-            verdict = check_audit_log(desk.client, desk.keys, findings, sought=head)
+            verdict = check_audit_log(session.client, session.keys, findings, sought=head)
             if as_json:
                 emit_json({"entries": verdict.entries, "head": verdict.head, "sound": findings.count == 0})
             elif findings.count == 0:
@@ -47,7 +47,7 @@ def command(
             if findings.count:
                 raise CommandFailed("; ".join(found.detail for found in findings.named()))
             return 0
-        page = read_page(desk.client, desk.keys, before=before, limit=limit)
+        page = read_page(session.client, session.keys, before=before, limit=limit)
     if as_json:
         emit_json([_as_json(entry) for entry in page.entries])
         return 0

@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Session:
     """What a command works on."""
 
     settings: Settings
@@ -40,11 +40,11 @@ def forecaster(settings: Settings) -> Forecaster:
 
 
 @contextmanager
-def open_desk() -> Iterator[Desk]:
+def open_session() -> Iterator[Session]:
     """Read the settings and open the store they name."""
     settings = load_settings()
     with bootstrap.open_redis(settings) as client:
-        yield Desk(settings, client, bootstrap.keys(settings))
+        yield Session(settings, client, bootstrap.keys(settings))
 
 
 class _Tenant(click.ParamType[str]):
@@ -159,7 +159,7 @@ def filter_options(*cause_flags: str) -> Callable[[F], F]:
 
 
 def search_of(
-    desk: Desk,
+    session: Session,
     *,
     tenant: str | None,
     cause: str | None,
@@ -171,9 +171,9 @@ def search_of(
     **more: Any,
 ) -> Search:
     """Return the search that the options mean; ages count from the store's clock."""
-    now = now_ms(desk.client) if older_than is not None or newer_than is not None else 0
+    now = now_ms(session.client) if older_than is not None or newer_than is not None else 0
     return Search(
-        tenant=tenant or desk.settings.tenant,
+        tenant=tenant or session.settings.tenant,
         state=state,
         reason=cause,
         http_status=status,

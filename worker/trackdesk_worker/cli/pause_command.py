@@ -2,7 +2,7 @@
 
 import click
 
-from trackdesk_worker.cli.options import TENANT, json_option, open_desk, operator_of, operator_options
+from trackdesk_worker.cli.options import TENANT, json_option, open_session, operator_of, operator_options
 from trackdesk_worker.cli.output import emit_json
 from trackdesk_worker.ops import tenant_actions
 
@@ -14,8 +14,8 @@ from trackdesk_worker.ops import tenant_actions
 def command(tenant: str, operator: str | None, why: str | None, as_json: bool) -> None:
     """Stop deliveries of one tenant until `trackdesk resume`; sales are still accepted, requests in flight end."""
     who = operator_of(operator, why)
-    with open_desk() as desk:
-        changed = tenant_actions.pause(desk.client, desk.keys, tenant, who)
+    with open_session() as session:
+        changed = tenant_actions.pause(session.client, session.keys, tenant, who)
     if as_json:
         emit_json({"tenant": tenant, "changed": changed})
     else:

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from trackdesk_worker.cli.options import (
-    Desk,
+    Session,
     filter_options,
     json_option,
-    open_desk,
+    open_session,
     operator_of,
     operator_options,
     search_of,
@@ -40,8 +40,8 @@ def command() -> None:
 @json_option
 def list_command(limit: int, after: str | None, as_json: bool) -> None:
     """List plans, the newest first. They are kept for 90 days after their end."""
-    with open_desk() as desk:
-        found = plans.recent(desk.client, desk.keys, limit=limit, after=after)
+    with open_session() as session:
+        found = plans.recent(session.client, session.keys, limit=limit, after=after)
     if as_json:
         emit_json([_as_json(plan) for plan in found])
         return
@@ -73,13 +73,13 @@ def show_command(
     plan_id: str, follow: bool, with_jobs: bool, verdict: str | None, limit: int, after: str | None, as_json: bool
 ) -> int:
     """Show one plan: its list, its verdicts, and on request each job."""
-    with open_desk() as desk:
+    with open_session() as session:
         if follow:
-            return tell(desk, follow_to_the_end(desk, plan_id, to_json=as_json), to_json=as_json)
-        plan = plans.read(desk.client, desk.keys, plan_id)
+            return tell(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
+        plan = plans.read(session.client, session.keys, plan_id)
         page = None
         if with_jobs:
-            page = plans.items(desk.client, desk.keys, plan_id, verdict=verdict, limit=limit, after=after)
+            page = plans.items(session.client, session.keys, plan_id, verdict=verdict, limit=limit, after=after)
     if as_json:
         document = _as_json(plan)
         if page is not None:
@@ -122,13 +122,19 @@ def create_command(
 ) -> None:
     """Freeze the list of a plan over a filter, and stop there: `plan start` lets it run."""
     who = operator_of(operator, why)
-    with open_desk() as desk:
+    with open_session() as session:
         made = plans.create(
-            desk.client, desk.keys, search_of(desk, **chosen), act=Act(act), name=name, operator=who, limit=limit,
-            dedupe_window_s=desk.settings.dedupe_window_s,
-        )  # fmt: skip
-        plan = plans.finish_listing(desk.client, desk.keys, made.id)
-        show_list(desk, plan, to_json=as_json)
+            session.client,
+            session.keys,
+            search_of(session, **chosen),
+            act=Act(act),
+            name=name,
+            operator=who,
+            limit=limit,
+            dedupe_window_s=session.settings.dedupe_window_s,
+        )
+        plan = plans.finish_listing(session.client, session.keys, made.id)
+        show_list(session, plan, to_json=as_json)
     if as_json:
         emit_json(_as_json(plan))
     else:
@@ -147,18 +153,18 @@ def start_command(
 ) -> int:
     """Let a plan run: the workers carry it out."""
     who = operator_of(operator, why, default_reason="plan start")
-    with open_desk() as desk:
-        plan = plans.read(desk.client, desk.keys, plan_id)
+    with open_session() as session:
+        plan = plans.read(session.client, session.keys, plan_id)
         if plan.state == "ready":
-            show_list(desk, plan, to_json=as_json)
+            show_list(session, plan, to_json=as_json)
             if plan.act is Act.DISCARD:
                 confirm_count(f"Type the number of jobs to give up ({plan.listed})", plan.listed, yes=yes, given=count)
             else:
                 confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
-        plans.start(desk.client, desk.keys, plan_id, who, confirm_count=confirmed_of(plan))
+        plans.start(session.client, session.keys, plan_id, who, confirm_count=confirmed_of(plan))
         if follow:
-            return tell(desk, follow_to_the_end(desk, plan_id, to_json=as_json), to_json=as_json)
-        return _told(desk, plan_id, as_json)
+            return tell(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
+        return _told(session, plan_id, as_json)
 
 
 def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
@@ -168,9 +174,9 @@ def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
     @json_option
     def steering_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
         who = operator_of(operator, why, default_reason=f"plan {word}")
-        with open_desk() as desk:
-            steer(desk.client, desk.keys, plan_id, who)
-            return _told(desk, plan_id, as_json)
+        with open_session() as session:
+            steer(session.client, session.keys, plan_id, who)
+            return _told(session, plan_id, as_json)
 
 
 _steering("pause", plans.pause, "Let a running plan rest. What it moved already goes its way.")
@@ -178,8 +184,8 @@ _steering("resume", plans.resume, "Let a paused plan go on.")
 _steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict stay dead letters.")
 
 
-def _told(desk: Desk, plan_id: str, as_json: bool) -> int:
-    plan = plans.read(desk.client, desk.keys, plan_id)
+def _told(session: Session, plan_id: str, as_json: bool) -> int:
+    plan = plans.read(session.client, session.keys, plan_id)
     if as_json:
         emit_json(_as_json(plan))
     else:

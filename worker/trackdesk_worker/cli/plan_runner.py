@@ -8,7 +8,7 @@ import click
 
 from trackdesk_producer.contract.record import State, external_id_of, job_id
 from trackdesk_worker.cli import CommandFailed
-from trackdesk_worker.cli.options import Desk, search_of
+from trackdesk_worker.cli.options import Session, search_of
 from trackdesk_worker.cli.output import console, emit_json, facts, progress, warn
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops import plans
@@ -27,7 +27,7 @@ TOLD = 20
 
 
 def meaning(
-    desk: Desk, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]
+    session: Session, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]
 ) -> Search | list[str]:
     """Return what the arguments mean: a search of dead letters, or jobs by id."""
     narrowing = [name for name, value in chosen.items() if value is not None and name not in NAMING]
@@ -36,15 +36,17 @@ def meaning(
     if not every and (narrowing or limit is not None):
         raise click.UsageError("filters and --limit go with --all")
     if every:
-        return search_of(desk, **chosen)
+        return search_of(session, **chosen)
     if not external_ids:
         raise click.UsageError("name at least one externalId, or pass --all")
-    tenant = chosen["tenant"] or desk.settings.tenant
+    tenant = chosen["tenant"] or session.settings.tenant
     conversion_type = chosen["conversion_type"]
     ids = []
     for external_id in external_ids:
         try:
-            ids.append(find_job(desk.client, desk.keys, external_id, tenant=tenant, conversion_type=conversion_type))
+            ids.append(
+                find_job(session.client, session.keys, external_id, tenant=tenant, conversion_type=conversion_type)
+            )
         except SaleUnknown:
             if len(external_ids) == 1 or tenant is None:
                 raise
@@ -52,20 +54,20 @@ def meaning(
     return list(dict.fromkeys(ids))
 
 
-def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_json: bool, sends: bool) -> None:
+def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, to_json: bool, sends: bool) -> None:
     """Count and print; nothing is stored."""
     if isinstance(wanted, Search):
         found = plans.preview(
-            desk.client, desk.keys, wanted, rate_limit=desk.settings.rate_limit, shares=desk.settings.shares
+            session.client, session.keys, wanted, rate_limit=session.settings.rate_limit, shares=session.settings.shares
         )
         figures = (found.jobs, found.money, found.by_reason, found.by_tenant)
         if limit is not None and limit < found.jobs:
-            figures = figures_of(desk.client, desk.keys, wanted, limit)
+            figures = figures_of(session.client, session.keys, wanted, limit)
     else:
-        sales = [s for s in read_hits(desk.client, desk.keys, wanted) if s.record.state is State.DEAD]
+        sales = [s for s in read_hits(session.client, session.keys, wanted) if s.record.state is State.DEAD]
         figures = add_up(sales)
     jobs, money, by_reason, by_tenant = figures
-    seconds = plans.seconds_at_budget(desk.client, desk.keys, by_tenant, rate_limit=desk.settings.rate_limit)
+    seconds = plans.seconds_at_budget(session.client, session.keys, by_tenant, rate_limit=session.settings.rate_limit)
     if to_json:
         emit_json(
             {
@@ -84,7 +86,7 @@ def dry_run(desk: Desk, wanted: Search | list[str], limit: int | None, *, to_jso
 
 
 def carry_out(
-    desk: Desk,
+    session: Session,
     wanted: Search | list[str],
     limit: int | None,
     *,
@@ -100,18 +102,18 @@ def carry_out(
     A plan that `ask` does not agree to is cancelled.
     """
     try:
-        plan = _make_plan(desk, wanted, limit, act=act, name=name, operator=operator, to_json=to_json)
+        plan = _make_plan(session, wanted, limit, act=act, name=name, operator=operator, to_json=to_json)
     except PlanEmpty:
         return _nothing_to_do(to_json=to_json, word=DONE[act])
     try:
-        show_list(desk, plan, to_json=to_json)
+        show_list(session, plan, to_json=to_json)
         ask(plan)
-        plans.start(desk.client, desk.keys, plan.id, operator, confirm_count=confirmed_of(plan))
+        plans.start(session.client, session.keys, plan.id, operator, confirm_count=confirmed_of(plan))
     finally:
-        _drop(desk, plan, operator)
+        _drop(session, plan, operator)
     if detach:
-        return _tell_detached(plans.read(desk.client, desk.keys, plan.id), to_json=to_json)
-    return tell(desk, follow_to_the_end(desk, plan.id, to_json=to_json), to_json=to_json)
+        return _tell_detached(plans.read(session.client, session.keys, plan.id), to_json=to_json)
+    return tell(session, follow_to_the_end(session, plan.id, to_json=to_json), to_json=to_json)
 
 
 def confirmed_of(plan: Plan) -> int | None:
@@ -120,7 +122,7 @@ def confirmed_of(plan: Plan) -> int | None:
 
 
 def _make_plan(
-    desk: Desk,
+    session: Session,
     wanted: Search | list[str],
     limit: int | None,
     *,
@@ -131,20 +133,28 @@ def _make_plan(
 ) -> Plan:
     """Make a plan and freeze its list, with a progress bar."""
     plan = plans.create(
-        desk.client, desk.keys, wanted, act=act, name=name or operator.reason[: plans.MAX_NAME], operator=operator,
-        limit=limit, dedupe_window_s=desk.settings.dedupe_window_s,
-    )  # fmt: skip
+        session.client,
+        session.keys,
+        wanted,
+        act=act,
+        name=name or operator.reason[: plans.MAX_NAME],
+        operator=operator,
+        limit=limit,
+        dedupe_window_s=session.settings.dedupe_window_s,
+    )
     with progress("listing", None, quiet=to_json) as bar:
         return plans.finish_listing(
-            desk.client, desk.keys, plan.id, progress=lambda p: bar.update(bar.task_ids[0], completed=p.listed)
+            session.client, session.keys, plan.id, progress=lambda p: bar.update(bar.task_ids[0], completed=p.listed)
         )
 
 
-def show_list(desk: Desk, plan: Plan, *, to_json: bool) -> None:
+def show_list(session: Session, plan: Plan, *, to_json: bool) -> None:
     """Print what a plan's list amounts to."""
     if to_json:
         return
-    seconds = plans.seconds_at_budget(desk.client, desk.keys, plan.by_tenant, rate_limit=desk.settings.rate_limit)
+    seconds = plans.seconds_at_budget(
+        session.client, session.keys, plan.by_tenant, rate_limit=session.settings.rate_limit
+    )
     console().print(
         facts(
             {
@@ -160,19 +170,19 @@ def show_list(desk: Desk, plan: Plan, *, to_json: bool) -> None:
         warn(f"{plan.decided:,} of the {plan.listed:,} named are no dead letters")
 
 
-def _drop(desk: Desk, plan: Plan, operator: Operator) -> None:
+def _drop(session: Session, plan: Plan, operator: Operator) -> None:
     """Cancel a plan, if nobody started it."""
-    if plans.read(desk.client, desk.keys, plan.id).state == "ready":
-        plans.cancel(desk.client, desk.keys, plan.id, operator)
+    if plans.read(session.client, session.keys, plan.id).state == "ready":
+        plans.cancel(session.client, session.keys, plan.id, operator)
 
 
-def follow_to_the_end(desk: Desk, plan_id: str, *, to_json: bool) -> Plan:
+def follow_to_the_end(session: Session, plan_id: str, *, to_json: bool) -> Plan:
     """Follow a plan with a progress bar until it ends or is paused."""
-    plan = plans.read(desk.client, desk.keys, plan_id)
+    plan = plans.read(session.client, session.keys, plan_id)
     try:
         with progress("discarding" if plan.act is Act.DISCARD else "redriving", plan.listed, quiet=to_json) as bar:
             return plans.follow(
-                desk.client, desk.keys, plan_id, rate_limit=desk.settings.rate_limit,
+                session.client, session.keys, plan_id, rate_limit=session.settings.rate_limit,
                 progress=lambda p: bar.update(bar.task_ids[0], completed=p.decided),
             )  # fmt: skip
     except KeyboardInterrupt as stop:
@@ -182,7 +192,7 @@ def follow_to_the_end(desk: Desk, plan_id: str, *, to_json: bool) -> Plan:
         ) from stop
 
 
-def tell(desk: Desk, plan: Plan, *, to_json: bool) -> int:
+def tell(session: Session, plan: Plan, *, to_json: bool) -> int:
     """Print the verdicts and return the exit code."""
     word = DONE[plan.act]
     if to_json:
@@ -203,7 +213,7 @@ def tell(desk: Desk, plan: Plan, *, to_json: bool) -> int:
     left_alone = plan.decided - plan.done
     if left_alone:
         for verdict in ("refused", "skipped"):
-            for item in plans.items(desk.client, desk.keys, plan.id, verdict=verdict, limit=TOLD).items:
+            for item in plans.items(session.client, session.keys, plan.id, verdict=verdict, limit=TOLD).items:
                 state = item.verdict.partition(":")[2].replace("_", " ")
                 why = "it was redriven and died again" if state == "died again" else f"it is {state}"
                 warn(f"{external_id_of(item.job_id)!r} was left alone: {why}")

@@ -2,7 +2,7 @@
 
 import click
 
-from trackdesk_worker.cli.options import TENANT, json_option, open_desk, operator_of, operator_options, yes_option
+from trackdesk_worker.cli.options import TENANT, json_option, open_session, operator_of, operator_options, yes_option
 from trackdesk_worker.cli.output import confirm, emit_json
 from trackdesk_worker.ops import tenant_actions
 from trackdesk_worker.ops.timestamps import parse_moment
@@ -28,8 +28,8 @@ def command(
     who = operator_of(operator, why)
     whose = "all tenants" if tenant is None else tenant
     confirm(f"Count every unfinished sale of {whose} as perhaps sent before?", yes=yes)
-    with open_desk() as desk:
-        count = tenant_actions.restored(desk.client, desk.keys, tenant, who, since_ms=_milliseconds(since))
+    with open_session() as session:
+        count = tenant_actions.restored(session.client, session.keys, tenant, who, since_ms=_milliseconds(since))
     if as_json:
         emit_json({"tenant": tenant, "tenants": count})
     else:

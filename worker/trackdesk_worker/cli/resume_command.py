@@ -2,7 +2,7 @@
 
 import click
 
-from trackdesk_worker.cli.options import TENANT, json_option, open_desk, operator_of, operator_options
+from trackdesk_worker.cli.options import TENANT, json_option, open_session, operator_of, operator_options
 from trackdesk_worker.cli.output import emit_json
 from trackdesk_worker.ops import tenant_actions
 
@@ -14,8 +14,8 @@ from trackdesk_worker.ops import tenant_actions
 def command(tenant: str, operator: str | None, why: str | None, as_json: bool) -> None:
     """Go on with a tenant that is paused, frozen or on hold; a held one is tried with one request first."""
     who = operator_of(operator, why, default_reason="resumed")
-    with open_desk() as desk:
-        changed = tenant_actions.resume(desk.client, desk.keys, tenant, who)
+    with open_session() as session:
+        changed = tenant_actions.resume(session.client, session.keys, tenant, who)
     if as_json:
         emit_json({"tenant": tenant, "changed": changed})
     else:

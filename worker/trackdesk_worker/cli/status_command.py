@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from trackdesk_producer.contract.record import State
-from trackdesk_worker.cli.options import forecaster, json_option, open_desk
+from trackdesk_worker.cli.options import forecaster, json_option, open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table, warn
 from trackdesk_worker.cli.tenants_view import blocked_json, blocked_table, forecast_json, tenants_table
 from trackdesk_worker.domain.money import plain_money, readable_money
@@ -19,8 +19,8 @@ from trackdesk_worker.store.ledger import Money, add_money
 @json_option
 def command(as_json: bool) -> None:
     """Show jobs and money by state, the oldest work, and tenants that stand still."""
-    with open_desk() as desk:
-        status = read_status(desk.client, desk.keys, forecaster(desk.settings))
+    with open_session() as session:
+        status = read_status(session.client, session.keys, forecaster(session.settings))
     if as_json:
         emit_json(_as_json(status))
     else:

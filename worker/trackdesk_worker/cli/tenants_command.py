@@ -3,7 +3,7 @@
 import click
 
 from trackdesk_producer.contract.record import State
-from trackdesk_worker.cli.options import forecaster, json_option, open_desk
+from trackdesk_worker.cli.options import forecaster, json_option, open_session
 from trackdesk_worker.cli.output import console, emit_json
 from trackdesk_worker.cli.tenants_view import blocked_json, blocked_table, forecast_json, tenants_table
 from trackdesk_worker.domain.money import plain_money
@@ -17,8 +17,8 @@ def command(as_json: bool) -> None:
 
     "late" counts jobs that will pass their horizon before they can be sent at this pace, estimated from a sample.
     """
-    with open_desk() as desk:
-        status = read_status(desk.client, desk.keys, forecaster(desk.settings))
+    with open_session() as session:
+        status = read_status(session.client, session.keys, forecaster(session.settings))
     if not as_json:
         to = console()
         to.print(tenants_table(status))

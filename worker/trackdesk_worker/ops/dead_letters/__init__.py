@@ -1,1 +1,1 @@
-"""The dead-letter desk: find, understand and act. One service layer under command line, HTTP API and console."""
+"""Dead letters: find, understand and act. One service layer under command line, HTTP API and console."""
