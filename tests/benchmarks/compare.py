@@ -122,7 +122,7 @@ def compare(peers: Sequence[Peer], *, runs: int, scale: Scale) -> list[Pairs]:
     """Measure our worker and each peer in turn."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="trackdesk-bench-", ignore_cleanup_errors=True) as directory:
-        rig = Rig(Path(directory), scale, _tell)
+        rig = Rig(Path(directory), scale, _notify)
         pairs = min(runs, SHORT_PAIRS) if scale.short else runs
         with rig.stub() as stub:
             return [_compare_one(rig, stub, peer, runs=pairs) for peer in peers]
@@ -130,12 +130,12 @@ def compare(peers: Sequence[Peer], *, runs: int, scale: Scale) -> list[Pairs]:
 
 def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int) -> Pairs:
     pairs = Pairs(peer)
-    _tell(f"{peer.name}: {peer.about}")
+    _notify(f"{peer.name}: {peer.about}")
     try:
         commands = peer.prepare(SCRATCH)
     except Missing as reason:
         pairs.skipped = str(reason)
-        _tell(f"  skipped: {reason}")
+        _notify(f"  skipped: {reason}")
         return pairs
     scale = rig.scale
     our_jobs = scale.of(OUR_SHORT_JOBS if scale.short else OUR_JOBS, OUR_QUICK_JOBS)
@@ -146,13 +146,13 @@ def _compare_one(rig: Rig, stub: StubProcess, peer: Peer, *, runs: int) -> Pairs
             theirs, remark = measure_peer(rig, stub, commands, peer.jobs // divisor)
         except (BenchFailed, subprocess.SubprocessError) as error:
             pairs.skipped = f"it did not run to its end: {error}"
-            _tell(f"  {pairs.skipped}")
+            _notify(f"  {pairs.skipped}")
             break
         pairs.ours.append(ours)
         pairs.theirs.append(theirs)
         pairs.remark = pairs.remark or remark
         for name, run in (("trackdesk", ours), (peer.name, theirs)):
-            _tell(
+            _notify(
                 f"  {name}: {plain(run.per_second)}/s, worker {plain(run.cpu_us('worker'))} µs, "
                 f"Redis {plain(run.cpu_us('redis'))} µs"
             )
@@ -165,12 +165,12 @@ def prepare() -> None:
     for peer in PEERS:
         try:
             peer.prepare(SCRATCH)
-            _tell(f"{peer.name}: ready")
+            _notify(f"{peer.name}: ready")
         except Missing as reason:
-            _tell(f"{peer.name}: {reason}")
+            _notify(f"{peer.name}: {reason}")
 
 
-def _tell(line: str) -> None:
+def _notify(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -196,7 +196,7 @@ def main() -> None:
     }
     scale = Scale(options.quick, options.soak, options.short)
     if not options.peers_only:
-        session = measure(list(SCENARIOS), runs=runs, scale=scale, tell=_tell, found=lambda _: None)
+        session = measure(list(SCENARIOS), runs=runs, scale=scale, notify=_notify, found=lambda _: None)
         document["bench"] = session.document()
     peers = [peer for peer in PEERS if not options.only or peer.name in options.only]
     document["peers"] = [pairs.document() for pairs in compare(peers, runs=runs, scale=scale)]

@@ -24,7 +24,7 @@ from tests.support.matrix_run import Verdict, carry_out
 from tests.support.simulator import SimulatorProcess, simulator_process
 
 
-def run_matrix(seeds: Iterable[int], directory: Path, *, beside: int, tell: bool = False) -> list[Verdict]:
+def run_matrix(seeds: Iterable[int], directory: Path, *, beside: int, notify: bool = False) -> list[Verdict]:
     """Carry out the plans of `seeds`, `beside` of them at a time; return their verdicts."""
     free: SimpleQueue[SimulatorProcess] = SimpleQueue()
 
@@ -38,7 +38,7 @@ def run_matrix(seeds: Iterable[int], directory: Path, *, beside: int, tell: bool
             free.put(trackdesk)
         if verdict.ok:
             shutil.rmtree(own, ignore_errors=True)
-        if tell:
+        if notify:
             mark = "ok    " if verdict.ok else "FAILED"
             print(
                 f"{mark} {verdict.seconds:5.1f} s {'died' if verdict.crashed else 'lived'}  {verdict.plan}", flush=True
@@ -94,7 +94,7 @@ def main() -> int:
     given = arguments.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="crash-matrix-"))
     started = time.monotonic()
-    verdicts = run_matrix(range(given.seed, given.seed + given.runs), directory, beside=given.beside, tell=True)
+    verdicts = run_matrix(range(given.seed, given.seed + given.runs), directory, beside=given.beside, notify=True)
     figures = json.dumps(summary(verdicts, time.monotonic() - started), indent=2)
     print(figures)
     if given.summary:

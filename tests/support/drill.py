@@ -261,19 +261,19 @@ class Row:
     wrong: str = ""
 
 
-def drill(running: Stack, scenarios: Sequence[Scenario], tell: Callable[[str], None] = print) -> list[Row]:
+def drill(running: Stack, scenarios: Sequence[Scenario], notify: Callable[[str], None] = print) -> list[Row]:
     """Run scenarios one after the other."""
     rows: list[Row] = []
     waiting: list[tuple[str, str, float, float]] = []
     for scenario in scenarios:
-        tell(f"… {scenario.name}")
+        notify(f"… {scenario.name}")
         found, later = _one(running, scenario)
         for row in found:
-            tell(_line(row))
+            notify(_line(row))
         rows += found
         waiting += later
     for name, alert, broken, mended in waiting:
-        tell(f"… {alert} resolves")
+        notify(f"… {alert} resolves")
         rows.append(_end(running, name, alert, broken, mended, within_s=900))
     return rows
 

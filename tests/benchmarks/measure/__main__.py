@@ -42,7 +42,7 @@ def command(quick: bool, only: tuple[str, ...], runs: int | None, soak: int, sho
         [name for name in SCENARIOS if not only or name in only],
         runs=runs or (1 if quick else 5),
         scale=Scale(quick, soak, short),
-        tell=lambda line: click.echo(line, err=True),
+        notify=lambda line: click.echo(line, err=True),
         found=lambda figure: click.echo(f"  {figure.name}: {plain(figure.median)} {figure.spec.unit}", err=True),
     )
     if as_json:

@@ -49,7 +49,7 @@ def measure_scrape(rig: Rig, runs: int) -> Runs:
     jobs, times = rig.scale.of(1_000_000, 5_000), rig.scale.of(40, 5)
     with rig.alone(STILL_REWRITE) as deployment:
         store = deployment.store(tenants=tenants(SCRAPE_TENANTS))
-        rig.tell(f"filling a server with {jobs:,} jobs")
+        rig.notify(f"filling a server with {jobs:,} jobs")
         store.fill(jobs)
         store.finish(jobs // 10, bury=True)
         port = free_port()

@@ -42,7 +42,7 @@ def measure(rig: Rig, runs: int) -> Runs:
         filling = _Filling(client, keys)
         sample = rig.scale.of(SAMPLE, 200)
         bury_first = filling.bury(sample)
-        rig.tell(f"filling a server with {jobs:,} jobs, half of them dead")
+        rig.notify(f"filling a server with {jobs:,} jobs, half of them dead")
         filling.bury(jobs // 2 - 2 * sample)
         bury_full = filling.bury(sample)
         filling.enqueue(jobs // 2)

@@ -42,7 +42,7 @@ def _measure(rig: Rig, runs: int, levels: Mapping[str, tuple[int, int]]) -> Runs
         for name, (jobs, shops) in levels.items():
             deployment = stack.enter_context(rig.alone(STILL_REWRITE))
             store = deployment.store(tenants=tenants(shops))
-            rig.tell(f"filling a server for {name}")
+            rig.notify(f"filling a server for {name}")
             store.fill(jobs)
             _round(deployment.client, store)  # loads the scripts and warms what can be warmed
             stores[name] = deployment, store

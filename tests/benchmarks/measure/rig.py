@@ -175,12 +175,12 @@ class Deployment:
 
 
 class Rig:
-    """Makes what a scenario needs, in one directory. `tell` gets a line of progress now and then."""
+    """Makes what a scenario needs, in one directory. `notify` gets a line of progress now and then."""
 
-    def __init__(self, directory: Path, scale: Scale, tell: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, scale: Scale, notify: Callable[[str], None]) -> None:
         self.directory = directory
         self.scale = scale
-        self.tell = tell
+        self.notify = notify
         self.audited = 0
         """Audits that found everything in order."""
         self._made = 0

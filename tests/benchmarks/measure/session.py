@@ -41,7 +41,7 @@ class Session:
 
 
 def measure(
-    names: Sequence[str], *, runs: int, scale: Scale, tell: Callable[[str], None], found: Callable[[Figure], None]
+    names: Sequence[str], *, runs: int, scale: Scale, notify: Callable[[str], None], found: Callable[[Figure], None]
 ) -> Session:
     """Measure the scenarios of these names; `found` gets each figure as soon as it stands.
 
@@ -51,13 +51,13 @@ def measure(
     began = datetime.now(UTC).isoformat(timespec="seconds")
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="trackdesk-bench-", ignore_cleanup_errors=True) as directory:
-        rig = Rig(Path(directory), scale, tell)
+        rig = Rig(Path(directory), scale, notify)
         for name in names:
             scenario = SCENARIOS[name]
             times = scenario.runs(runs, short=scale.short)
             if not times:
                 continue
-            tell(f"{name}: {scenario.about}")
+            notify(f"{name}: {scenario.about}")
             for figure, values in scenario.measure(rig, times).items():
                 figures.append(Figure(name, figure, scenario.spec(figure), tuple(values)))
                 found(figures[-1])

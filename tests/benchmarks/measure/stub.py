@@ -33,7 +33,7 @@ class Stub:
     def take(self, transport: asyncio.Transport, head: bytes, body: bytes) -> None:
         """Count one request and see to its answer."""
         if head.startswith(b"GET /_stub/"):
-            transport.write(self._tell(head))
+            transport.write(self._notify(head))
             return
         self.count += 1
         if self._record:
@@ -56,7 +56,7 @@ class Stub:
         if self._due:
             self._loop.call_at(self._due[0][0], self._answer_due)
 
-    def _tell(self, head: bytes) -> bytes:
+    def _notify(self, head: bytes) -> bytes:
         path = head.split(b" ", 2)[1].decode("ascii", "replace")
         if path == ARRIVALS_PATH:
             told, self._arrivals = self._arrivals, []

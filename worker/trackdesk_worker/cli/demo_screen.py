@@ -23,13 +23,13 @@ from trackdesk_worker.process.supervisor import Child
 from trackdesk_worker.store.ledger import Book
 
 
-def run_demo(processes: int, stop: threading.Event | None, *, tell: Callable[[str], None]) -> int:
+def run_demo(processes: int, stop: threading.Event | None, *, notify: Callable[[str], None]) -> int:
     """Run the demo and return its exit code: 0 only if the promise was kept.
 
     Args:
         processes: worker processes.
         stop: if given, everything keeps running afterwards until it is set.
-        tell: gets a line per process that ended unasked.
+        notify: gets a line per process that ended unasked.
     """
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "trackdesk_simulator")):
         raise CommandFailed(
@@ -51,7 +51,7 @@ def run_demo(processes: int, stop: threading.Event | None, *, tell: Callable[[st
                 "metrics_port": free_port(),
                 "console_port": free_port(),
             },
-            tell=tell,
+            notify=notify,
         )
         simulator = Child(
             "simulator",

@@ -67,9 +67,9 @@ def command(source: str | None, tenant: str | None, not_before: str | None, as_j
     settings = load_settings()
     if item.tenant is None and settings.tenant is None:
         raise click.UsageError("no tenant is named: pass --tenant or set TRACKDESK_TENANT")
-    with bootstrap.open_traced_producer(settings, tell=warn) as producer:
+    with bootstrap.open_traced_producer(settings, notify=warn) as producer:
         receipt = producer.enqueue(item.conversion, tenant=item.tenant, not_before=item.not_before)
-    _tell(receipt, as_json)
+    _notify(receipt, as_json)
     return 0 if receipt.ok else 1
 
 
@@ -100,7 +100,7 @@ def _moment(text: str) -> datetime:
         raise click.UsageError(f"--not-before: {error}") from error
 
 
-def _tell(receipt: Receipt, as_json: bool) -> None:
+def _notify(receipt: Receipt, as_json: bool) -> None:
     for warning in receipt.warnings:
         warn(f"warning: {warning}")
     if as_json:

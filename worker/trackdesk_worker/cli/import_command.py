@@ -65,7 +65,7 @@ def command(
     summary = ImportSummary()
     with (
         file.open("rb") as stream,
-        bootstrap.open_traced_producer(settings, tell=warn) as producer,
+        bootstrap.open_traced_producer(settings, notify=warn) as producer,
         RejectsFile(target, with_data=rejects_with_data) as written,
         _progress(file.stat().st_size, quiet=as_json) as progress,
     ):
@@ -85,11 +85,11 @@ def command(
             raise click.UsageError(f"{file}: {error}") from error
         except KeyboardInterrupt as error:
             raise CommandFailed(f"stopped behind line {summary.line} of {file}; {_SAFE}") from error
-    _tell(file, summary, written.path if written.written else None, as_json)
+    _notify(file, summary, written.path if written.written else None, as_json)
     return 0 if summary.clean else 1
 
 
-def _tell(file: Path, summary: ImportSummary, rejects: Path | None, as_json: bool) -> None:
+def _notify(file: Path, summary: ImportSummary, rejects: Path | None, as_json: bool) -> None:
     if as_json:
         emit_json(
             {

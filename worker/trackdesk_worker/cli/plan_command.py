@@ -16,7 +16,7 @@ from trackdesk_worker.cli.options import (
     yes_option,
 )
 from trackdesk_worker.cli.output import add_row, confirm, confirm_count, console, emit_json, facts, table, warn
-from trackdesk_worker.cli.plan_runner import confirmed_of, follow_to_the_end, show_list, tell
+from trackdesk_worker.cli.plan_runner import confirmed_of, follow_to_the_end, report_outcome, show_list
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act
@@ -75,7 +75,7 @@ def show_command(
     """Show one plan: its list, its verdicts, and on request each job."""
     with open_session() as session:
         if follow:
-            return tell(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
+            return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
         plan = plans.read(session.client, session.keys, plan_id)
         page = None
         if with_jobs:
@@ -163,8 +163,8 @@ def start_command(
                 confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
         plans.start(session.client, session.keys, plan_id, who, confirm_count=confirmed_of(plan))
         if follow:
-            return tell(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
-        return _told(session, plan_id, as_json)
+            return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
+        return _report(session, plan_id, as_json)
 
 
 def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
@@ -176,7 +176,7 @@ def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
         who = operator_of(operator, why, default_reason=f"plan {word}")
         with open_session() as session:
             steer(session.client, session.keys, plan_id, who)
-            return _told(session, plan_id, as_json)
+            return _report(session, plan_id, as_json)
 
 
 _steering("pause", plans.pause, "Let a running plan rest. What it moved already goes its way.")
@@ -184,7 +184,7 @@ _steering("resume", plans.resume, "Let a paused plan go on.")
 _steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict stay dead letters.")
 
 
-def _told(session: Session, plan_id: str, as_json: bool) -> int:
+def _report(session: Session, plan_id: str, as_json: bool) -> int:
     plan = plans.read(session.client, session.keys, plan_id)
     if as_json:
         emit_json(_as_json(plan))

@@ -112,8 +112,8 @@ def carry_out(
     finally:
         _drop(session, plan, operator)
     if detach:
-        return _tell_detached(plans.read(session.client, session.keys, plan.id), to_json=to_json)
-    return tell(session, follow_to_the_end(session, plan.id, to_json=to_json), to_json=to_json)
+        return _report_detached(plans.read(session.client, session.keys, plan.id), to_json=to_json)
+    return report_outcome(session, follow_to_the_end(session, plan.id, to_json=to_json), to_json=to_json)
 
 
 def confirmed_of(plan: Plan) -> int | None:
@@ -192,7 +192,7 @@ def follow_to_the_end(session: Session, plan_id: str, *, to_json: bool) -> Plan:
         ) from stop
 
 
-def tell(session: Session, plan: Plan, *, to_json: bool) -> int:
+def report_outcome(session: Session, plan: Plan, *, to_json: bool) -> int:
     """Print the verdicts and return the exit code."""
     word = DONE[plan.act]
     if to_json:
@@ -224,7 +224,7 @@ def tell(session: Session, plan: Plan, *, to_json: bool) -> int:
     return 0 if plan.done == plan.listed else 1
 
 
-def _tell_detached(plan: Plan, *, to_json: bool) -> int:
+def _report_detached(plan: Plan, *, to_json: bool) -> int:
     """Print where a plan that goes on by itself can be watched."""
     if to_json:
         emit_json({"operation": plan.id, "plan": plan.id, "state": plan.state, "dry_run": False, "jobs": plan.listed})

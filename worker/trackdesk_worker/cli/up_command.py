@@ -43,8 +43,8 @@ def command(demo: bool, stay: bool, processes: int, data: Path, port: int) -> in
         raise click.UsageError("--stay goes with --demo")
     if demo:
         with _stop_signal() as stop:
-            return run_demo(processes, stop if stay else None, tell=_tell)
-    stack = LocalStack(data=data.absolute(), port=port, processes=processes, overrides={}, tell=_tell)
+            return run_demo(processes, stop if stay else None, notify=_notify)
+    stack = LocalStack(data=data.absolute(), port=port, processes=processes, overrides={}, notify=_notify)
     with _stop_signal() as stop, stack.running():
         _say_where(stack)
         stack.watch_until(stop)
@@ -76,5 +76,5 @@ def _stop_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _tell(line: str) -> None:
+def _notify(line: str) -> None:
     click.echo(line, err=True)

@@ -23,7 +23,7 @@ def command(processes: int, concurrency: int | None) -> int:
     supervisor = Supervisor(
         [_child(settings, number) for number in range(processes)],
         grace_s=grace_s(settings),
-        tell=output.write_line,
+        notify=output.write_line,
     )
     supervisor.run()
     return 0

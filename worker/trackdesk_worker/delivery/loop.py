@@ -107,11 +107,11 @@ class DeliveryLoop:
 
     def wake(self) -> None:
         """Say that a claim is worth while. Any thread may call it, also after the loop has ended."""
-        self._tell_loop(self._claim_now)
+        self._on_loop(self._claim_now)
 
     def stop_claiming(self) -> None:
         """Claim nothing more; what is in flight goes on. Any thread may call it."""
-        self._tell_loop(self._stop_now)
+        self._on_loop(self._stop_now)
 
     async def until_quiet(self, limit_s: float) -> bool:
         """Wait until no claim is worth while now; False if there still is work after `limit_s`."""
@@ -135,7 +135,7 @@ class DeliveryLoop:
             self._note_quiet()
         self._health.unregister("delivery")
 
-    def _tell_loop(self, what: Callable[[], None]) -> None:
+    def _on_loop(self, what: Callable[[], None]) -> None:
         # A loop that has ended claims nothing more; the maintenance, which outlives it, must not die of that.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what)

@@ -23,12 +23,12 @@ class LocalStack:
         port: int,
         processes: int,
         overrides: Mapping[str, Any],
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self._data = data
         self._processes = processes
         self._overrides = dict(overrides)
-        self._tell = tell
+        self._notify = notify
         named = "redis_url" in load_settings(**overrides).model_fields_set
         self._server = None if named else EmbeddedServer(data / "valkey", port=port)
         if self._server is not None:
@@ -61,7 +61,7 @@ class LocalStack:
                     self._child("exporter", "console"),
                 ],
                 grace_s=self.settings.timeout_s + 20,
-                tell=self._tell,
+                notify=self._notify,
             )
             stack.callback(supervisor.stop)
             supervisor.start()

@@ -65,12 +65,12 @@ def open_producer(settings: Settings) -> Producer:
 
 
 def open_traces(
-    settings: Settings, *, service: str, tell: Callable[[str], None], drop: Callable[[], None] = lambda: None
+    settings: Settings, *, service: str, notify: Callable[[str], None], drop: Callable[[], None] = lambda: None
 ) -> Tracing | None:
     """Return what sends spans to the collector that OTEL_* variables name; None, and no import, where none is named.
 
     Args:
-        tell: gets a sentence when traces are asked for and cannot be had; work goes on without them.
+        notify: gets a sentence when traces are asked for and cannot be had; work goes on without them.
         drop: counts spans that cannot be recorded.
     """
     if not tracing_wanted():
@@ -79,14 +79,14 @@ def open_traces(
         protocol = tracing_protocol()
         return open_tracing(namespace=settings.namespace, service=service, protocol=protocol, drop=drop)
     except TracingUnavailable as error:
-        tell(str(error))
+        notify(str(error))
         return None
 
 
 @contextmanager
-def open_traced_producer(settings: Settings, *, tell: Callable[[str], None]) -> Iterator[Producer]:
-    """Open a producer for one command, whose spans leave with it; `tell` as in `open_traces`."""
-    tracing = open_traces(settings, service="trackdesk-cli", tell=tell)
+def open_traced_producer(settings: Settings, *, notify: Callable[[str], None]) -> Iterator[Producer]:
+    """Open a producer for one command, whose spans leave with it; `notify` as in `open_traces`."""
+    tracing = open_traces(settings, service="trackdesk-cli", notify=notify)
     if tracing is not None:
         tracing.publish()
     try:

@@ -115,7 +115,7 @@ def serve(settings: Settings) -> int:
     configure_logging(settings.log_level, output)
     # Here, in the process that delivers: the exporter's thread would not live through a fork.
     tracing = bootstrap.open_traces(
-        settings, service="trackdesk-worker", tell=_tell_tracing, drop=lambda: metrics.telemetry_dropped(Signal.TRACE)
+        settings, service="trackdesk-worker", notify=_tell_tracing, drop=lambda: metrics.telemetry_dropped(Signal.TRACE)
     )
     runtime = WorkerRuntime(settings, metrics=metrics, health=health, tracing=tracing)
     app = create_app(settings, runtime)

@@ -39,12 +39,12 @@ class _Running:
 
 
 class Supervisor:
-    """Runs children until a signal. `tell` gets one plain line per event worth a person's time."""
+    """Runs children until a signal. `notify` gets one plain line per event worth a person's time."""
 
-    def __init__(self, children: Sequence[Child], *, grace_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, children: Sequence[Child], *, grace_s: float, notify: Callable[[str], None]) -> None:
         self._children = children
         self._grace_s = grace_s
-        self._tell = tell
+        self._notify = notify
         self._stop = threading.Event()
         self._running: list[_Running] = []
 
@@ -67,7 +67,7 @@ class Supervisor:
             proven = now - running.started > PROVEN_S
             running.pause_s = first if proven or not running.pause_s else min(longest, running.pause_s * 2)
             running.restart_at = now + running.pause_s
-            self._tell(f"{running.child.name} ended with {_ending(code)}; starting it again in {running.pause_s:g} s")
+            self._notify(f"{running.child.name} ended with {_ending(code)}; starting it again in {running.pause_s:g} s")
 
     def run(self) -> None:
         """Start, watch and, when asked to, stop. SIGTERM and SIGINT ask."""
@@ -91,7 +91,7 @@ class Supervisor:
             try:
                 running.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self._tell(f"{running.child.name} did not end within {self._grace_s:g} s and was killed")
+                self._notify(f"{running.child.name} did not end within {self._grace_s:g} s and was killed")
                 running.process.kill()
                 running.process.wait()
         self._running = []
