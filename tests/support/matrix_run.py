@@ -316,6 +316,7 @@ class Run:
     def _repeat_what_died(self) -> None:
         """An operator, or a script, repeats the command that was killed; that is safe, and is how it is finished."""
         role = self._plan.point.role
+        self._tables.write_text(GOOD_TABLES, "utf-8")  # a command that begins anew refuses a bad file
         if role is Role.IMPORT:
             self._repeat(self._import_command())
             self._accepted |= dict.fromkeys(self._first, time.monotonic())
