@@ -1,4 +1,4 @@
-"""A tag is released only if it, both distributions and the changelog have one version."""
+"""A tag is released only if it, the distributions and the changelog have one version."""
 
 import shutil
 import tomllib
@@ -33,7 +33,12 @@ def test_the_present_version_has_its_section_in_the_changelog(tree: Path) -> Non
             "trackdesk-producer has version 9.9.9",
         ),
         ("worker/pyproject.toml", f'version = "{VERSION}"', 'version = "9.9.9"', "trackdesk-worker has version 9.9.9"),
-        ("worker/pyproject.toml", f"trackdesk-producer=={VERSION}", "trackdesk-producer>=0", "does not require"),
+        (
+            "worker/pyproject.toml",
+            f"trackdesk-producer=={VERSION}",
+            "trackdesk-producer>=0",
+            "requires trackdesk-producer>=0",
+        ),
         ("CHANGELOG.md", f"## [{VERSION}]", "## [next]", "no section"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import Parser
@@ -13,7 +14,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-OURS = {"trackdesk-producer", "trackdesk-worker", "trackdesk-simulator"}
+PLACES = [ROOT / place for place in ("producer", "worker", "worker/trackdesk_simulator")]
+FOLDERS = {
+    tomllib.loads((place / "pyproject.toml").read_text("utf-8"))["project"]["name"]: place
+    for place in PLACES
+    if (place / "pyproject.toml").exists()
+}
+"""Every distribution of the repository."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
@@ -26,10 +33,10 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both wheels, by the name of their distribution."""
+    """Every wheel, by the name of its distribution."""
     target = tmp_path_factory.mktemp("wheels")
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation")
-    run(*pip, "--wheel-dir", target, ROOT / "producer", ROOT / "worker", ROOT / "worker/trackdesk_simulator")
+    run(*pip, "--wheel-dir", target, *FOLDERS.values())
     return {file.name.split("-")[0].replace("_", "-"): file for file in target.iterdir()}
 
 
@@ -51,7 +58,7 @@ def needed(requirements: list[str], extras: frozenset[str] = frozenset({""})) ->
         if not wanted or key in seen:
             continue
         seen.add(key)
-        if key[0] not in OURS:
+        if key[0] not in FOLDERS:
             yield key[0]
             waiting += [(Requirement(line), key[1]) for line in distribution(key[0]).requires or []]
 
@@ -79,36 +86,34 @@ def environment(directory: Path, installed: list[Path], requirements: list[str])
 
 @pytest.fixture(scope="module")
 def worker_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with both wheels and no extra."""
-    shipped = [wheel for name, wheel in wheels.items() if name != "trackdesk-simulator"]
-    requirements = [line for wheel in shipped for line in metadata_of(wheel)["Requires-Dist"]]
-    return environment(tmp_path_factory.mktemp("worker"), shipped, requirements)
+    """An environment with producer and worker, and no extra."""
+    base = [wheels["trackdesk-producer"], wheels["trackdesk-worker"]]
+    requirements = [line for wheel in base for line in metadata_of(wheel)["Requires-Dist"]]
+    return environment(tmp_path_factory.mktemp("worker"), base, requirements)
 
 
-def test_both_wheels_have_one_version_a_licence_and_their_readme(wheels: dict[str, Path]) -> None:
-    assert wheels.keys() == OURS
+def test_the_wheels_have_one_version_and_the_licence(wheels: dict[str, Path]) -> None:
+    assert wheels.keys() == FOLDERS.keys()
     metadata = {name: metadata_of(wheel) for name, wheel in wheels.items()}
     (version,) = {one["Version"][0] for one in metadata.values()}
     assert f"trackdesk-producer=={version}" in metadata["trackdesk-worker"]["Requires-Dist"]
     for name, one in metadata.items():
         assert one["License-Expression"] == ["Apache-2.0"], name
-        assert one["Description-Content-Type"] == ["text/markdown"], name
         with zipfile.ZipFile(wheels[name]) as archive:
-            (licence,) = [entry for entry in archive.namelist() if entry.endswith(".dist-info/licenses/LICENSE")]
-            assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+            licences = [entry for entry in archive.namelist() if entry.endswith(".dist-info/licenses/LICENSE")]
+            assert len(licences) == 1, f"{name}: link LICENSE into {FOLDERS[name].relative_to(ROOT)}"
+            assert archive.read(licences[0]) == (ROOT / "LICENSE").read_bytes()
 
 
-def test_a_wheel_has_every_file_of_its_package_and_nothing_else(wheels: dict[str, Path]) -> None:
-    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "producer", "worker").splitlines()
-    tracked = [line for line in listed if (ROOT / line).exists()]
-    for name, wheel in wheels.items():
-        folder = "producer" if name == "trackdesk-producer" else "worker"
-        package = f"{folder}/{name.replace('-', '_')}/"
-        with zipfile.ZipFile(wheel) as archive:
-            packed = {entry for entry in archive.namelist() if ".dist-info/" not in entry}
-        ours = {line.removeprefix(f"{folder}/") for line in tracked if line.startswith(package)}
-        beside = {"pyproject.toml", "README.md", "LICENSE"}  # the simulator has its project file in its package
-        assert packed == {line for line in ours if Path(line).name not in beside}
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_wheel_has_every_file_of_its_package_and_nothing_else(wheels: dict[str, Path], name: str) -> None:
+    package = name.replace("-", "_")
+    folder = FOLDERS[name] if FOLDERS[name].name == package else FOLDERS[name] / package
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", ".", cwd=folder).splitlines()
+    ours = {f"{package}/{line}" for line in listed if (folder / line).exists()}
+    with zipfile.ZipFile(wheels[name]) as archive:
+        packed = {entry for entry in archive.namelist() if ".dist-info/" not in entry}
+    assert packed == ours - {f"{package}/{file}" for file in ("pyproject.toml", "README.md", "LICENSE")}
 
 
 def test_the_producer_needs_only_what_it_declares(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -127,6 +132,9 @@ def test_the_worker_s_commands_start_with_what_it_declares(worker_python: Path, 
     code = "from trackdesk_worker.cli import COMMANDS, cli; [cli.get_command(None, name) for name in COMMANDS]"
     run(worker_python, "-I", "-c", code, cwd=tmp_path)
     assert "enqueue" in listed
+    simulated = subprocess.run([trackdesk, "simulate"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (simulated.returncode, simulated.stdout) == (1, "")
+    assert "[simulator]" in simulated.stderr
     assert run(trackdesk, "--version", cwd=tmp_path).startswith("trackdesk, version ")
 
 

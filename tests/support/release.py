@@ -1,6 +1,6 @@
 """Whether a tag may be released: ``python -m tests.support.release v1.2.3`` prints its part of the changelog.
 
-Exits 1 with one sentence when the tag, both distributions and the changelog do not have one version.
+Exits 1 with one sentence when the tag, the distributions and the changelog do not have one version.
 """
 
 import re
@@ -21,17 +21,16 @@ def notes(tag: str, *, root: Path = ROOT) -> str:
     Raises:
         NotReleasable: versions differ, or the changelog has no entry.
     """
-    producer, worker = (
-        tomllib.loads((root / folder / "pyproject.toml").read_text("utf-8"))["project"]
-        for folder in ("producer", "worker")
-    )
+    files = (root / folder / "pyproject.toml" for folder in ("producer", "worker", "worker/trackdesk_simulator"))
+    projects = [tomllib.loads(file.read_text("utf-8"))["project"] for file in files if file.exists()]
     version = tag.removeprefix("v")
-    for project in (producer, worker):
+    for project in projects:
         if project["version"] != version:
             raise NotReleasable(f"{project['name']} has version {project['version']}, the tag is {tag}")
-    wanted = f"trackdesk-producer=={version}"
-    if wanted not in worker["dependencies"]:
-        raise NotReleasable(f"trackdesk-worker does not require {wanted}")
+        extras = project.get("optional-dependencies", {}).values()
+        for line in [*project["dependencies"], *(line for extra in extras for line in extra)]:
+            if line.startswith("trackdesk-") and not line.endswith(f"=={version}"):
+                raise NotReleasable(f"{project['name']} requires {line}, the tag is {tag}")
     changelog = (root / "CHANGELOG.md").read_text("utf-8")
     entry = re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     if entry is None:
