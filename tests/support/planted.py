@@ -43,7 +43,7 @@ class Edit:
 
 EDITS = {
     "settle without the token check": Edit("settle", "or job.token ~= token then", "then"),
-    "claim without a lease": Edit("claim", "redis.call('ZADD', key('in_flight'), lease_end, id)", ""),
+    "claim without a lease": Edit("claim", "add_later(key('in_flight'), lease_end, id)", ""),
     "promote without removal": Edit("promote", "redis.call('ZREM', key('scheduled'), id)", ""),
     "reclaim that forgets the doubt": Edit("reclaim", "add_doubt(id, job, '')", ""),
     "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),

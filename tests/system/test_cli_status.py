@@ -132,7 +132,7 @@ def test_a_sale_that_was_never_sent_is_cancelled_on_record(shop: Shop, cli: Cli)
     shop.claim()
     refused = cli("cancel", "o-2")
     assert (refused.code, refused.out) == (1, "")
-    assert "only what was never sent" in refused.err
+    assert "only a waiting sale that cannot be there" in refused.err
     assert cli("cancel", "o-2", "--json").code == 1
     assert cli("cancel", "o-9").code == 1
 

@@ -1,7 +1,5 @@
 """What Redis gets as a script: the shared prelude, as far as the script uses it."""
 
-import pytest
-
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.store.jobs import script
 
@@ -19,11 +17,6 @@ def test_and_nothing_else() -> None:
         assert f"{name}(" not in source
         assert f"local {name}" not in source
         assert f"{name} = '" not in source
-
-
-@pytest.mark.parametrize("name", ["audit_log", "wake"])
-def test_the_small_ones_stay_small(name: str) -> None:
-    assert len(script(name).source) < 1_600
 
 
 def test_no_script_builds_a_table_of_the_keys_names() -> None:
