@@ -3,9 +3,12 @@
 Nothing here imports OpenTelemetry: a process in which nobody has done so has no trace to continue, and pays one look
 into a dictionary for each call. A shop that has set a tracer provider up gets the spans, without asking; one that only
 passes the context of its own callers on has that context carried.
+
+Nothing here raises: a sale is stored also when its span cannot be made, marked or ended.
 """
 
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,23 +42,28 @@ class EnqueueSpan:
         if self._span is None:
             return
         if kind is not None:
-            from opentelemetry.trace import StatusCode
+            with suppress(Exception):
+                from opentelemetry.trace import StatusCode
 
-            # The name alone: a message may repeat what an address or a server said.
-            self._span.set_attribute("error.type", kind.__name__)
-            self._span.set_status(StatusCode.ERROR, kind.__name__)
-        self._span.end()
+                # The name alone: a message may repeat what an address or a server said.
+                self._span.set_attribute("error.type", kind.__name__)
+                self._span.set_status(StatusCode.ERROR, kind.__name__)
+        with suppress(Exception):
+            self._span.end()
 
     def tell(self, verdicts: list[str]) -> None:
         """Add how many of the batch were accepted, duplicates or conflicts."""
-        if self._span is None or not self._span.is_recording():
+        if self._span is None:
             return
-        counts: dict[str, int] = {}
-        for verdict in verdicts:
-            status = verdict.partition(":")[0]
-            counts[status] = counts.get(status, 0) + 1
-        for status, count in counts.items():
-            self._span.set_attribute(f"trackdesk.receipts.{status}", count)
+        with suppress(Exception):
+            if not self._span.is_recording():
+                return
+            counts: dict[str, int] = {}
+            for verdict in verdicts:
+                status = verdict.partition(":")[0]
+                counts[status] = counts.get(status, 0) + 1
+            for status, count in counts.items():
+                self._span.set_attribute(f"trackdesk.receipts.{status}", count)
 
 
 _EMPTY = EnqueueSpan(None, NO_TRACE)
@@ -66,6 +74,13 @@ def enqueue_span(*, namespace: str, tenant: str, external_id: str, count: int) -
     api = sys.modules.get("opentelemetry.trace")
     if api is None:
         return _EMPTY
+    try:
+        return _start(api, namespace, tenant, external_id, count)
+    except Exception:
+        return _EMPTY
+
+
+def _start(api: Any, namespace: str, tenant: str, external_id: str, count: int) -> EnqueueSpan:
     if isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):  # nobody has set one up
         current = api.get_current_span()
         return _EMPTY if current is api.INVALID_SPAN else EnqueueSpan(None, traceparent(current))

@@ -298,9 +298,9 @@ def test_the_end_of_a_plan_is_recorded_once_whoever_dies_in_between(shop: Shop) 
     assert plans.read(shop.client, shop.keys, plan.id).state == "finished"
     assert phases(shop) == ["created", "started"]
     assert store.drive(shop.client, shop.keys, rate_us=0).moved == 0
-    assert store.record_acts(shop.client, shop.keys) == 1
-    assert phases(shop) == ["created", "started", "finished"]
-    assert store.record_acts(shop.client, shop.keys) == 0
+    for _ in range(2):
+        store.record_acts(shop.client, shop.keys)
+        assert phases(shop) == ["created", "started", "finished"]
 
 
 def test_personal_data_of_a_filter_is_not_on_record(shop: Shop) -> None:

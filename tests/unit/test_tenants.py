@@ -369,6 +369,42 @@ def test_a_changed_key_file_is_read_again_and_a_wrong_one_is_refused(
     assert tenants.get("acme").endpoint.api_key == "third"
 
 
+@pytest.mark.parametrize("table", ["", "[acme]\nburst = 3"], ids=["without tables", "with a table without a key"])
+def test_a_changed_key_file_of_the_environment_is_read_again_and_an_empty_one_is_refused(
+    load: Load, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("first")
+    monkeypatch.setenv("TRACKDESK_API_KEY_FILE", str(key))
+    tenants = load(table)
+    assert tenants.get("acme").endpoint.api_key == tenants.default.endpoint.api_key == "first"
+    change(key, "second")
+    assert refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == tenants.default.endpoint.api_key == "second"
+    change(key, "")
+    with pytest.raises(SettingsInvalid, match="TRACKDESK_API_KEY_FILE names a file that is empty"):
+        refreshed(tenants, clock)
+    key.unlink()
+    with pytest.raises(SettingsInvalid, match="TRACKDESK_API_KEY_FILE names a file that cannot be read"):
+        refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "second"
+    key.write_text("third")
+    assert refreshed(tenants, clock)
+    assert tenants.get("acme").endpoint.api_key == "third"
+
+
+def test_a_key_file_of_the_environment_is_watched_without_a_tenants_file(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("first")
+    monkeypatch.setenv("TRACKDESK_API_KEY_FILE", str(key))
+    tenants = Tenants(load_settings(), clock=clock)
+    change(key, "second")
+    assert refreshed(tenants, clock)
+    assert tenants.default.endpoint.api_key == "second"
+
+
 def test_a_key_file_that_a_refused_file_names_is_watched_too(
     load: Load, file: Path, clock: Clock, tmp_path: Path
 ) -> None:

@@ -35,12 +35,14 @@ names: `lua_names` renders this table into their prelude, so there is no second 
 | audit_log | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
 | audit_log_head | string | number of operators' acts and hash of the last |
 | audit_log_waiting | list | acts that are done and not yet on record; whoever comes first moves them |
+| audit_log_unreadable | list | acts that could not be put on record, as they waited; an audit names them |
 | plans, plans_open | sorted set | plans, and those that have not ended, by the time they were made (ms) |
 | plan:<plan> | hash | what a plan is: act, name, operator, state, times |
 | plan_sums:<plan> | hash | its jobs and money: listed, done, by verdict, by reason, by tenant |
 | plan_tenants:<plan> | set | tenants of which it has jobs to decide |
 | plan_items:<plan>:pending:<tenant> | list | "<died ms> <id>" of jobs it has to decide |
 | plan_items:<plan>:<done, skipped, refused> | list | "<ms> <verdict> <id>" of those that are decided |
+| plans_unreadable | set | plans that are stored as something else, out of the way of the others; an audit names them |
 | plans_forgotten | integer | plans that ended long ago and were removed |
 | admission | string | present while enqueue must refuse (Redis is nearly full) |
 """
@@ -80,12 +82,14 @@ NAMES = {
     "audit_log": "audit_log",
     "audit_log_head": "audit_log_head",
     "audit_log_waiting": "audit_log_waiting",
+    "audit_log_unreadable": "audit_log_unreadable",
     "plans": "plans",
     "plans_open": "plans_open",
     "plan": "plan:",
     "plan_sums": "plan_sums:",
     "plan_tenants": "plan_tenants:",
     "plan_items": "plan_items:",
+    "plans_unreadable": "plans_unreadable",
     "plans_forgotten": "plans_forgotten",
     "admission": "admission",
 }
@@ -133,8 +137,10 @@ class Keys:
     audit_log = _Single()
     audit_log_head = _Single()
     audit_log_waiting = _Single()
+    audit_log_unreadable = _Single()
     plans = _Single()
     plans_open = _Single()
+    plans_unreadable = _Single()
     plans_forgotten = _Single()
     admission = _Single()
     sequence = _Single()

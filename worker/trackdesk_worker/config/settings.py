@@ -56,6 +56,12 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return values
 
 
+def api_key_file() -> Path | None:
+    """Return the file that ``TRACKDESK_API_KEY_FILE`` names; None where ``TRACKDESK_API_KEY`` is set."""
+    path = os.environ.get(f"{PREFIX}API_KEY_FILE")
+    return Path(path) if path and not os.environ.get(f"{PREFIX}API_KEY") else None
+
+
 class Settings(BaseSettings):
     """The settings, checked together. Times in seconds."""
 

@@ -4,10 +4,11 @@
     rate_limit = 20
     api_key_file = "/run/secrets/my-shop"
 
-The file and the key files it names are watched while the worker runs. A change applies once the files have rested for
-`RESTED_S`. A change that takes something away (a table, a key of one, bytes at the end) may be a file that is being
-rewritten in place, and would send sales to the default host: it applies after `RESTED_AFTER_LOSS_S`. What became wrong
-is refused as a whole and reported; the settings before it stay in force, so that a slip stops no deliveries.
+The file, the key files it names and that of ``TRACKDESK_API_KEY_FILE`` are watched while the worker runs. A change
+applies once the files have rested for `RESTED_S`. A change that takes something away (a table, a key of one, bytes at
+the end) may be a file that is being rewritten in place, and would send sales to the default host: it applies after
+`RESTED_AFTER_LOSS_S`. What became wrong is refused as a whole and reported; the settings before it stay in force, so
+that a slip stops no deliveries.
 """
 
 import threading
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from trackdesk_producer import ConversionInvalid
 from trackdesk_producer.conversion.rules import check_tenant
-from trackdesk_worker.config.settings import Settings, SettingsInvalid
+from trackdesk_worker.config.settings import Settings, SettingsInvalid, api_key_file
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.trackdesk.created_at import CreatedAt
@@ -89,6 +90,7 @@ Stamp: TypeAlias = tuple[int, int, int]
 class _Tables:
     """What one reading of the files brought."""
 
+    default: TenantSettings
     own: Mapping[str, TenantSettings]
     keys: Mapping[str, frozenset[str]]
     """Tenant → the keys of its table."""
@@ -99,9 +101,6 @@ class _Tables:
     def lost(self, before: "_Tables") -> bool:
         """Return whether something of `before` is missing."""
         return self.size < before.size or any(keys - self.keys.get(name, set()) for name, keys in before.keys.items())
-
-
-_NOTHING = _Tables({}, {}, 0, frozenset())
 
 
 class Tenants:
@@ -122,7 +121,7 @@ class Tenants:
         self._path = settings.config
         self._clock = clock
         self._lock = threading.Lock()
-        self._default = _complete("the environment", _Table.model_validate({}), settings)
+        self._key_file = api_key_file()
         self._wait_until_written(written_before_s)
         self._watched: frozenset[Path] = frozenset()
         self._tables = self._read()
@@ -134,12 +133,12 @@ class Tenants:
 
     def get(self, tenant: str) -> TenantSettings:
         """Return one tenant's settings."""
-        return self._tables.own.get(tenant, self._default)
+        return self._tables.own.get(tenant, self._tables.default)
 
     @property
     def default(self) -> TenantSettings:
         """What holds for tenants without a table."""
-        return self._default
+        return self._tables.default
 
     @property
     def own(self) -> Mapping[str, TenantSettings]:
@@ -191,8 +190,12 @@ class Tenants:
 
     def _read(self) -> _Tables:
         self._named: set[Path] = set()
+        if self._key_file is not None:
+            self._named.add(self._key_file)
+            self._settings = self._settings.model_copy(update={"api_key": self._shared_key(self._key_file)})
+        default = _complete("the environment", _Table.model_validate({}), self._settings)
         if self._path is None:
-            return _NOTHING
+            return _Tables(default, {}, {}, 0, frozenset(self._named))
         try:
             raw = _read_bounded(self._path, MAX_FILE_BYTES)
             tables = tomllib.loads(raw.decode("utf-8"))
@@ -202,7 +205,18 @@ class Tenants:
             raise SettingsInvalid(f"TRACKDESK_CONFIG: {self._path} is not TOML: {error}") from error
         own = {name: self._tenant(name, table) for name, table in tables.items()}
         keys = {name: frozenset(table) for name, table in tables.items()}
-        return _Tables(own, keys, len(raw), frozenset(self._named))
+        return _Tables(default, own, keys, len(raw), frozenset(self._named))
+
+    def _shared_key(self, path: Path) -> SecretStr | None:
+        try:
+            key = _read_bounded(path, MAX_KEY_BYTES).decode("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"TRACKDESK_API_KEY_FILE names a file that cannot be read: {error}") from error
+        if not key and self._settings.api_key is not None:  # at start, an empty file is a secret that nobody set
+            raise SettingsInvalid(
+                "TRACKDESK_API_KEY_FILE names a file that is empty now; the key before it stays in force"
+            )
+        return SecretStr(key) if key else None
 
     def _tenant(self, name: str, table: Any) -> TenantSettings:
         where = f"TRACKDESK_CONFIG: {self._path}"

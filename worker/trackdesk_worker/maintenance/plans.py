@@ -38,7 +38,11 @@ class RecordActs(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Record what waits."""
-        plans.record_acts(self._context.client, self._context.keys)
+        context = self._context
+        if aside := plans.record_acts(context.client, context.keys):
+            context.log.error(
+                "maintenance.acts_set_aside", acts=aside, detail=f"kept in {context.keys.audit_log_unreadable}"
+            )
 
 
 class PrunePlans(Duty):

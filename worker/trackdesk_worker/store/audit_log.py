@@ -14,6 +14,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import ScriptCall, clock
 from trackdesk_worker.store.audit_chain import link
+from trackdesk_worker.store.errors import says
 from trackdesk_worker.store.jobs import script
 
 
@@ -35,17 +36,39 @@ def append(client: redis.Redis, keys: Keys, entry: dict[str, Any], *, waiting: b
 
 
 def record_waiting(client: redis.Redis, keys: Keys, compose: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
-    """Put every act that waits on record, in the order in which they were done; return how many.
+    """Put every act that waits on record, in the order in which they were done.
+
+    One that cannot be read is set aside (`audit_log_unreadable`), and the acts behind it go on record. Return how many
+    were set aside.
 
     Args:
         compose: makes the entry of what waits.
     """
-    told = 0
+    aside = 0
     while (raw := client.lindex(keys.audit_log_waiting, 0)) is not None:
-        entry = compose(json.loads(raw))
+        try:
+            entry = compose(_parse(raw))  # type: ignore[arg-type]
+        except Exception as error:
+            if not _about_the_act(error):
+                raise
+            aside += run(client, ScriptCall(script("set_aside"), keys.prefix, (clock(None), raw), int))
+            continue
         if entry is None:  # about a plan that is forgotten
             client.lrem(keys.audit_log_waiting, 1, raw)  # type: ignore[arg-type]
         else:
             append(client, keys, entry, waiting=raw)  # type: ignore[arg-type]
-        told += 1
-    return told
+    return aside
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    act = json.loads(raw)
+    if not isinstance(act, dict):
+        raise TypeError(f"an act is a JSON object, not {type(act).__name__}")
+    return act
+
+
+def _about_the_act(error: Exception) -> bool:
+    """Return whether an error is the act's own: it is no JSON, or the plan it names is stored as something else."""
+    if isinstance(error, redis.RedisError):
+        return says(error, "WRONGTYPE")
+    return isinstance(error, ValueError | TypeError | LookupError | RecursionError)

@@ -29,4 +29,9 @@ def store_away(error: BaseException) -> bool:
 
     Any other reply is about the call alone: a key of another type, a script that failed.
     """
-    return isinstance(error, _AWAY) or (isinstance(error, ResponseError) and str(error).startswith(_TROUBLES))
+    return isinstance(error, _AWAY) or (isinstance(error, ResponseError) and says(error, *_TROUBLES))
+
+
+def says(error: BaseException, *first_words: str) -> bool:
+    """Return whether a reply begins with one of these words, behind what a pipeline writes before it."""
+    return str(error).rpartition(" of pipeline caused error: ")[2].startswith(first_words)

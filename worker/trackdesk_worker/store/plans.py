@@ -178,7 +178,7 @@ def drive(
 
 
 def record_acts(client: redis.Redis, keys: Keys) -> int:
-    """Put what plans did on the audit log; return how many entries."""
+    """Put what plans did on the audit log; return how many acts could not be read and were set aside."""
     return record_waiting(client, keys, lambda waiting: _entry(client, keys, waiting))
 
 

@@ -13,7 +13,7 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit.books import check_books, check_sums, read_moves, take_snapshot
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
-from trackdesk_worker.ops.audit.log_chain import check_audit_log
+from trackdesk_worker.ops.audit.log_chain import check_audit_log, check_set_aside
 from trackdesk_worker.ops.audit.records import name_unfiled, walk_records
 from trackdesk_worker.ops.audit.sums import BooksSnapshot
 from trackdesk_worker.store.audit_chain import ChainVerdict
@@ -76,6 +76,7 @@ def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) ->
     findings.take(sums)
     check_books(snapshot, findings)
     chain = check_audit_log(client, keys, findings, sought=sought_head)
+    check_set_aside(client, keys, findings)
     return _report(findings, tally.records, rested, number, snapshot, chain, time.monotonic() - started)
 
 

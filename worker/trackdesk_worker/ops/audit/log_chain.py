@@ -40,6 +40,18 @@ def check_audit_log(client: redis.Redis, keys: Keys, findings: Findings, *, soug
     return verdict
 
 
+def check_set_aside(client: redis.Redis, keys: Keys, findings: Findings) -> None:
+    """Name what was set aside so that it holds up nothing else."""
+    place = f"see {keys.audit_log_unreadable}, and delete that key when you know what was done"
+    for number in range(1, int(client.llen(keys.audit_log_unreadable)) + 1):
+        findings.add(
+            Discrepancy(DiscrepancyKind.OPERATION_UNREADABLE, f"act {number} could not be put on record: {place}")
+        )
+    for plan_id in sorted(map(text, client.smembers(keys.plans_unreadable))):
+        detail = f"plan {plan_id} is stored as something else than a plan: nothing drives it, its sales are unchanged"
+        findings.add(Discrepancy(DiscrepancyKind.PLAN_UNREADABLE, detail))
+
+
 def _entries(client: redis.Redis, keys: Keys, length: int) -> Iterator[bytes]:
     for start in range(0, length, PAGE):
         page: Any = client.lrange(keys.audit_log, start, min(length, start + PAGE) - 1)

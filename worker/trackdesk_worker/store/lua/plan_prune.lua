@@ -10,7 +10,7 @@ local forgotten, given_up = 0, 0
 local waiting = redis.call('ZRANGEBYSCORE', key('plans_open'), '-inf', integer(NOW_MS - waiting_ms))
 for _, id in ipairs(waiting) do
   local plan = key('plan', id)
-  local state = redis.call('HGET', plan, 'state')
+  local state = redis.call('TYPE', plan).ok == 'hash' and redis.call('HGET', plan, 'state')
   if state == 'listing' or state == 'ready' then
     redis.call('HSET', plan, 'state', 'cancelled', 'ended_ms', integer(NOW_MS))
     redis.call('HDEL', plan, 'search')
@@ -27,9 +27,18 @@ for _, id in ipairs(waiting) do
     given_up = given_up + 1
   end
 end
+-- What is no plan must not stop the others from being forgotten.
+local aside = 0
 local old = redis.call('ZRANGEBYSCORE', key('plans'), '-inf', integer(NOW_MS - kept_ms), 'LIMIT', skip, most)
 for _, id in ipairs(old) do
-  local ended = tonumber(redis.call('HGET', key('plan', id), 'ended_ms') or '')
+  local stored_as = redis.call('TYPE', key('plan', id)).ok
+  if stored_as ~= 'hash' and stored_as ~= 'none' then
+    redis.call('ZREM', key('plans'), id)
+    redis.call('ZREM', key('plans_open'), id)
+    redis.call('SADD', key('plans_unreadable'), id)
+    aside = aside + 1
+  end
+  local ended = stored_as == 'hash' and tonumber(redis.call('HGET', key('plan', id), 'ended_ms') or '')
   if ended and ended <= NOW_MS - kept_ms then
     for _, tenant in ipairs(redis.call('SMEMBERS', key('plan_tenants', id))) do
       redis.call('UNLINK', key('plan_items', id .. ':pending:' .. tenant))
@@ -43,4 +52,4 @@ for _, id in ipairs(old) do
     forgotten = forgotten + 1
   end
 end
-return { forgotten, given_up, #old < most and -1 or skip + #old - forgotten }
+return { forgotten, given_up, #old < most and -1 or skip + #old - forgotten - aside }

@@ -1,0 +1,122 @@
+"""What cannot be read among the operators' acts and plans is set aside, named by the audit, and stops nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.shop import WINDOW_S, Shop
+from trackdesk_producer.contract.keys import Keys
+from trackdesk_producer.contract.runner import run
+from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.ops import plans
+from trackdesk_worker.ops.audit import audit
+from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
+from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
+from trackdesk_worker.ops.plans import Plan
+from trackdesk_worker.store import plans as store
+from trackdesk_worker.store.dead_letters.query import Search
+
+ANN = Operator("ann", "type created")
+
+
+@pytest.fixture
+def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
+    return Shop(server, client, keys)
+
+
+def redrive_all(shop: Shop) -> Plan:
+    """Make a plan, start it, watch it to its end: three acts go on record."""
+    made = plans.create(
+        shop.client, shop.keys, Search(), act=Act.REDRIVE, name="INC-7", operator=ANN, dedupe_window_s=WINDOW_S
+    )
+    plan = plans.finish_listing(shop.client, shop.keys, made.id)
+    plans.start(shop.client, shop.keys, plan.id, ANN)
+    return plans.follow(shop.client, shop.keys, plan.id, rate_limit=0)
+
+
+def ended(shop: Shop, plan_id: str, **stored: Any) -> bytes:
+    """An act that reports the end of a plan which is stored like this."""
+    if stored:
+        shop.client.hset(shop.keys.plan(plan_id), mapping=stored)
+    else:
+        shop.client.set(shop.keys.plan(plan_id), "no hash")
+    return f'{{"plan_ended":"{plan_id}"}}'.encode()
+
+
+UNREADABLE: dict[str, Callable[[Shop], bytes]] = {
+    "no JSON": lambda _: b"{no json",
+    "no text": lambda _: b'"\xff"',
+    "no object": lambda _: b"[1,2]",
+    "nested without end": lambda _: b"[" * 100_000,
+    "the end of a plan that is no hash": lambda shop: ended(shop, "plan-x"),
+    "the end of a plan without its act": lambda shop: ended(shop, "plan-x", state="finished", ended_ms="1"),
+    "the end of a plan that ended at a word": lambda shop: ended(shop, "plan-x", act="redrive", ended_ms="soon"),
+}
+
+
+@pytest.mark.parametrize("make", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_act_that_cannot_be_read_is_set_aside_named_and_the_acts_behind_it_go_on_record(
+    shop: Shop, make: Callable[[Shop], bytes]
+) -> None:
+    shop.bury("o-1")
+    act = make(shop)
+    shop.client.rpush(shop.keys.audit_log_waiting, act)
+    plan = redrive_all(shop)
+    assert plan.verdicts == {"redriven": 1}
+    assert [entry["phase"] for entry in read_audit_log(shop.client, shop.keys)] == ["created", "started", "finished"]
+    assert shop.client.llen(shop.keys.audit_log_waiting) == 0
+    assert shop.client.lrange(shop.keys.audit_log_unreadable, 0, -1) == [act]
+    report = audit(shop.client, shop.keys)
+    assert [found.kind for found in report.discrepancies] == [DiscrepancyKind.OPERATION_UNREADABLE]
+    assert shop.keys.audit_log_unreadable in str(report.discrepancies[0]), "the audit says where it is kept"
+
+
+def test_two_that_meet_the_same_unreadable_act_set_it_aside_once(shop: Shop) -> None:
+    shop.client.rpush(shop.keys.audit_log_waiting, "{no json", '{"kind":"redrive"}')
+    store.record_acts(shop.client, shop.keys)
+    store.record_acts(shop.client, shop.keys)
+    assert shop.client.llen(shop.keys.audit_log_unreadable) == 1
+    assert len(list(read_audit_log(shop.client, shop.keys))) == 1
+
+
+def break_the_plan(shop: Shop, plan_id: str) -> None:
+    shop.client.delete(shop.keys.plan(plan_id))
+    shop.client.set(shop.keys.plan(plan_id), "no hash")
+
+
+def break_its_sums(shop: Shop, plan_id: str) -> None:
+    shop.client.delete(shop.keys.plan_sums(plan_id))
+    shop.client.set(shop.keys.plan_sums(plan_id), "no hash")
+
+
+@pytest.mark.parametrize("broken", [break_the_plan, break_its_sums])
+def test_a_plan_that_is_stored_as_something_else_is_set_aside_once_and_holds_up_no_other(
+    shop: Shop, broken: Callable[[Shop, str], None]
+) -> None:
+    shop.bury("o-1")
+    first = plans.create(shop.client, shop.keys, Search(), act=Act.REDRIVE, name="x", operator=ANN, dedupe_window_s=9)
+    shop.client.hset(shop.keys.plan(first.id), "state", "listing")
+    broken(shop, first.id)
+    driven = store.drive(shop.client, shop.keys, rate_us=0)
+    assert list(driven.problems) == [first.id]
+    assert store.drive(shop.client, shop.keys, rate_us=0).problems == {}, "reported once"
+    plan = redrive_all(shop)
+    assert plan.verdicts == {"redriven": 1}
+    assert [known.id for known in plans.recent(shop.client, shop.keys)] == [plan.id]
+    (found,) = audit(shop.client, shop.keys).discrepancies
+    assert (found.kind, first.id in found.detail) == (DiscrepancyKind.PLAN_UNREADABLE, True)
+
+
+def test_pruning_sets_a_plan_that_is_none_aside_and_forgets_the_others(shop: Shop) -> None:
+    shop.bury("o-1")
+    plan = redrive_all(shop)
+    shop.client.zadd(shop.keys.plans, {"plan-x": 1, plan.id: 2})
+    shop.client.zadd(shop.keys.plans_open, {"plan-y": 1})
+    shop.client.set(shop.keys.plan("plan-x"), "no hash")
+    shop.client.set(shop.keys.plan("plan-y"), "no hash")
+    shop.client.hset(shop.keys.plan(plan.id), "ended_ms", 1)
+    assert run(shop.client, store.prune(shop.keys)).forgotten == 1
+    assert shop.client.smembers(shop.keys.plans_unreadable) == {b"plan-x"}
+    assert shop.client.zrange(shop.keys.plans, 0, -1) == []
