@@ -199,6 +199,41 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], DiscrepancyKind, str | None]] 
         DiscrepancyKind.RECORD_MISSING,
         "acme/ghost",
     ),
+    "a job in flight vanished": (
+        lambda s: s.client.delete(s.keys.job("acme/in-flight-1")),
+        DiscrepancyKind.RECORD_MISSING,
+        "acme/in-flight-1",
+    ),
+    "a place is held by a job that is not in flight": (
+        lambda s: s.client.zadd(f"{s.keys.prefix}places:acme", {"acme/ready-1": 1}),
+        DiscrepancyKind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "a place is held by a job that never was": (
+        lambda s: s.client.zadd(f"{s.keys.prefix}places:acme", {"acme/ghost": 1}),
+        DiscrepancyKind.RECORD_MISSING,
+        "acme/ghost",
+    ),
+    "a place is of another tenant": (
+        lambda s: s.client.zadd(f"{s.keys.prefix}places:bert", {"acme/in-flight-1": 1}),
+        DiscrepancyKind.WRONGLY_INDEXED,
+        "acme/in-flight-1",
+    ),
+    "a place ends at another time than its lease": (
+        lambda s: s.client.zadd(f"{s.keys.prefix}places:acme", {"acme/in-flight-1": 1}),
+        DiscrepancyKind.WRONG_SCORE,
+        "acme/in-flight-1",
+    ),
+    "a job that is ready counts as a retry that waits": (
+        lambda s: s.client.zadd(s.keys.retries, {"acme/ready-1": 1}),
+        DiscrepancyKind.WRONGLY_INDEXED,
+        "acme/ready-1",
+    ),
+    "a retry waits since a time after its own": (
+        lambda s: s.client.zadd(s.keys.retries, {"acme/scheduled-1": 9_999_999_999_999}),
+        DiscrepancyKind.WRONG_SCORE,
+        "acme/scheduled-1",
+    ),
     "an index names bytes that are no text": (
         lambda s: s.client.zadd(s.keys.in_flight, {b"acme/\xff": 1}),
         DiscrepancyKind.RECORD_MISSING,
@@ -377,6 +412,11 @@ def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
         list(pool.map(act, ["ann", "bob", "eve"]))
     report = look(shop)
     assert (report.ok, report.audit_entries) == (True, 78)
+
+
+def test_a_job_that_an_older_release_claimed_or_scheduled_needs_no_entry_that_it_did_not_know(shop: Shop) -> None:
+    shop.client.delete(f"{shop.keys.prefix}places:acme", shop.keys.retries)
+    assert [str(found) for found in look(shop).discrepancies] == []
 
 
 def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:

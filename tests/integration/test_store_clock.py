@@ -167,6 +167,25 @@ def test_what_was_accepted_after_a_clock_ahead_named_a_doubt_is_not_in_doubt(sto
     assert not store.claim_one().ambiguous
 
 
+@pytest.mark.parametrize("act", ["edit", "redrive", "cancel"])
+def test_an_operators_act_too_ends_a_doubt_that_a_clock_ahead_put_in_the_future(store: Store, act: str) -> None:
+    store.bury("acme/1")
+    store.enqueue("acme/2")
+    store.now_ms += AHEAD_MS
+    store.restored("acme")
+    store.now_ms -= AHEAD_MS
+    match act:
+        case "edit":
+            assert store.edit(Item("acme/1", fingerprint="other")) == "ok"
+        case "redrive":
+            assert store.redrive("acme/1") == ["redriven"]
+        case _:
+            assert store.cancel("acme/2") == ["refused:ready"]
+    store.now_ms += 1
+    store.enqueue("acme/3")
+    assert store.cancel("acme/3") == ["cancelled"]
+
+
 def test_who_lost_its_lease_does_not_hold_its_tenant(store: Store) -> None:
     store.enqueue("acme/1")
     late = store.claim_one()

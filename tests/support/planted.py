@@ -65,8 +65,10 @@ CLOCK_EDITS = {
     "retries that keep a clock's time": Edit(
         "promote", "'(' .. integer(NOW_MS), '+inf', 'WITHSCORES'", "'(inf', '+inf', 'WITHSCORES'"
     ),
-    "turns that keep a clock's time": Edit("ring", "'(' .. integer(NOW_US + LOOK_AGAIN_US), '+inf'", "'(inf', '+inf'"),
-    "leases that keep a clock's time": Edit("reclaim", "'(' .. integer(NOW_MS + longest_ms), '+inf'", "'(inf', '+inf'"),
+    "turns that keep a clock's time": Edit("wake", "'(' .. integer(NOW_US + LOOK_AGAIN_US), '+inf'", "'(inf', '+inf'"),
+    "leases that keep a clock's time": Edit(
+        "reclaim", "key('in_flight'), '(' .. integer(NOW_MS + longest_ms), ", "key('in_flight'), '(inf', "
+    ),
     "a budget that is never brought down": Edit("claim", "if tat > NOW_US + burst * rate_us then", "if false then"),
     "a freeze without its length": Edit("settle", "changes.frozen_for =", "changes.frozen_ms ="),
     "a late settler that holds its tenant": Edit("settle", "or job.token ~= token then", "then"),

@@ -4,6 +4,11 @@
 -- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or an attempt may have landed)
 
 local window_ms = tonumber(ARGV[2])
+
+local function restored_ms(tenant)
+  return restored_of(tenant, { redis.call('HGET', key('tenant', tenant), 'doubt') })[1]
+end
+
 local replies = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
@@ -13,7 +18,7 @@ for i = 3, #ARGV do
   elseif job.state == 'cancelled' then
     replies[#replies + 1] = 'cancelled'
   elseif (job.state == 'ready' or job.state == 'scheduled') and job.ambiguous == '0'
-      and not may_be_forgotten(job, redis.call('HGET', key('tenant', tenant_of(id)), 'doubt')) then
+      and not may_be_forgotten(job, restored_ms(tenant_of(id))) then
     leave(id, job)
     to_terminal(id, job, 'cancelled', 'by_caller', window_ms)
     replies[#replies + 1] = 'cancelled'

@@ -381,6 +381,12 @@ local function time_ahead(tenant, field, at_ms, ahead_ms)
   return at_ms
 end
 
+-- For `carry_doubt` and `may_be_forgotten`: when the tenant's store was restored, never later than now, and since when
+-- it forgot things. `stored`: the tenant's fields doubt and doubt_since.
+local function restored_of(tenant, stored)
+  return { stored[1] and time_ahead(tenant, 'doubt', stored[1], 0), stored[2] }
+end
+
 -- Add up to `most` wake-ups, as long as fewer than wanted are waiting.
 local function wake(envelope, most)
   local missing = WAKEUPS_WANTED - redis.call('LLEN', key('wakeups'))
@@ -477,6 +483,8 @@ local function expect(id, state, index)
   end
   if state == 'in_flight' then
     redis.call('ZREM', key('places', tenant_of(id)), id) -- nobody sends what has no record: the place is free again
+  elseif state == 'scheduled' then
+    redis.call('ZREM', key('retries'), id)
   end
   if job and job.state == NEWER then
     redis.call('ZADD', key('newer'), 'NX', integer(NOW_MS), id)

@@ -74,8 +74,14 @@ def _indexes(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discre
         elif seen.indexes[index] != score:
             detail = f"index {index} holds it at {seen.indexes[index]:.0f}, its record says {score}"
             yield Discrepancy(DiscrepancyKind.WRONG_SCORE, detail, name)
-    for index in seen.indexes:
-        if index not in expected:
+    places, retries = f"{NAMES['places']}{record.tenant}", NAMES["retries"]
+    # A job that an older release claimed or scheduled is in neither, and nothing depends on that.
+    beside = {State.IN_FLIGHT: places, State.SCHEDULED: retries}.get(record.state)
+    for index, score in seen.indexes.items():
+        if index == beside and (score != record.at if index == places else score > record.at):
+            detail = f"index {index} holds it at {score:.0f}, its record says {record.at}"
+            yield Discrepancy(DiscrepancyKind.WRONG_SCORE, detail, name)
+        elif index not in expected and index != beside:
             yield Discrepancy(
                 DiscrepancyKind.WRONGLY_INDEXED, f"it is {record.state}, but index {index} holds it", name
             )

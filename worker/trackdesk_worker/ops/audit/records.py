@@ -67,7 +67,7 @@ def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally,
                 jobs.append(rest)
             case b"history:":
                 histories.append(rest)
-            case b"ready:":
+            case b"ready:" | b"places:":
                 tally.indexes.add(text(name[prefix:]))
             case b"cause:":
                 tally.indexes.add(text(name[prefix:]))

@@ -54,7 +54,9 @@ class Tally:
     tenants: set[str] = field(default_factory=set)
     causes: set[str] = field(default_factory=set)
     """Numbers of causes that have an index."""
-    indexes: set[str] = field(default_factory=lambda: {NAMES["scheduled"], NAMES["in_flight"], NAMES["dead"]})
+    indexes: set[str] = field(
+        default_factory=lambda: {NAMES[name] for name in ("scheduled", "retries", "in_flight", "dead")}
+    )
     buckets: set[str] = field(default_factory=set)
     tombstones: int = 0
     tombstone_digest: int = 0

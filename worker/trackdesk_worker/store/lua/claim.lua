@@ -101,7 +101,7 @@ local function serve(tenant, most)
   local frozen_us = time_ahead(tenant, 'frozen_until', state[2], state[14]) * 1000
   local held = state[3]
   local probe_us = time_ahead(tenant, 'probe_at', state[4], state[15]) * 1000
-  local doubt_ms = state[12] and time_ahead(tenant, 'doubt', state[12], 0)
+  local restored = restored_of(tenant, { state[12], state[13] })
   local rate_us = tonumber(state[6] or ARGV[4])
   local burst = tonumber(state[7] or ARGV[5])
   local cap = math.min(tonumber(state[8] or ARGV[6]), tonumber(state[11]) or FIRST_WINDOW)
@@ -147,7 +147,7 @@ local function serve(tenant, most)
   count(tenant, 'claimed', #ids)
   local last = tonumber(redis.call('INCRBY', key('sequence'), #ids))
   for i, id in ipairs(ids) do
-    hand_out(tenant, id, integer(last - #ids + i), held, { doubt_ms, state[13] })
+    hand_out(tenant, id, integer(last - #ids + i), held, restored)
   end
   local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then

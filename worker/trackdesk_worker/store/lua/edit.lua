@@ -21,7 +21,7 @@ elseif not (amount == '-' or string.find(amount, '^%d+%.?%d*$')) then
   return redis.error_reply('ERR edit: the amount is none')
 end
 local tenant = tenant_of(id)
-carry_doubt(id, job, redis.call('HMGET', key('tenant', tenant), 'doubt', 'doubt_since'))
+carry_doubt(id, job, restored_of(tenant, redis.call('HMGET', key('tenant', tenant), 'doubt', 'doubt_since')))
 if new_key and job.ambiguous == '1' then
   return 'in_doubt'
 elseif new_key and later_word(job, 'refused') ~= '-' then

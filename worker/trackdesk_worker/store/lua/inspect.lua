@@ -20,7 +20,7 @@ for i = 2, #ARGV, 2 do
   local found = { sound and raw or (not sound and '!'), number or '', cause or '', held, known_edit and edit or '' }
   local names = {
     NAMES.ready .. tenant .. ':live', NAMES.ready .. tenant .. ':retry', NAMES.ready .. tenant .. ':redrive',
-    NAMES.scheduled, NAMES.in_flight, NAMES.dead, NAMES.newer,
+    NAMES.scheduled, NAMES.retries, NAMES.in_flight, NAMES.places .. tenant, NAMES.dead, NAMES.newer,
   }
   if also == '' and sound and raw and string.sub(raw, 1, 1) == 't' then
     names = {} -- most records of a large store; an index that still holds one is met from the index's side

@@ -44,13 +44,14 @@ local function decide(job_id, died)
     to_terminal(job_id, job, 'discarded', job.reason, window_ms)
     return 'discarded'
   end
-  carry_doubt(job_id, job, redis.call('HMGET', key('tenant', tenant_of(job_id)), 'doubt', 'doubt_since'))
+  local tenant = tenant_of(job_id)
+  carry_doubt(job_id, job, restored_of(tenant, redis.call('HMGET', key('tenant', tenant), 'doubt', 'doubt_since')))
   note(job_id, history .. ',"at_ms":' .. integer(NOW_MS) .. '}')
   job.attempts, job.strikes, job.epoch, job.job_class = '0', '0', integer(NOW_MS), 'redrive'
   job.redrives = integer(tonumber(job.redrives) + 1)
   to_ready(job_id, job, NOW_US + decided)
-  count(tenant_of(job_id), 'redriven', 1)
-  woken[tenant_of(job_id)] = true
+  count(tenant, 'redriven', 1)
+  woken[tenant] = true
   return 'redriven'
 end
 
