@@ -199,8 +199,10 @@ async def test_a_workers_wrong_clock_changes_nothing(
         await sender.arrived.get()
     monkeypatch.undo()
     passed_ms = time.time_ns() // 1_000_000 - now_ms
-    frozen_ms = int(store.tenant("slow")["frozen_until"]) - now_ms
-    assert 60_000 <= frozen_ms <= 75_000 + passed_ms
+    slow = store.tenant("slow")
+    assert slow["hold"] == "rate_limited"
+    assert 1_000 <= int(slow["probe_at"]) - now_ms <= 1_000 + passed_ms
+    assert 2_000 <= store.record("slow/1").at - now_ms <= 4_000 + passed_ms
     retried = store.record("down/1")
     assert retried.state is State.SCHEDULED
     assert 1_000 <= retried.at - now_ms <= 2_000 + passed_ms

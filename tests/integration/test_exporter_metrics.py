@@ -23,7 +23,6 @@ from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits, Shares
-from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_snapshot import read_store
@@ -179,9 +178,9 @@ async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, 
 async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, server, keys, store):
     store.enqueue("run/1", "halt/1", "held/1", "cold/1", "thawed/1")
     store.pause("halt")
-    store.effect("held", TenantEffectKind.HOLD, 60_000, "unauthorized")
-    store.effect("cold", TenantEffectKind.FREEZE, 60_000, "rate_limited")
-    store.effect("thawed", TenantEffectKind.FREEZE, 0, "rate_limited")
+    store.hold("held", "unauthorized", 60_000)
+    store.freeze("cold", 60_000)
+    store.freeze("thawed", 0)
     found = await exporter(server.port, keys).scrape()
 
     standing = {(dict(labels)["tenant"], dict(labels)["reason"]) for labels in found["trackdesk_tenants_blocked"]}
@@ -206,7 +205,7 @@ async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_no
     store.pause("idle")
     claimed = store.claim(100, limits=Limits(rate_per_s=5, burst=2)).jobs
     assert len(claimed) == 2
-    store.effect("idle", TenantEffectKind.FREEZE, 0, "rate_limited")
+    store.freeze("idle", 0)
     found = await one.scrape()
 
     def of(name: str, **labels: str) -> float:

@@ -53,9 +53,10 @@ def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> 
     assert book.jobs["ready"] + book.jobs["in_flight"] + book.jobs["scheduled"] == 1_200
     spent = sum(record.attempts for record in check_store(run.store.client, run.store.keys).records.values())
     assert spent <= run.breaker.failures, "only what opened the breaker is spent"
-    assert len(during) < 6 * 12 + 40, "probes, and the few requests before the breaker opened"
+    assert len(during) < 6 * 12 * 3 + 40, "probes, three at a time, and the few requests before the breaker opened"
     held = [(at, job) for at, job in during if job.probe]
-    assert all(later - earlier >= run.timeout_ms for (earlier, _), (later, _) in itertools.pairwise(held))
+    groups = sorted({at for at, _ in held})
+    assert all(later - earlier >= run.timeout_ms for earlier, later in itertools.pairwise(groups))
 
     run.engine.configure(run.engine.config.patched({"outage": "off"}))
     back = run.now_ms
@@ -102,7 +103,7 @@ def test_after_a_429_nothing_is_sent_until_the_freeze_ends_and_the_pace_climbs_b
     run.run_until(lambda: run.engine.tenant("acme").stats.rate_limited > 0, at_most_ms=60_000)
     first = run.now_ms
     run.run_for(58_000)
-    assert [at for at, _ in run.seen.claims if at > first + 500] == [], "frozen"
+    assert len([at for at, _ in run.seen.claims if at > first + 500]) <= 2, "two jobs confirm it, then frozen"
 
     run.seen.claims.clear()
     run.run_for(40_000)
@@ -153,3 +154,51 @@ def test_a_probe_whose_process_dies_does_not_leave_the_breaker_open_for_ever(wor
     run.run_until(run.finished, at_most_ms=600_000)
     assert run.book().jobs["delivered"] == 20
     assert not run.store.client.hexists(run.store.keys.tenant("acme"), "hold")
+
+
+FLAKY = {
+    "error_rate": 0.15,
+    "error_statuses": (503,),
+    "commit_then_drop": 0.12,
+    "drop_before_commit": 0.08,
+    "html_200": 0.05,
+}
+
+
+def test_a_flaky_trackdesk_gets_every_sale_in_little_more_than_its_failures_cost(world: Any) -> None:
+    for seed in range(3):
+        run = world(simulator={"faults": FLAKY, "seed": seed}, processes=2, limits=Limits(rate_per_s=5), seed=seed)
+        run.enqueue(*(f"o-{seed}-{number}" for number in range(250)))
+        run.run_until(run.finished, at_most_ms=180_000)
+        assert run.book().jobs["delivered"] == 250
+        assert run.ledger.exactly_once([row.external_id for row in run.ledger]).ok
+
+
+@pytest.mark.parametrize("rate_per_s", [5, 50])
+def test_at_half_failures_the_throughput_is_what_the_successes_allow(world: Any, rate_per_s: int) -> None:
+    run = world(
+        simulator={"faults": {"error_rate": 0.5}}, processes=2, limits=Limits(rate_per_s=rate_per_s), latency_ms=50
+    )
+    run.enqueue(*(f"o-{number}" for number in range(rate_per_s * 60)))
+    run.run_for(60_000)
+    assert len(run.ledger) >= 0.9 * 0.5 * rate_per_s * 60
+
+
+@pytest.mark.parametrize("rate_per_s", [1, 5, 100])
+def test_an_outage_is_noticed_within_seconds_and_so_is_its_end(world: Any, rate_per_s: int) -> None:
+    run = world(processes=2, limits=Limits(rate_per_s=rate_per_s))
+    run.enqueue(*(f"o-{number}" for number in range(rate_per_s * 60)))
+    run.run_for(20_000)
+    run.engine.configure(run.engine.config.patched({"outage": "503"}))
+    run.seen.claims.clear()
+    run.run_for(60_000)
+    assert run.store.tenant("acme")["hold"] == "outage"
+    assert len(run.seen.claims) <= 20 + rate_per_s / 5 + 5 * 3, "those that opened it, those under way, and the probes"
+    records = check_store(run.store.client, run.store.keys).records.values()
+    assert sum(record.attempts for record in records if not record.state.terminal) <= 20
+    run.engine.configure(run.engine.config.patched({"outage": "off"}))
+    back = run.now_ms
+    run.run_until(lambda: "hold" not in run.store.tenant("acme"), at_most_ms=80_000)
+    assert run.now_ms - back <= 80_000
+    run.run_until(run.finished, at_most_ms=120_000)
+    assert run.book().jobs["delivered"] == rate_per_s * 60

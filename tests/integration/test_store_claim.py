@@ -11,7 +11,6 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits
-from trackdesk_worker.domain.outcome import TenantEffectKind
 
 FIVE_PER_S = Limits(rate_per_s=5, burst=1)
 
@@ -210,7 +209,7 @@ def test_retries_and_redrives_spend_the_same_budget(store: Store) -> None:
 def test_a_frozen_tenant_waits_until_the_very_moment_and_spends_no_attempts(store: Store) -> None:
     fill(store, "acme", 2)
     until = START_MS + 90_000
-    store.effect("acme", TenantEffectKind.FREEZE, 90_000, "rate_limited")
+    store.freeze("acme", 90_000)
     assert store.claim().jobs == []
     assert store.claim().wait_ms == 60_000, "looked at again meanwhile"
     store.now_ms = until - 1
@@ -221,8 +220,8 @@ def test_a_frozen_tenant_waits_until_the_very_moment_and_spends_no_attempts(stor
 
 def test_a_shorter_freeze_does_not_end_a_longer_one(store: Store) -> None:
     fill(store, "acme", 1)
-    store.effect("acme", TenantEffectKind.FREEZE, 5_000, "rate_limited")
-    store.effect("acme", TenantEffectKind.FREEZE, 1_000, "rate_limited")
+    store.freeze("acme", 5_000)
+    store.freeze("acme", 1_000)
     store.now_ms += 4_999
     assert store.claim().jobs == []
 
@@ -230,32 +229,32 @@ def test_a_shorter_freeze_does_not_end_a_longer_one(store: Store) -> None:
 def test_a_freeze_of_one_tenant_leaves_the_others_alone(store: Store) -> None:
     fill(store, "a", 1)
     fill(store, "b", 1)
-    store.effect("a", TenantEffectKind.FREEZE, 5_000, "rate_limited")
+    store.freeze("a", 5_000)
     claims = store.claim()
     assert [job.tenant for job in claims.jobs] == ["b"]
     assert claims.wait_ms == 5_000
 
 
-def test_a_held_tenant_sends_one_probe_at_a_time(store: Store) -> None:
+def test_a_held_tenant_sends_one_group_of_probes_at_a_time(store: Store) -> None:
     fill(store, "acme", 5)
-    store.effect("acme", TenantEffectKind.HOLD, 1_000, "unauthorized")
+    store.hold("acme", "unauthorized", 1_000)
     assert (store.claim().jobs, store.claim().wait_ms) == ([], 1_000)
     store.now_ms += 1_000
     claims = store.claim(lease_ms=60_000)
-    assert [job.probe for job in claims.jobs] == [True]
+    assert [job.probe for job in claims.jobs] == [True] * 3
     assert claims.wait_ms == 60_000
     assert store.claim().jobs == []
     store.now_ms += 59_999
     assert store.claim().jobs == []
     store.now_ms += 1
-    assert [job.probe for job in store.claim().jobs] == [True], "the first one's lease has ended"
+    assert [job.probe for job in store.claim().jobs] == [True] * 2, "the lease of the first ones has ended"
 
 
 def test_a_probe_that_works_ends_the_hold_at_once(store: Store) -> None:
     fill(store, "acme", 5)
-    store.effect("acme", TenantEffectKind.HOLD, 1_000, "unauthorized")
+    store.hold("acme", "unauthorized", 1_000)
     store.now_ms += 1_000
-    (probe,) = store.claim().jobs
+    (probe,) = store.claim(1).jobs
     assert store.claim().jobs == []
     store.end(probe, Verb.DELIVER)
     jobs = store.claim().jobs
@@ -263,16 +262,14 @@ def test_a_probe_that_works_ends_the_hold_at_once(store: Store) -> None:
     assert not store.client.hexists(store.keys.tenant("acme"), "held_since")
 
 
-def test_a_renewed_hold_remembers_when_it_began(store: Store) -> None:
-    store.effect("acme", TenantEffectKind.HOLD, 1_000, "unauthorized")
-    store.now_ms += 1_000
-    store.effect("acme", TenantEffectKind.HOLD, 1_000, "forbidden")
-    state = store.client.hgetall(store.keys.tenant("acme"))
-    assert (state[b"held_since"], state[b"hold"], state[b"probe_at"]) == (
-        str(START_MS).encode(),
-        b"forbidden",
-        str(START_MS + 2_000).encode(),
-    )
+def test_the_probes_of_a_refused_tenant_are_its_newest_jobs_and_those_of_an_outage_its_oldest(store: Store) -> None:
+    for tenant, reason in (("a", "forbidden"), ("b", "outage"), ("c", "rate_limited")):
+        fill(store, tenant, 5)
+        store.hold(tenant, reason, 0)
+    probes = {tenant: [] for tenant in "abc"}
+    for job in store.claim().jobs:
+        probes[job.tenant].append(job.id[-1])
+    assert probes == {"a": ["4", "3", "2"], "b": ["0", "1", "2"], "c": ["4"]}
 
 
 def test_a_paused_tenant_is_not_served_until_it_is_resumed(store: Store) -> None:
@@ -293,8 +290,8 @@ def test_a_paused_tenant_is_not_served_until_it_is_resumed(store: Store) -> None
 def test_a_resume_ends_a_freeze_and_probes_a_held_tenant_now(store: Store) -> None:
     fill(store, "frozen", 1)
     fill(store, "held", 2)
-    store.effect("frozen", TenantEffectKind.FREEZE, 9_000, "rate_limited")
-    store.effect("held", TenantEffectKind.HOLD, 9_000, "unauthorized")
+    store.freeze("frozen", 9_000)
+    store.hold("held", "unauthorized", 9_000)
     assert store.claim().jobs == []
     assert store.resume("frozen")
     assert store.resume("held")

@@ -12,7 +12,6 @@ from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits
-from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.store.dead_letters.causes import group_sizes
 from trackdesk_worker.store.jobs import Reclaimed
@@ -216,7 +215,7 @@ def test_ring_wakes_a_worker_only_if_a_turn_has_come(store: Store) -> None:
     store.client.delete(store.keys.wakeups)
     assert store.wake()
     assert wakeups(store) == 1
-    store.effect("acme", TenantEffectKind.FREEZE, 1_000, "rate_limited")
+    store.freeze("acme", 1_000)
     store.claim()
     assert not store.wake(), "a frozen tenant wakes nobody"
     store.now_ms += 1_001

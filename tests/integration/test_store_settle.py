@@ -124,12 +124,14 @@ def test_an_answer_that_spends_no_attempt_is_in_the_history_all_the_same(store: 
         entry=entry,
         effect=TenantEffectKind.FREEZE,
         effect_ms=30_000,
+        delay_ms=7_000,
     )
     record = store.record("acme/1")
     assert (record.attempts, record.attempts_total) == (0, 1)
+    assert (record.state, record.at, record.reason) == (State.SCHEDULED, START_MS + 7_000, "rate_limited")
     assert store.history("acme/1") == [entry]
-    assert store.claim().wait_ms == 30_000
-    store.now_ms += 30_000
+    store.now_ms += 7_000
+    store.promote()
     assert store.claim_one().attempts == 1
 
 

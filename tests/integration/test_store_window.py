@@ -9,7 +9,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
-from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
+from trackdesk_worker.domain.outcome import ServiceHealth
 from trackdesk_worker.domain.policy import Policy
 
 TEN_PER_S = Limits(rate_per_s=10, burst=1)
@@ -30,7 +30,7 @@ def delivered(*jobs: ClaimedJob) -> list[Settlement]:
 
 
 def freeze(store: Store, for_ms: int, tenant: str = "acme") -> None:
-    store.effect(tenant, TenantEffectKind.FREEZE, for_ms, "rate_limited")
+    store.freeze(tenant, for_ms)
 
 
 def pause_between_requests(store: Store, limits: Limits) -> int | None:
@@ -170,23 +170,8 @@ def test_the_429s_of_one_episode_halve_the_pace_once_and_may_prolong_it(store: S
     assert store.client.hget(store.keys.ledger("acme"), "freezes") == b"1"
 
 
-def test_of_several_freezes_told_at_once_the_longest_counts(store: Store) -> None:
-    fill(store, 9)
-    answers = zip(store.claim(3).jobs, (5_000, MINUTE_MS, 1_000), strict=True)
-    store.settle(
-        *(
-            Settlement(
-                job.id,
-                job.token,
-                Verb.RELEASE,
-                "rate_limited",
-                entry="{}",
-                effect=TenantEffectKind.FREEZE,
-                effect_ms=ms,
-            )
-            for job, ms in answers
-        )
-    )
+def test_of_several_throttled_answers_to_one_burst_the_longest_counts(store: Store) -> None:
+    store.freeze("acme", 5_000, MINUTE_MS, 1_000)
     state = store.tenant("acme")
     assert (state["factor"], state["frozen_until"]) == ("0.5", str(START_MS + MINUTE_MS))
     assert store.client.hget(store.keys.ledger("acme"), "freezes") == b"1"

@@ -64,6 +64,7 @@ def test_no_decision_breaks_the_limits(job: JobView, outcome: Outcome, policy: P
             assert decision.exhausted == (outcome.kind is OutcomeKind.RETRYABLE)
         case Release():
             assert outcome.kind is OutcomeKind.RETRYABLE
+            assert 0 < decision.delay_ms <= round(policy.horizon_s * 1000) - job.age_ms
             assert not outcome.spends_attempt
         case _:
             assert_never(decision)
@@ -73,11 +74,9 @@ def test_no_decision_breaks_the_limits(job: JobView, outcome: Outcome, policy: P
 
 
 @given(outcomes, policies, st.randoms(use_true_random=False))
-def test_a_freeze_or_a_hold_always_ends_and_nothing_else_lasts(
-    outcome: Outcome, policy: Policy, rng: random.Random
-) -> None:
+def test_a_freeze_always_ends_and_nothing_else_lasts(outcome: Outcome, policy: Policy, rng: random.Random) -> None:
     effect = tenant_effect(outcome, now_ms=NOW_MS, rng=rng, policy=policy)
-    if outcome.effect in (TenantEffectKind.FREEZE, TenantEffectKind.HOLD):
+    if outcome.effect is TenantEffectKind.FREEZE:
         assert 0 < effect.for_ms <= round(policy.freeze_max_s * 1000)
     else:
         assert effect.for_ms == 0

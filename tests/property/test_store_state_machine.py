@@ -34,7 +34,8 @@ BODIES = (
     '{"conversionTypeCode":"sale","cid":"c-1","customerId":"jane"}',
     '{"conversionTypeCode":"lead \u00e9","cid":"c-1"}',
 )
-ENTRIES = ('{"kind":"attempt"}', '{"kind":"attempt","status":503}', '{"kind":"attempt","status":null}')
+ENTRIES = ('{"kind":"attempt"', '{"kind":"attempt","status":503', '{"kind":"attempt","status":null')
+"""Without their time."""
 
 tenants = st.sampled_from(TENANTS)
 ids = st.builds("{}/{}".format, tenants, st.integers(0, 7))
@@ -45,6 +46,7 @@ amounts = st.one_of(
     st.decimals(0, 10**9, places=2, allow_nan=False).map(str),
 )
 reasons = st.sampled_from(["server_error", "timeout", "type_not_found"])
+refusals = st.sampled_from(["unauthorized", "forbidden", "bad_endpoint"])
 
 
 @st.composite
@@ -70,11 +72,15 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
     health = draw(st.sampled_from([ServiceHealth.OK, ServiceHealth.FAIL, ServiceHealth.FAIL, ServiceHealth.UNKNOWN]))
     if not sent or verb is Verb.DELIVER:
         health = ServiceHealth.OK if sent else ServiceHealth.UNKNOWN
+    effect = draw(
+        st.sampled_from([TenantEffectKind.NONE, TenantEffectKind.NONE, TenantEffectKind.FREEZE, TenantEffectKind.HOLD])
+    )
+    refusal = {TenantEffectKind.FREEZE: st.just("rate_limited"), TenantEffectKind.HOLD: refusals}.get(effect, reasons)
     return draw(st.integers(0, 30)), Settlement(
         "",
         "",
         verb,
-        draw(reasons),
+        draw(refusal),
         delay_ms=draw(st.sampled_from([0, 500, 90_000, 10**12])),
         strikes=draw(st.integers(0, 3)),
         ambiguous=sent and draw(st.booleans()),
@@ -82,18 +88,9 @@ def endings(draw: st.DrawFn) -> tuple[int, Settlement]:
         spends_attempt=sent and draw(st.booleans()),
         entry=draw(st.sampled_from(ENTRIES)) if sent else "",
         health=health,
-        effect=draw(
-            st.sampled_from(
-                [
-                    TenantEffectKind.NONE,
-                    TenantEffectKind.NONE,
-                    TenantEffectKind.NONE,
-                    TenantEffectKind.FREEZE,
-                    TenantEffectKind.HOLD,
-                ]
-            )
-        ),
+        effect=effect,
         effect_ms=draw(st.sampled_from([0, 600, 5_000, 90_000, 10**12])),
+        past_horizon=draw(st.booleans()),
     )
 
 
@@ -111,7 +108,9 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
         self.store = Store(client, Keys(f"machine-{uuid.uuid4().hex[:12]}"), proven=False)
-        self.store.breaker = Breaker(failures=2, first_probe_ms=1_000, last_probe_ms=3_000)
+        self.store.breaker = Breaker(
+            failures=2, ratio=0.75, volume=5, window_ms=4_000, first_probe_ms=1_000, last_probe_ms=3_000
+        )
         self.model = Model(breaker=self.store.breaker)
         self.model.tenants[TENANTS[-1]].own = OWN
         self.model.tenants[TENANTS[-1]].policy = OWN_POLICY
@@ -158,7 +157,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         # Newest first, so that small numbers are claims that may still hold; large ones are mostly stale.
         chosen = [(self.claims[-1 - place % len(self.claims)], s) for place, s in batch]
-        settlements = [s._replace(id=c.id, token=c.token, probe=c.probe) for c, s in chosen]
+        noted = f',"at_ms":{self.model.now_ms}}}'
+        settlements = [
+            s._replace(id=c.id, token=c.token, probe=c.probe, entry=s.entry and s.entry + noted) for c, s in chosen
+        ]
         assert self.store.settle(*settlements) == self.model.settle(settlements)
 
     @rule(ending=endings(), forged=ids)

@@ -46,6 +46,15 @@ EDITS = {
     "claim without a lease": Edit("claim", "add_later(key('in_flight'), lease_end, id)", ""),
     "promote without removal": Edit("promote", "redis.call('ZREM', key('scheduled'), id)", ""),
     "reclaim that forgets the doubt": Edit("reclaim", "add_doubt(id, job, '')", ""),
+    "one job's failures open the breaker": Edit("settle", "if state.failing ~= SEVERAL then", "if false then"),
+    "the breaker counts in a row only": Edit("settle", "if ok + failed < volume then", "if true then"),
+    "no job is ever alone": Edit(
+        "settle", "return refused_ms and answers_of(state)[OK_AT] > refused_ms", "return false"
+    ),
+    "one throttled job freezes its tenant": Edit(
+        "settle", "hold(state, effect == 'freeze' and THROTTLED or reason, PAUSE_MS)", "freeze(state, for_ms)"
+    ),
+    "no horizon in an outage": Edit("settle", "= state.hold, ARGV[base + 13] == '1'", "= state.hold, false"),
     "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
 }
 CONTENT_EDITS = {
@@ -70,7 +79,7 @@ CLOCK_EDITS = {
         "reclaim", "key('in_flight'), '(' .. integer(NOW_MS + longest_ms), ", "key('in_flight'), '(inf', "
     ),
     "a budget that is never brought down": Edit("claim", "if tat > NOW_US + burst * rate_us then", "if false then"),
-    "a freeze without its length": Edit("settle", "changes.frozen_for =", "changes.frozen_ms ="),
+    "a freeze without its length": Edit("settle", "set(state, 'frozen_for',", "set(state, 'frozen_ms',"),
     "a late settler that holds its tenant": Edit("settle", "or job.token ~= token then", "then"),
 }
 """Of the invariant "durations, not clocks"; `tests/integration/test_store_clock.py` catches them."""

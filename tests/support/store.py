@@ -25,6 +25,18 @@ START_MS = 1_767_225_600_000
 LEASE_MS = 30_000
 WINDOW_MS = 7_200_000
 UNLIMITED = Limits(rate_per_s=0, cap=1_000_000)
+_HOLD = {
+    "hold",
+    "held_since",
+    "probe_at",
+    "probe_in",
+    "probe_ms",
+    "probe_token",
+    "probing",
+    "probed",
+    "witness",
+    "window",
+}
 PROVEN = 1_000_000
 """The window of a tenant whose window is not what a test is about."""
 
@@ -105,25 +117,49 @@ class Store:
         (settled,) = self.settle(Settlement(job.id, job.token, verb, reason, **more))
         return settled
 
-    def effect(self, tenant: str, effect: TenantEffectKind, effect_ms: int, reason: str) -> None:
-        """Let an answer that says something of its tenant come to a job that leaves no other trace."""
-        identity, ledger = f"{tenant}/{uuid.uuid4().hex}", self.keys.ledger(tenant)
-        now = str(self.now_ms)
-        record = f"1 in_flight live fp - - {now} {self.now_ms + LEASE_MS} 1 1 1 0 0 {now} 0 - -\n{{}}"
-        self.client.set(self.keys.job(identity), record)
-        self.client.zadd(self.keys.in_flight, {identity: self.now_ms + LEASE_MS})
+    def hold(self, tenant: str, reason: str, probe_ms: int) -> None:
+        """Have a tenant held, its first probe in `probe_ms`."""
+        at, key = self.now_ms + probe_ms, self.keys.tenant(tenant)
+        times = {"held_since": self.now_ms, "probe_at": at, "probe_in": probe_ms, "probe_ms": probe_ms}
+        self.client.hset(key, mapping={"hold": reason, "witness": "*"} | times)
+        self.client.zadd(self.keys.turn, {tenant: at * 1000}, xx=True)
+
+    def freeze(self, tenant: str, *for_ms: int) -> None:
+        """Have a throttled tenant frozen, by answers to several jobs that were sent together."""
+        names = [f"{tenant}/{uuid.uuid4().hex}" for _ in for_ms]
+        kept = {name: value for name, value in self.tenant(tenant).items() if name in _HOLD}
+        key, ledger = self.keys.tenant(tenant), self.keys.ledger(tenant)
+        confirmed = {"hold": "rate_limited", "probe_ms": 2_000, "witness": "-", "probe_token": 1, "probing": 1}
+        self.client.hset(key, mapping=confirmed)
         books = self.client.hgetall(ledger)
-        done = Settlement(identity, "1", Verb.DELIVER, reason, entry="{}", effect=effect, effect_ms=effect_ms)
-        assert self.settle(done) == [True]
+        for identity in names:
+            now = self.now_ms
+            record = f"1 in_flight live fp - - {now} {now + LEASE_MS} 1 1 1 0 0 {now} 0 - -\n{{}}"
+            self.client.set(self.keys.job(identity), record)
+        self.settle(
+            *(
+                Settlement(
+                    name,
+                    "1",
+                    Verb.RETRY,
+                    "rate_limited",
+                    0,
+                    entry="{}",
+                    probe=True,
+                    effect=TenantEffectKind.FREEZE,
+                    effect_ms=ms,
+                )
+                for name, ms in zip(names, for_ms, strict=True)
+            )
+        )
         freezes = self.client.hget(ledger, "freezes")
-        self.client.delete(self.keys.job(identity), ledger)
-        for due in self.client.zrange(self.keys.tombstones, 0, -1):
-            self.client.lrem(bucket := f"{self.keys.prefix}tombstones:{due.decode()}", 0, identity)
-            if not self.client.exists(bucket):
-                self.client.zrem(self.keys.tombstones, due)
-        with_freezes = books if freezes is None else books | {b"freezes": freezes}
-        if with_freezes:
-            self.client.hset(ledger, mapping=with_freezes)
+        self.client.delete(ledger, *(self.keys.job(name) for name in names), *(self.keys.history(n) for n in names))
+        self.client.zrem(self.keys.scheduled, *names)
+        if books or freezes:
+            self.client.hset(ledger, mapping=books | ({b"freezes": freezes} if freezes else {}))
+        self.client.hdel(key, "answers", *_HOLD)
+        if kept:
+            self.client.hset(key, mapping=kept)
 
     def promote(self, most: int = 500) -> int:
         """Promote what is due."""

@@ -24,9 +24,19 @@ TURN_SLACK_US = 64 + 1_000
 CAPPED_US = 1_000_000
 CLIMB_US = 300_000_000
 FIRST_WINDOW = 5
-LEAST_PROBE_MS = 1_000
+PAUSE_MS = 1_000
+QUIET_MS = 3_000
+CROWD = 4
+MOST_STRIKES = {TenantEffectKind.HOLD: 8, TenantEffectKind.FREEZE: 20}
+REFUSALS = ("unauthorized", "forbidden", "rate_limited", "bad_endpoint")
+SEVERAL = "*"
+PROBES = 3
 LONGEST_MS = 86_400_000
 SUSPECT_AFTER = 3
+
+
+def _is_refusal(s: Settlement) -> bool:
+    return bool(s.entry) and s.effect in (TenantEffectKind.FREEZE, TenantEffectKind.HOLD)
 
 
 @dataclass
@@ -55,6 +65,8 @@ class ModelJob:
     redrives: int = 0
     reason: str | None = None
     history: int = 0
+    noted_ms: int | None = None
+    """Of the newest entry in its history."""
     prune_due_ms: int = 0
     ended: int = 0
     """Order of its end among all ends."""
@@ -110,7 +122,17 @@ class ModelTenant:
     probe_token: int = 0
     probes: list[ClaimedJob] = field(default_factory=list)
     """Those of the present hold, since an operator last asked for one."""
+    probing: int = 0
+    """Of the present group of probes, how many have not ended."""
+    probed: str = "-"
+    witness: str | None = None
+    """Who was refused since the last proper answer: one job, or several."""
     streak: int = 0
+    failing: str | None = None
+    half_began_ms: int = 0
+    halves: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
+    """What was seen in the present half of the window and in the one before: ok, failed, newly refused."""
+    ok_at_ms: int = 0
     window: int = FIRST_WINDOW
     tat: int = 0
     doubt_ms: int = -1
@@ -132,6 +154,42 @@ class ModelTenant:
             return limits.rate_us
         return ceil(limits.rate_us / min(1, self.factor + max(0, now_us - self.frozen_until) / CLIMB_US))
 
+    def slide(self, now_ms: int, breaker: Breaker) -> None:
+        """Let the window of answers follow the time."""
+        age_ms = now_ms - self.half_began_ms
+        if age_ms >= 2 * breaker.window_ms:
+            self.half_began_ms, self.halves = now_ms, (Counter(), Counter())
+        elif age_ms >= breaker.window_ms:
+            self.half_began_ms, self.halves = self.half_began_ms + breaker.window_ms, (Counter(), self.halves[0])
+
+    def saw(self, what: str, now_ms: int, breaker: Breaker) -> None:
+        """Count an answer."""
+        self.slide(now_ms, breaker)
+        self.halves[0][what] += 1
+        if what == "ok":
+            self.ok_at_ms = now_ms
+
+    def within(self, what: str, now_ms: int, breaker: Breaker) -> float:
+        """Return how many the window holds."""
+        self.slide(now_ms, breaker)
+        return self.halves[0][what] + (1 - (now_ms - self.half_began_ms) / breaker.window_ms) * self.halves[1][what]
+
+    def is_outage(self, now_ms: int, breaker: Breaker) -> bool:
+        """Return whether the failures mean that Trackdesk is away."""
+        if self.failing != SEVERAL:
+            return False
+        ok, failed = (self.within(what, now_ms, breaker) for what in ("ok", "failed"))
+        volume = max(breaker.volume, breaker.failures)
+        if ok + failed < volume:
+            return self.streak >= breaker.failures
+        return self.streak >= volume or failed >= breaker.ratio * (ok + failed)
+
+    def is_second_witness(self, identity: str) -> bool:
+        """Note who was refused; return whether another job was before."""
+        second = self.witness not in (None, identity)
+        self.witness = SEVERAL if second else identity
+        return second
+
     def disagreements(self, stored: dict[str, str]) -> list[str]:
         """Return the fields in which what is stored of the tenant differs."""
         wanted = {
@@ -143,6 +201,10 @@ class ModelTenant:
             "probe_at": (self.probe_at // 1000, 0),
             "probe_ms": (self.probe_ms, 0),
             "probe_token": (self.probe_token, 0),
+            "probing": (self.probing, 0),
+            "probed": (self.probed, "-"),
+            "witness": (self.witness, None),
+            "failing": (self.failing, None),
         }
         # A visit brings it down to what the present limits allow, whether or not it hands anything out.
         assert int(stored.get("tat", 0)) <= self.tat, f"tat: store {stored.get('tat')}, model {self.tat}"
@@ -161,8 +223,6 @@ class _Batch:
     in_flight: int
     answered: int = 0
     released: bool = False
-    held_anew: bool = False
-    probed: bool = False
 
 
 @dataclass
@@ -239,7 +299,8 @@ class Model:
         limits = state.own or limits
         if state.hold:
             state.wait_until(state.probe_at)
-            most = 1 if state.probe_at <= self.now_us else 0
+            at_once = 1 if state.hold == "rate_limited" else PROBES
+            most = at_once if state.probe_at <= self.now_us else 0
         else:
             most = max(0, min(limits.cap, state.window) - self.in_flight(tenant))
             if not most:
@@ -268,7 +329,14 @@ class Model:
                 for identity in self.in_order(State.READY)
                 if tenant_of(identity) == tenant and self.jobs[identity].job_class is job_class
             ]
-            assert ids == queue[: len(ids)], f"{tenant}'s oldest {job_class} jobs are {queue}, handed out {ids}"
+            if self.tenants[tenant].hold not in (None, "outage"):
+                queue.reverse()  # the probe of a refused tenant is its newest job
+            assert ids == queue[: len(ids)], f"{tenant}'s next {job_class} jobs are {queue}, handed out {ids}"
+        for name in {claim.tenant for claim in jobs if self.tenants[claim.tenant].hold}:
+            held, group = self.tenants[name], [claim for claim in jobs if claim.tenant == name]
+            assert not (beside := self._live_probes(held)), f"probes {group} beside {beside}"
+            held.probes += group
+            held.probe_token, held.probing, held.probed = int(group[0].token), len(group), "-"
         for tenant, number in Counter(claim.tenant for claim in jobs).items():
             assert number <= self.may_be_handed_out(tenant, limits), f"{tenant} got {number} jobs beyond its limits"
         for claim in jobs:
@@ -289,9 +357,7 @@ class Model:
                 tenant.tat = min(max(tenant.tat, self.now_us), whole) + interval
                 tenant.wait_until(tenant.tat)
             if tenant.hold:
-                assert not (beside := self._live_probes(tenant)), f"probe {claim.id} beside {beside}"
-                tenant.probes.append(claim)
-                tenant.probe_token, tenant.probe_at = int(claim.token), job.at * 1000
+                tenant.probe_at = job.at * 1000
                 tenant.wait_until(tenant.probe_at)
 
     def _live_probes(self, tenant: ModelTenant) -> list[str]:
@@ -307,16 +373,9 @@ class Model:
         """Return the replies."""
         batches = {name: _Batch(self.in_flight(name)) for name in {*map(tenant_of, self.jobs), *self.tenants}}
         replies = [self._settle(s, batches.setdefault(tenant_of(s.id), _Batch(0))) for s in settlements]
-        for s, settled in zip(settlements, replies, strict=True):
-            if settled:
-                self._effect(s, batches[tenant_of(s.id)])
         for name, batch in batches.items():
             tenant = self.tenants[name]
-            if batch.released and not batch.held_anew:
-                tenant.hold, tenant.probe_at, tenant.probe_ms, tenant.probe_token = None, 0, 0, 0
-                tenant.probes.clear()
-                tenant.bound = self.now_us
-            elif batch.answered and not tenant.hold and batch.in_flight >= tenant.window:
+            if batch.answered and not tenant.hold and not batch.released and batch.in_flight >= tenant.window:
                 tenant.window += batch.answered
         return replies
 
@@ -325,10 +384,18 @@ class Model:
         if job is None or job.state is not State.IN_FLIGHT or str(job.token) != s.token:
             return False
         tenant = self.tenants[tenant_of(s.id)]
-        self._learn(s, tenant, batch)
-        verb, spends = s.verb, s.spends_attempt
-        if s.health is ServiceHealth.FAIL and tenant.hold and verb in (Verb.RETRY, Verb.BURY):
+        held_before = tenant.hold is not None
+        alone = self._learn(s, job, tenant, batch)
+        verb, spends, reason, strikes = s.verb, s.spends_attempt, s.reason, s.strikes
+        delay_ms = min(s.delay_ms, LONGEST_MS)
+        kept = verb is Verb.BURY and not s.past_horizon
+        if s.health is ServiceHealth.FAIL and tenant.hold and (kept or verb is Verb.RETRY):
             verb, spends = Verb.RELEASE, False
+        elif _is_refusal(s) and (verb is Verb.RELEASE or (kept and s.probe and held_before)):
+            verb, spends, delay_ms = Verb.RETRY, False, max(delay_ms, PAUSE_MS)
+            strikes = job.strikes + alone if job.reason in REFUSALS else 0
+            if strikes >= MOST_STRIKES[s.effect]:
+                verb, reason = Verb.BURY, "refused_alone"
         job.token = 0
         if s.ambiguous:
             job.may_have_landed()
@@ -337,75 +404,129 @@ class Model:
         job.attempts -= not spends
         if s.entry:
             job.history += 1
+            job.noted_ms = self.now_ms
         else:
             job.attempts_total -= 1
         match verb:
             case Verb.DELIVER:
-                self.count(s.id, f"delivered_{s.reason}")
-                self._end(s.id, State.DELIVERED, s.reason)
+                self.count(s.id, f"delivered_{reason}")
+                self._end(s.id, State.DELIVERED, reason)
             case Verb.RETRY:
-                job.state, job.at = State.SCHEDULED, self.now_ms + min(s.delay_ms, LONGEST_MS)
-                job.reason, job.strikes = s.reason, s.strikes
+                job.state, job.at, job.reason, job.strikes = State.SCHEDULED, self.now_ms + delay_ms, reason, strikes
                 if job.job_class is JobClass.LIVE:
                     job.job_class = JobClass.RETRY
             case Verb.BURY:
-                job.state, job.at, job.reason, job.strikes = State.DEAD, self.now_ms, s.reason, s.strikes
+                job.state, job.at, job.reason, job.strikes = State.DEAD, self.now_ms, reason, strikes
             case Verb.RELEASE:
                 job.state, job.at = State.READY, self.now_us if s.entry else job.accepted_ms * 1000
         return True
 
-    def _learn(self, s: Settlement, tenant: ModelTenant, batch: _Batch) -> None:
-        if s.probe and tenant.hold:
-            if s.health is ServiceHealth.OK:
-                batch.released = True
-            elif s.token == str(tenant.probe_token):
-                tenant.probe_at = 0
-                if s.health is ServiceHealth.FAIL:
-                    self._hold(tenant, batch, tenant.hold, self._longer(tenant.probe_ms))
-                else:
-                    batch.probed = bool(s.entry)
-                    tenant.probe_at = self.now_us + (tenant.probe_ms * 1000 if s.entry else 0)
-                    tenant.wait_until(tenant.probe_at)
+    def _learn(self, s: Settlement, job: ModelJob, tenant: ModelTenant, batch: _Batch) -> bool:
+        """Take in what an answer says of the tenant; return whether the job explains a refusal by itself."""
+        of_group = s.probe and int(s.token) >= tenant.probe_token
+        alone = bad = False
         if s.health is ServiceHealth.OK:
-            tenant.streak = 0
+            tenant.saw("ok", self.now_ms, self.breaker)
             batch.answered += 1
-        elif s.health is ServiceHealth.FAIL:
+            tenant.streak, tenant.failing = 0, None
+            if s.probe and tenant.hold:
+                self._end_hold(tenant, batch)
+            if not tenant.hold:
+                tenant.witness = None
+            return False
+        if s.health is ServiceHealth.FAIL:
+            tenant.saw("failed", self.now_ms, self.breaker)
+            tenant.failing = s.id if tenant.streak == 0 or tenant.failing == s.id else SEVERAL
             tenant.streak += 1
-            if not tenant.hold and tenant.streak >= self.breaker.failures:
-                self._hold(tenant, batch, "outage", self.breaker.first_probe_ms)
+            bad = True
+            if not tenant.hold and tenant.is_outage(self.now_ms, self.breaker):
+                self._hold(tenant, "outage", self.breaker.first_probe_ms)
+                return False
+        elif _is_refusal(s):
+            alone = self._is_alone(job, tenant)
+            if job.reason not in REFUSALS:
+                tenant.saw("refused", self.now_ms, self.breaker)
+            if not tenant.hold and not alone:
+                self._refused(s, tenant)
+                return False
+            if tenant.hold and of_group:
+                bad = self._refused_probe(s, tenant, batch)
+        if of_group:
+            self._probe_ended(tenant, sent=bool(s.entry), bad=bad)
+        return alone
 
-    def _hold(self, tenant: ModelTenant, batch: _Batch, reason: str, probe_ms: int) -> None:
+    def _is_alone(self, job: ModelJob, tenant: ModelTenant) -> bool:
+        """Whether a job was refused before, while few others are, and others were answered since."""
+        if tenant.hold or job.reason not in REFUSALS or job.noted_ms is None:
+            return False
+        refused, ok = (tenant.within(what, self.now_ms, self.breaker) for what in ("refused", "ok"))
+        return refused * CROWD <= ok and tenant.ok_at_ms > job.noted_ms
+
+    def _refused(self, s: Settlement, tenant: ModelTenant) -> None:
+        tenant.is_second_witness(s.id)
+        if s.effect is TenantEffectKind.FREEZE and tenant.frozen_until > self.now_us:
+            self._freeze(s, tenant)
+        elif s.effect is TenantEffectKind.FREEZE:
+            self._hold(tenant, "rate_limited", PAUSE_MS)
+        elif self.now_ms - tenant.ok_at_ms >= QUIET_MS:
+            self._hold(tenant, s.reason, PAUSE_MS)
+
+    def _refused_probe(self, s: Settlement, tenant: ModelTenant, batch: _Batch) -> bool:
+        """Return whether it lengthens the interval."""
+        throttled = s.effect is TenantEffectKind.FREEZE
+        if (throttled and tenant.hold != "rate_limited") or not tenant.is_second_witness(s.id):
+            return False
+        if throttled and tenant.probe_ms > PAUSE_MS:
+            self._end_hold(tenant, batch)
+            self._freeze(s, tenant)
+            return False
+        if throttled or tenant.hold == s.reason:
+            return True
+        tenant.hold, tenant.probe_ms = s.reason, PAUSE_MS
+        return False
+
+    def _probe_ended(self, tenant: ModelTenant, *, sent: bool, bad: bool) -> None:
+        if not tenant.hold:
+            return
+        tenant.probing -= 1
+        if bad:
+            tenant.probed = "bad"
+        elif sent and tenant.probed != "bad":
+            tenant.probed = "sent"
+        if tenant.probing > 0:
+            return
+        wait_ms = tenant.probe_ms
+        if tenant.probed == "bad":
+            wait_ms = tenant.probe_ms = max(wait_ms, min(2 * wait_ms, self.breaker.last_probe_ms))
+        elif tenant.probed == "-":
+            wait_ms = 0
+        tenant.probe_at = self.now_us + wait_ms * 1000
+        tenant.wait_until(tenant.probe_at)
+
+    def _hold(self, tenant: ModelTenant, reason: str, probe_ms: int) -> None:
         if not tenant.hold:
             tenant.window = FIRST_WINDOW
-        batch.held_anew = True
         tenant.hold, tenant.probe_ms = reason, probe_ms
         tenant.probe_at = max(tenant.probe_at, self.now_us + probe_ms * 1000)
         tenant.wait_until(tenant.probe_at)
 
-    def _longer(self, probe_ms: int) -> int:
-        return max(probe_ms, min(2 * probe_ms, self.breaker.last_probe_ms))
+    def _end_hold(self, tenant: ModelTenant, batch: _Batch) -> None:
+        tenant.hold, tenant.probe_at, tenant.probe_ms, tenant.probe_token = None, 0, 0, 0
+        tenant.probing, tenant.probed, tenant.witness, tenant.failing, tenant.streak = 0, "-", None, None, 0
+        tenant.probes.clear()
+        tenant.bound = self.now_us
+        batch.released = True
 
-    def _effect(self, s: Settlement, batch: _Batch) -> None:
-        name = tenant_of(s.id)
-        tenant, effect_ms = self.tenants[name], min(s.effect_ms, LONGEST_MS)
-        match s.effect:
-            case TenantEffectKind.FREEZE:
-                until = self.now_us + effect_ms * 1000
-                if until > tenant.frozen_until:
-                    if tenant.frozen_until < self.now_us:
-                        climbed = (self.now_us - tenant.frozen_until) / CLIMB_US
-                        now = 1.0 if tenant.factor is None else min(1.0, tenant.factor + climbed)
-                        tenant.factor = float(f"{max(0.25, now / 2):.14g}")
-                        self.counters[name]["freezes"] += 1
-                    tenant.frozen_until = until
-            case TenantEffectKind.HOLD:
-                if batch.probed:
-                    tenant.probe_at = 0
-                if tenant.hold != s.reason:
-                    self._hold(tenant, batch, s.reason, max(LEAST_PROBE_MS, effect_ms))
-                elif batch.probed:
-                    self._hold(tenant, batch, s.reason, self._longer(tenant.probe_ms))
-                    batch.probed = False
+    def _freeze(self, s: Settlement, tenant: ModelTenant) -> None:
+        until = self.now_us + min(s.effect_ms, LONGEST_MS) * 1000
+        if until <= tenant.frozen_until:
+            return
+        if tenant.frozen_until < self.now_us:
+            climbed = (self.now_us - tenant.frozen_until) / CLIMB_US
+            now = 1.0 if tenant.factor is None else min(1.0, tenant.factor + climbed)
+            tenant.factor = float(f"{max(0.25, now / 2):.14g}")
+            self.count(s.id, "freezes")
+        tenant.frozen_until = until
 
     def _end(self, identity: str, state: State, reason: str | None) -> None:
         job = self.jobs[identity]
@@ -431,6 +552,7 @@ class Model:
             job.token, job.reason = 0, "lost"
             job.may_have_landed()
             job.history += 1
+            job.noted_ms = self.now_ms
             self.count(identity, "reclaimed")
             own = self.tenants[tenant_of(identity)].policy or Policy(max_attempts=max_attempts)
             if job.attempts >= own.max_attempts or self.now_ms - job.epoch_ms >= own.horizon_s * 1000:
@@ -486,6 +608,7 @@ class Model:
         job.attempts, job.strikes, job.epoch_ms = 0, 0, self.now_ms
         job.redrives += 1
         job.history += 1
+        job.noted_ms = self.now_ms
         self.count(identity, "redriven")
 
     def discard(self, ids: Sequence[str]) -> list[str]:

@@ -103,6 +103,8 @@ class World:
         self.ledger = Ledger()
         self.engine = Engine(SimulatorConfig.model_validate(simulator or {}), ledger=self.ledger, clock=self.clock)
         self.seen = Seen()
+        self.instead: Callable[[ClaimedJob], Answer | None] = lambda _: None
+        """What something before Trackdesk, a firewall for one, answers to a job in its place."""
         self.limits, self.breaker = limits, breaker
         self.store.breaker, self.store.slots = breaker, shares.slots()
         self.latency_ms, self.timeout_ms = latency_ms, timeout_ms
@@ -240,6 +242,9 @@ class World:
             self.at(self.now_ms + duration_ms, self._ending(process, job, clock, answer, duration_ms))
 
     def _arrive(self, job: ClaimedJob) -> tuple[Answer | Failure, int]:
+        instead = self.instead(job)
+        if instead is not None:
+            return instead, self.latency_ms
         tenant = self.engine.tenant(job.tenant)
         assert tenant is not None
         reply = self.engine.receive(tenant, "POST", "", job.body, None)

@@ -64,6 +64,7 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     held, *retried = shop.claim()
     shop.settle([held], Verb.RELEASE, "unauthorized", effect=TenantEffectKind.HOLD, effect_ms=60_000)
     shop.settle(retried, Verb.RETRY, "rate_limited", effect=TenantEffectKind.FREEZE, effect_ms=60_000)
+    shop.client.hset(shop.keys.tenant("acme"), mapping={"frozen_until": now + 60_000, "frozen_reason": "rate_limited"})
     shop.client.zadd(shop.keys.scheduled, {job.id: now - 5000 for job in retried})
     shop.client.zadd(shop.keys.workers, {"host:1": now, "host:2": now - 60_000})
     run(shop.client, shop.jobs.pause("acme", operator="ann", reason="sale"))

@@ -182,8 +182,15 @@ def test_class_shares_are_three_numbers_and_not_all_nothing(monkeypatch: pytest.
 
 def test_the_breaker_is_set_in_seconds_and_kept_in_ms() -> None:
     assert load_settings().breaker == Breaker(failures=5, first_probe_ms=5_000, last_probe_ms=300_000)
-    own = load_settings(breaker_failures=50, breaker_probe_s=0.25, breaker_probe_cap_s=2)
-    assert own.breaker == Breaker(failures=50, first_probe_ms=250, last_probe_ms=2_000)
+    own = load_settings(
+        breaker_failures=50,
+        breaker_ratio=0.5,
+        breaker_volume=30,
+        breaker_window_s=4,
+        breaker_probe_s=0.25,
+        breaker_probe_cap_s=2,
+    )
+    assert own.breaker == Breaker(50, 0.5, 30, 4_000, first_probe_ms=250, last_probe_ms=2_000)
 
 
 def test_the_longest_pause_between_probes_is_never_below_the_first() -> None:
@@ -195,6 +202,9 @@ def test_the_longest_pause_between_probes_is_never_below_the_first() -> None:
     ("name", "value"),
     [
         ("BREAKER_FAILURES", "0"),
+        ("BREAKER_RATIO", "0"),
+        ("BREAKER_VOLUME", "1"),
+        ("BREAKER_WINDOW_S", "0"),
         ("BREAKER_PROBE_S", "0.0001"),
         ("BREAKER_PROBE_CAP_S", "-1"),
         ("BURST", "0"),

@@ -64,7 +64,9 @@ def test_a_retry_that_would_fall_past_the_horizon_is_not_planned() -> None:
     inside = job(attempts=1, age_ms=horizon_ms - 2_000)
     outside = job(attempts=1, age_ms=horizon_ms - 900)
     assert isinstance(decided(inside, retryable()), Retry)
-    assert decided(outside, retryable()) == Bury(Reason.SERVER_ERROR, exhausted=True, ambiguous=False)
+    assert decided(outside, retryable()) == Bury(
+        Reason.SERVER_ERROR, exhausted=True, ambiguous=False, past_horizon=True
+    )
 
 
 def test_few_tries_counts_only_attempts_in_a_row_that_end_alike() -> None:
@@ -99,8 +101,26 @@ def test_a_short_retry_after_does_not_shorten_the_backoff() -> None:
 
 def test_trouble_of_the_tenant_gives_the_attempt_back_even_when_it_was_the_last() -> None:
     outcome = retryable(reason=Reason.RATE_LIMITED, row=10, effect=TenantEffectKind.FREEZE, spends_attempt=False)
-    view = job(attempts=20, age_ms=2 * round(POLICY.horizon_s * 1000))
-    assert decided(view, outcome) == Release(Reason.RATE_LIMITED, ambiguous=False)
+    decision = decided(job(attempts=20), outcome)
+    assert isinstance(decision, Release)
+    assert (decision.reason, decision.ambiguous) == (Reason.RATE_LIMITED, False)
+
+
+def test_a_refused_job_waits_longer_each_time_and_never_less_than_retry_after() -> None:
+    outcome = retryable(reason=Reason.UNAUTHORIZED, row=9, effect=TenantEffectKind.HOLD, spends_attempt=False)
+    waits = [decided(job(requests=n), outcome) for n in (1, 2, 3, 9)]
+    assert all(isinstance(wait, Release) for wait in waits)
+    assert [2_000 <= w.delay_ms <= 4_000 for w in waits[:1] if isinstance(w, Release)] == [True]
+    assert [30_000 <= w.delay_ms <= 60_000 for w in waits[3:] if isinstance(w, Release)] == [True]
+    asked = decided(job(), retryable(reason=Reason.RATE_LIMITED, spends_attempt=False, retry_after_s=90.0))
+    assert isinstance(asked, Release)
+    assert asked.delay_ms == 90_000
+
+
+def test_a_refused_job_is_buried_at_its_horizon() -> None:
+    outcome = retryable(reason=Reason.UNAUTHORIZED, row=9, effect=TenantEffectKind.HOLD, spends_attempt=False)
+    late = job(age_ms=round(POLICY.horizon_s * 1000))
+    assert decided(late, outcome) == Bury(Reason.UNAUTHORIZED, exhausted=True, ambiguous=False, past_horizon=True)
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.RETRYABLE, OutcomeKind.REJECTED])
@@ -125,9 +145,9 @@ def test_a_freeze_honours_retry_after_within_reason(asked_s: float, frozen_ms: i
     assert effect(outcome) == TenantEffect(TenantEffectKind.FREEZE, frozen_ms)
 
 
-def test_a_hold_names_the_time_of_its_next_probe() -> None:
+def test_a_hold_has_no_duration_because_the_store_probes() -> None:
     outcome = retryable(reason=Reason.UNAUTHORIZED, effect=TenantEffectKind.HOLD)
-    assert effect(outcome) == TenantEffect(TenantEffectKind.HOLD, 60_000)
+    assert effect(outcome) == TenantEffect(TenantEffectKind.HOLD, 0)
 
 
 def test_a_business_answer_clears_a_hold_and_trouble_on_the_way_does_not() -> None:

@@ -89,7 +89,16 @@ class Settings(BaseSettings):
     tenant_concurrency: int = Field(
         1024, ge=1, le=65_536, description="Requests in flight per tenant, over all processes"
     )
-    breaker_failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open a tenant's breaker")
+    breaker_ratio: float = Field(
+        0.9, gt=0, le=1, description="Share of failed requests within BREAKER_WINDOW_S that opens a tenant's breaker"
+    )
+    breaker_volume: int = Field(
+        20, ge=2, le=100_000, description="Requests within BREAKER_WINDOW_S below which failures in a row count instead"
+    )
+    breaker_window_s: float = Field(10, ge=1, le=3600, description="How far back the breaker looks")
+    breaker_failures: int = Field(
+        5, ge=1, le=1000, description="Failures in a row, of two sales at least, that open it below that volume"
+    )
     breaker_probe_s: float = Field(
         5, ge=0.1, le=3600, description="Pause before an open breaker's first probe; doubles"
     )
@@ -218,7 +227,14 @@ class Settings(BaseSettings):
     def breaker(self) -> Breaker:
         """When a tenant's breaker opens, and how often it is probed."""
         first_ms, last_ms = int(self.breaker_probe_s * 1000), int(self.breaker_probe_cap_s * 1000)
-        return Breaker(self.breaker_failures, first_ms, max(first_ms, last_ms))
+        return Breaker(
+            failures=self.breaker_failures,
+            ratio=self.breaker_ratio,
+            volume=self.breaker_volume,
+            window_ms=int(self.breaker_window_s * 1000),
+            first_probe_ms=first_ms,
+            last_probe_ms=max(first_ms, last_ms),
+        )
 
     @property
     def proxies(self) -> tuple[Network, ...]:

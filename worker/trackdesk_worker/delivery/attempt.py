@@ -109,7 +109,8 @@ class Attempts:
         now_ms = clock.now_ms()
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
         outcome = read_answer(answer, AnswerContext(job.past, by_external_cid, now_ms))
-        view = JobView(job.attempts, job.strikes, job.last_reason, max(0, now_ms - job.epoch_ms), job.ambiguous)
+        age_ms = max(0, now_ms - job.epoch_ms)
+        view = JobView(job.attempts, job.strikes, job.last_reason, age_ms, job.ambiguous, job.attempts_total)
         decision = decide(view, outcome, rng=self._rng, policy=policy)
         effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
         settlement = _settlement(job, outcome, decision, effect, duration_s, now_ms)
@@ -184,7 +185,7 @@ def _trace_ids(job: ClaimedJob, span: AttemptSpan | None) -> Mapping[str, str]:
 def _settlement(
     job: ClaimedJob, outcome: Outcome, decision: Decision, effect: TenantEffect, duration_s: float, now_ms: int
 ) -> Settlement:
-    delay_ms, strikes, spends_attempt = 0, job.strikes, True
+    delay_ms, strikes, spends_attempt, past_horizon = 0, job.strikes, True, False
     match decision:
         case Complete():
             verb = Verb.DELIVER
@@ -193,8 +194,9 @@ def _settlement(
         case Bury():
             verb = Verb.BURY
             strikes = job.strikes + 1 if job.last_reason == decision.reason else 1
+            past_horizon = decision.past_horizon
         case Release():
-            verb, spends_attempt = Verb.RELEASE, False
+            verb, delay_ms, spends_attempt = Verb.RELEASE, decision.delay_ms, False
         case _:
             assert_never(decision)
     return Settlement(
@@ -213,6 +215,7 @@ def _settlement(
         probe=job.probe,
         effect=effect.kind,
         effect_ms=effect.for_ms,
+        past_horizon=past_horizon,
     )
 
 

@@ -56,7 +56,7 @@ class Settlement(NamedTuple):
     verb: Verb
     reason: str
     delay_ms: int = 0
-    """How long to wait before the next try; for `Verb.RETRY`."""
+    """How long to wait before the next try; for `Verb.RETRY`, and for a release with an effect on the tenant."""
     strikes: int = 0
     ambiguous: bool = False
     """Whether this attempt may have landed."""
@@ -70,6 +70,8 @@ class Settlement(NamedTuple):
     probe: bool = False
     """Whether the claim was a held tenant's probe."""
     effect: TenantEffectKind = TenantEffectKind.NONE
-    """What the answer means for the tenant; nothing, if the lease was lost."""
+    """What the answer may mean for the tenant; nothing, if the lease was lost."""
     effect_ms: int = 0
-    """How long a freeze lasts, or how long until the first probe of a hold."""
+    """How long a freeze lasts."""
+    past_horizon: bool = False
+    """For `Verb.BURY`: not even an outage or a hold keeps the job any longer."""

@@ -43,8 +43,15 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a tenant's breaker opens, and how often it is probed then."""
+    """When a tenant's breaker opens, and how often it is probed then.
+
+    It opens when at least `ratio` of the requests of the last `window_ms` failed, if these were `volume` or more;
+    with fewer, when the last `failures` failed. Always by failures of more than one job.
+    """
 
     failures: int = 5
+    ratio: float = 0.9
+    volume: int = 20
+    window_ms: int = 10_000
     first_probe_ms: int = 5_000
     last_probe_ms: int = 300_000

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
     BAD_ENDPOINT = "bad_endpoint"
+    REFUSED_ALONE = "refused_alone"  # one of the above, again and again, while other jobs of the tenant succeed
     # passing trouble
     SERVER_ERROR = "server_error"
     REQUEST_TIMEOUT = "request_timeout"
@@ -59,7 +60,7 @@ class Reason(StrEnum):
 
 
 class ServiceHealth(StrEnum):
-    """What an outcome says of the tenant's Trackdesk as a service; failures in a row open the breaker."""
+    """What an outcome says of the tenant's Trackdesk as a service; it moves the breaker."""
 
     OK = "ok"
     FAIL = "fail"
@@ -67,7 +68,7 @@ class ServiceHealth(StrEnum):
 
 
 class TenantEffectKind(StrEnum):
-    """What an outcome says about the tenant as a whole, beyond the one job."""
+    """What an outcome may say about the tenant as a whole. The store decides: one job is no evidence."""
 
     NONE = "none"
     FREEZE = "freeze"  # over the rate limit: nobody sends for this tenant for a while

@@ -1,8 +1,8 @@
 """What happens to a job, and to its tenant, after an outcome. Pure: the store carries the decision out.
 
 Guarantees, each held by a property in tests/property/test_policy_properties.py: a rejected job is never
-retried; no retry is planned once the attempts are spent or past the horizon; releases spend nothing; an
-attempt that may have landed marks the job ambiguous, and nothing here takes that mark away.
+retried; no retry is planned once the attempts are spent or past the horizon; releases spend nothing, but none
+goes past the horizon; an attempt that may have landed marks the job ambiguous, and nothing here takes that mark away.
 """
 
 import random
@@ -25,7 +25,9 @@ class Policy:
     backoff_cap_s: float = 3_600.0
     freeze_default_s: float = 60.0
     freeze_max_s: float = 3_600.0
-    hold_probe_s: float = 60.0
+    refused_base_s: float = 4.0
+    refused_cap_s: float = 60.0
+    """Waits of a job whose refusal speaks of its tenant: from half the base, doubling, to the cap."""
     metered_by_minute: bool = False
     """Trackdesk counts by the minute and blocks until it ends: a 429 without Retry-After freezes as long."""
 
@@ -35,7 +37,8 @@ class JobView(NamedTuple):
 
     `attempts` counts this budget's attempts from 1, the one that just ended included. `strikes` and
     `last_reason` are those of the attempt before it. `age_ms` is how long ago this budget began (acceptance, or the
-    last redrive), by the store's clock. `ambiguous` says that an earlier attempt may have landed.
+    last redrive), by the store's clock. `ambiguous` says that an earlier attempt may have landed. `requests` counts
+    all of its attempts, those given back included.
     """
 
     attempts: int
@@ -43,6 +46,7 @@ class JobView(NamedTuple):
     last_reason: str
     age_ms: int
     ambiguous: bool
+    requests: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +70,21 @@ class Retry:
 class Bury:
     """To the dead letters. `exhausted`: it was still retryable, but tries, attempts or horizon are spent.
 
-    `ambiguous`: some attempt may have landed, so the conversion may be at Trackdesk all the same.
+    `past_horizon`: not even an outage or a hold of its tenant keeps it any longer. `ambiguous`: some attempt may have
+    landed, so the conversion may be at Trackdesk all the same.
     """
 
     reason: Reason
     exhausted: bool
     ambiguous: bool
+    past_horizon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Back to ready, the attempt given back: the tenant's trouble, not the job's. Strikes stay as they were."""
+    """Wait for `delay_ms` with the attempt given back: it may be the tenant's trouble, not the job's."""
 
+    delay_ms: int
     reason: Reason
     ambiguous: bool
 
@@ -87,7 +94,7 @@ Decision = Complete | Retry | Bury | Release
 
 @dataclass(frozen=True, slots=True)
 class TenantEffect:
-    """What to do about the tenant. `for_ms` is how long a freeze lasts, or until a hold's first probe; else it is 0."""
+    """What the answer may mean for the tenant. `for_ms` is how long a freeze lasts; else it is 0."""
 
     kind: TenantEffectKind
     for_ms: int
@@ -103,7 +110,7 @@ def decide(job: JobView, outcome: Outcome, *, rng: random.Random, policy: Policy
             return Bury(outcome.reason, exhausted=False, ambiguous=ambiguous)
         case OutcomeKind.RETRYABLE:
             if not outcome.spends_attempt:
-                return Release(outcome.reason, ambiguous)
+                return _release_or_bury(job, outcome, ambiguous, rng=rng, policy=policy)
             return _retry_or_bury(job, outcome, ambiguous, rng=rng, policy=policy)
         case _:
             assert_never(outcome.kind)
@@ -125,7 +132,7 @@ def tenant_effect(outcome: Outcome, *, now_ms: int, rng: random.Random, policy: 
                 freeze_s = clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s)
             return TenantEffect(TenantEffectKind.FREEZE, _ms(freeze_s))
         case TenantEffectKind.HOLD:
-            return TenantEffect(TenantEffectKind.HOLD, _ms(policy.hold_probe_s))
+            return TenantEffect(TenantEffectKind.HOLD, 0)
         case TenantEffectKind.CLEAR | TenantEffectKind.NONE:
             return TenantEffect(outcome.effect, 0)
         case _:
@@ -140,8 +147,20 @@ def _retry_or_bury(
     delay_ms = _ms(_delay_s(job, outcome, rng=rng, policy=policy))
     past_horizon = job.age_ms + delay_ms > _ms(policy.horizon_s)
     if out_of_tries or past_horizon or job.attempts >= policy.max_attempts:
-        return Bury(outcome.reason, exhausted=True, ambiguous=ambiguous)
+        return Bury(outcome.reason, exhausted=True, ambiguous=ambiguous, past_horizon=past_horizon)
     return Retry(delay_ms, outcome.reason, strikes, ambiguous)
+
+
+def _release_or_bury(
+    job: JobView, outcome: Outcome, ambiguous: bool, *, rng: random.Random, policy: Policy
+) -> Release | Bury:
+    delay_s = backoff_delay_s(job.requests, base_s=policy.refused_base_s, cap_s=policy.refused_cap_s, rng=rng)
+    if outcome.retry_after_s is not None:
+        delay_s = max(delay_s, clamp_retry_after_s(outcome.retry_after_s, max_s=policy.freeze_max_s))
+    delay_ms = _ms(delay_s)
+    if job.age_ms + delay_ms > _ms(policy.horizon_s):
+        return Bury(outcome.reason, exhausted=True, ambiguous=ambiguous, past_horizon=True)
+    return Release(delay_ms, outcome.reason, ambiguous)
 
 
 def _delay_s(job: JobView, outcome: Outcome, *, rng: random.Random, policy: Policy) -> float:

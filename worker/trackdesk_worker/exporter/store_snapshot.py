@@ -15,7 +15,7 @@ import redis.asyncio
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import Command, arun_raw, result
-from trackdesk_worker.ops.backlog_forecast import OUTAGE
+from trackdesk_worker.ops.backlog_forecast import OUTAGE, THROTTLED
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot, tenant_snapshots
@@ -194,7 +194,7 @@ def _tenant_state(state: Mapping[str, str], now_ms: int) -> TenantState:
     if "paused" in state:
         return TenantState.PAUSED
     if "hold" in state:
-        return TenantState.BREAKER if state["hold"] == OUTAGE else TenantState.HELD
+        return {OUTAGE: TenantState.BREAKER, THROTTLED: TenantState.FROZEN}.get(state["hold"], TenantState.HELD)
     if int(state.get("frozen_until", 0)) > now_ms:
         return TenantState.FROZEN
     # `tat` is when the budget will be whole again if nothing more is sent (claim.lua): a tenant that is served as soon

@@ -13,6 +13,8 @@ from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 
 OUTAGE = "outage"
 """The reason under which settle.lua holds a tenant whose breaker is open."""
+THROTTLED = "rate_limited"
+"""The one under which it holds a tenant until a second job shows whether the tenant is over its rate limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ REMEDIES: Final[dict[Reason, str]] = {
     Reason.UNAUTHORIZED: "Correct TRACKDESK_API_KEY, `trackdesk resume` the tenant, then redrive.",
     Reason.FORBIDDEN: "Check the key's rights and the plan in Trackdesk, `trackdesk resume` the tenant, then redrive.",
     Reason.RATE_LIMITED: "Lower TRACKDESK_RATE_LIMIT to the plan's limit, then redrive.",
+    Reason.REFUSED_ALONE: (
+        "Trackdesk, or a firewall before it, refuses this sale and takes others: read the answer with "
+        "`trackdesk dead show`, correct the sale, then redrive."
+    ),
     Reason.BAD_ENDPOINT: (
         "That was not Trackdesk's answer: correct TRACKDESK_BASE_URL or the tenant, "
         "`trackdesk resume` the tenant, then redrive."

@@ -10,7 +10,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.backlog_forecast import OUTAGE, BacklogForecast, Forecaster
+from trackdesk_worker.ops.backlog_forecast import OUTAGE, THROTTLED, BacklogForecast, Forecaster
 from trackdesk_worker.store.ledger import Book, Money, total
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot, tenant_snapshots
 
@@ -106,7 +106,7 @@ def _blocked(tenant: str, state: Mapping[str, str], now: int) -> list[BlockedTen
         found.append(BlockedTenant(tenant, "paused", why, by, int(state["paused"]), None))
     if "hold" in state:
         since, probe = int(state.get("held_since", 0)) or None, int(state.get("probe_at", 0)) or None
-        kind = "breaker" if state["hold"] == OUTAGE else "hold"
+        kind = {OUTAGE: "breaker", THROTTLED: "frozen"}.get(state["hold"], "hold")
         found.append(BlockedTenant(tenant, kind, state["hold"], None, since, probe))
     until = int(state.get("frozen_until", 0))
     if until > now:

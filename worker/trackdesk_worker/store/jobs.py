@@ -90,12 +90,13 @@ class Jobs:
     ) -> ScriptCall[list[bool]]:
         """End claims; per settlement True, or False where the lease was lost and nothing changed."""
         arguments: list[Argument] = [clock(now_ms), self._envelope, dedupe_window_ms]
-        arguments += (breaker.failures, breaker.first_probe_ms, breaker.last_probe_ms)
+        arguments += (breaker.failures, str(breaker.ratio), max(breaker.volume, breaker.failures), breaker.window_ms)
+        arguments += (breaker.first_probe_ms, breaker.last_probe_ms)
         for s in settlements:
             mark = "doubt" if s.ambiguous else "refused" if s.refused else "-"
             arguments += (s.id, s.token, s.verb, s.delay_ms, s.reason, s.strikes)
             arguments += (mark, int(s.spends_attempt), s.entry, s.health, int(s.probe))
-            arguments += (s.effect, s.effect_ms)
+            arguments += (s.effect, s.effect_ms, int(s.past_horizon))
         return ScriptCall(script("settle"), self.keys.prefix, tuple(arguments), _read_settled)
 
     def promote(self, most: int = 500, *, now_ms: int | None = None) -> ScriptCall[int]:

@@ -14,6 +14,8 @@
 local VISITS = 64
 local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
 local CAPPED_US = 1000000 -- a tenant at its cap gets its turn back when it settles; this is for lost settles
+local PROBES = 3 -- that a held tenant sends together; one if it is throttled
+local THROTTLED, OUTAGE = 'rate_limited', 'outage'
 local SLOTS = ARGV[7]
 local CLASS_OF = { l = 'live', r = 'retry', d = 'redrive' }
 local CLASSES = { 'live', 'retry', 'redrive' }
@@ -22,8 +24,8 @@ local wanted, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease_end = integer(NOW_MS + lease_ms)
 local jobs, reply = 0, { -1, NOW_MS }
 
-local function pop(tenant, class, most)
-  local popped = redis.call('ZPOPMIN', key('ready', tenant .. ':' .. class), most)
+local function pop(tenant, class, most, newest)
+  local popped = redis.call(newest and 'ZPOPMAX' or 'ZPOPMIN', key('ready', tenant .. ':' .. class), most)
   local ids = {}
   for i = 1, #popped, 2 do
     ids[#ids + 1] = popped[i]
@@ -31,10 +33,11 @@ local function pop(tenant, class, most)
   return ids
 end
 
--- At most `most` ready jobs of the tenant, by class share; `cursor` remembers the place in SLOTS.
-local function take(tenant, most, cursor)
-  local share = { live = 0, retry = 0, redrive = 0 }
-  for i = 0, most - 1 do
+-- At most `most` ready jobs of the tenant, by class share; `cursor` remembers the place in SLOTS. `newest`: to find one
+-- that is not refused behind many that are, the newest, live ones first.
+local function take(tenant, most, cursor, newest)
+  local share = { live = newest and most or 0, retry = 0, redrive = 0 }
+  for i = 0, newest and -1 or most - 1 do
     local at = (cursor + i) % #SLOTS + 1
     local class = CLASS_OF[string.sub(SLOTS, at, at)]
     share[class] = share[class] + 1
@@ -44,7 +47,7 @@ local function take(tenant, most, cursor)
     for _, class in ipairs(CLASSES) do
       local room = pass == 1 and share[class] or most - #ids
       if room > 0 then
-        for _, id in ipairs(pop(tenant, class, room)) do
+        for _, id in ipairs(pop(tenant, class, room, newest)) do
           ids[#ids + 1] = id
         end
       end
@@ -122,7 +125,7 @@ local function serve(tenant, most)
     redis.call('HSET', key('tenant', tenant), 'capped', 1)
     return NOW_US + CAPPED_US
   end
-  most = held and 1 or math.min(most, room)
+  most = math.min(most, not held and room or held == THROTTLED and 1 or PROBES)
   local tat
   if rate_us > 0 then
     -- GCRA: `tat` is when the budget would be whole again if nothing more were sent; at the present pace that takes
@@ -140,7 +143,7 @@ local function serve(tenant, most)
     most = math.min(most, allowed)
   end
 
-  local ids = take(tenant, most, cursor)
+  local ids = take(tenant, most, cursor, held and held ~= OUTAGE)
   if #ids == 0 then
     return nil
   end
@@ -154,8 +157,11 @@ local function serve(tenant, most)
     write[#write + 1], write[#write + 2] = 'tat', integer(tat + #ids * rate_us)
   end
   if held then
-    -- One probe at a time: the next one when this is settled, or its lease has ended.
-    for _, value in ipairs({ 'probe_at', lease_end, 'probe_in', integer(lease_ms), 'probe_token', integer(last) }) do
+    -- One group of probes at a time: the next one when all are settled, or their lease has ended.
+    for _, value in ipairs({
+      'probe_at', lease_end, 'probe_in', integer(lease_ms), 'probe_token', integer(last - #ids + 1), 'probing', #ids,
+      'probed', '-',
+    }) do
       write[#write + 1] = value
     end
   end
