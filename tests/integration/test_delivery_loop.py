@@ -119,7 +119,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
     server: EmbeddedServer, client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed: list[tuple[float, int]] = []
-    right = delivery.arun_all
+    right = delivery.run_pipeline
 
     async def held_up(client: Any, operations: Sequence[ScriptCall[Any]]) -> Replies:
         began = time.monotonic()
@@ -136,7 +136,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
         return PAIRED
 
     sent_at: list[float] = []
-    monkeypatch.setattr(delivery, "arun_all", held_up)
+    monkeypatch.setattr(delivery, "run_pipeline", held_up)
     sender = Sender(answer)
     store = Store(client, keys)
     store.enqueue("acme/1")
