@@ -394,7 +394,7 @@ class Run:
         record = JobRecord.parse(identity, raw)
         said = (record.state, record.reason)
         if external_id == POISON:
-            if paid or said not in ((State.DEAD, "refused_alone"), (State.READY, None), (State.SCHEDULED, None)):
+            if paid or (record.state not in (State.READY, State.SCHEDULED) and said != (State.DEAD, "refused_alone")):
                 verdict.problems.append(f"the poison sale is {said}, paid: {paid}")
             return
         discarded = self._plan.point.role is Role.DISCARD and external_id in self._blocked
