@@ -9,7 +9,7 @@ SOURCES := producer worker tests deploy docs
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up unit test test-full test-deploy lint format docs reference chaos drill bench pictures \
+.PHONY: help setup demo up unit test test-full test-deploy lint format docs reference oracle chaos drill bench pictures \
 	screenshots wheels sbom licences lock clean
 
 # A line that starts with `##@` is a heading of the list, `target: ## text` an entry below it.
@@ -72,6 +72,10 @@ test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd
 
 SEED ?= 1
 RUNS ?= 585
+LIVES ?= 1000000
+
+oracle: $(READY) ## Let sales live through everything, judged by Trackdesk's ledger (SEED=1 LIVES=1000000: an hour)
+	$(BIN)/python -m tests.support.oracle --seed $(SEED) --lives $(LIVES) $(ARGS)
 
 chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=585: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)

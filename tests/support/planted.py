@@ -18,6 +18,7 @@ from trackdesk_worker.config import tenants
 from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.maintenance import loop
+from trackdesk_worker.ops.dead_letters import edit as desk_edit
 from trackdesk_worker.store import jobs
 from trackdesk_worker.telemetry import log_writer
 from trackdesk_worker.trackdesk import answers
@@ -44,7 +45,9 @@ class Edit:
 EDITS = {
     "settle without the token check": Edit("settle", "or job.token ~= token then", "then"),
     "claim without a lease": Edit("claim", "add_later(key('in_flight'), lease_end, id)", ""),
-    "promote without removal": Edit("promote", "redis.call('ZREM', key('scheduled'), id)", ""),
+    "promote without removal": Edit(
+        "promote", "leave(id, job)\n    to_ready(", "book(tenant_of(id), job.state, job, -1)\n    to_ready("
+    ),
     "reclaim that forgets the doubt": Edit("reclaim", "add_doubt(id, job, '')", ""),
     "one job's failures open the breaker": Edit("settle", "if state.failing ~= SEVERAL then", "if false then"),
     "the breaker counts in a row only": Edit("settle", "if ok + failed < volume then", "if true then"),
@@ -85,6 +88,9 @@ CLOCK_EDITS = {
 """Of the invariant "durations, not clocks"; `tests/integration/test_store_clock.py` catches them."""
 BOOKS_OUTSIDE = "books written after the script"
 CLEAN_DUPLICATE = "a clean duplicate taken for success"
+OTHER_CONTENT = "an already exists that confirms other content"
+KEY_IN_DOUBT = "a correction of the dedupe key in doubt"
+"""Past both checks, the service's and the script's."""
 
 
 def plant(name: str) -> Callable[[], None]:
@@ -92,7 +98,11 @@ def plant(name: str) -> Callable[[], None]:
     if name == BOOKS_OUTSIDE:
         return _plant_books_outside()
     if name == CLEAN_DUPLICATE:
-        return _plant_clean_duplicate()
+        return _plant_success(Reason.UNVERIFIED_DUPLICATE)
+    if name == OTHER_CONTENT:
+        return _plant_success(Reason.DUPLICATE_DIFFERS)
+    if name == KEY_IN_DOUBT:
+        return _plant_key_in_doubt()
     return _plant_edit((EDITS | CONTENT_EDITS | CLOCK_EDITS)[name])
 
 
@@ -135,15 +145,23 @@ def _plant_books_outside() -> Callable[[], None]:
     return take_out
 
 
-def _plant_clean_duplicate() -> Callable[[], None]:
+def _plant_success(reason: Reason) -> Callable[[], None]:
     original = answers.TABLE
     success = answers.RowOutcome(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=TenantEffectKind.CLEAR)
-    answers.TABLE = tuple(
-        replace(row, outcome=success) if row.outcome.reason is Reason.UNVERIFIED_DUPLICATE else row for row in original
-    )
+    answers.TABLE = tuple(replace(row, outcome=success) if row.outcome.reason is reason else row for row in original)
 
     def take_out() -> None:
         answers.TABLE = original
+
+    return take_out
+
+
+def _plant_key_in_doubt() -> Callable[[], None]:
+    original = desk_edit.DEDUPE_KEY
+    desk_edit.DEDUPE_KEY = ()  # type: ignore[assignment]
+
+    def take_out() -> None:
+        desk_edit.DEDUPE_KEY = original
 
     return take_out
 
