@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.system, pytest.mark.parametrize("se
 SHORT_LEASE = {"TRACKDESK_TIMEOUT_S": "1", "TRACKDESK_LEASE_S": "3", "TRACKDESK_CONCURRENCY": "16"}
 STOPS_WITH_A_CLAIM = """
 import os, signal
-from trackdesk_worker.delivery import DeliveryLoop
+from trackdesk_worker.delivery.loop import DeliveryLoop
 claimed, stops = DeliveryLoop._claimed, [True]
 def stopped(self, claims, sent_at, took_s):
     if claims.jobs and stops:
