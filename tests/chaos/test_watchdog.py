@@ -17,7 +17,7 @@ from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 
 HASTE = """
-import trackdesk_worker.watchdog as watchdog, trackdesk_worker.telemetry.health as health
+import trackdesk_worker.process.watchdog as watchdog, trackdesk_worker.telemetry.health as health
 watchdog.STUCK_S, watchdog.GRACE_S, watchdog.FROZEN_S, watchdog.PERIOD_S = 3.0, 1.0, 4.0, 0.2
 health.Health.live.__defaults__ = (3.0,)
 """
@@ -31,38 +31,38 @@ def struck():
 STUCK = {
     "the delivery's event loop is blocked": (
         """
-from trackdesk_worker.delivery import DeliveryLoop
-trip = DeliveryLoop._trip
+from trackdesk_worker.delivery.loop import DeliveryLoop
+trip = DeliveryLoop._round_trip
 async def stuck(self):
     if struck():
         time.sleep(1000)
     await trip(self)
-DeliveryLoop._trip = stuck
+DeliveryLoop._round_trip = stuck
 """,
         "no beat: delivery for",
     ),
     "the delivery waits for what never comes": (
         """
 import asyncio
-from trackdesk_worker.delivery import DeliveryLoop
-trip = DeliveryLoop._trip
+from trackdesk_worker.delivery.loop import DeliveryLoop
+trip = DeliveryLoop._round_trip
 async def stuck(self):
     if struck():
         await asyncio.Event().wait()
     await trip(self)
-DeliveryLoop._trip = stuck
+DeliveryLoop._round_trip = stuck
 """,
         "no beat: delivery for",
     ),
     "the delivery's thread is gone without a word": (
         """
-from trackdesk_worker.delivery import DeliveryLoop
-trip = DeliveryLoop._trip
+from trackdesk_worker.delivery.loop import DeliveryLoop
+trip = DeliveryLoop._round_trip
 async def gone(self):
     if struck():
         raise SystemExit
     await trip(self)
-DeliveryLoop._trip = gone
+DeliveryLoop._round_trip = gone
 """,
         "no beat: delivery for",
     ),
@@ -92,7 +92,7 @@ Maintenance.run_once = hung
     ),
     "Celery never connects again although Redis is there": (
         """
-from trackdesk_worker.celery_app import Listener
+from trackdesk_worker.process.celery_app import Listener
 connect = Listener.ensure_connected
 def never(self, conn):
     if struck():
@@ -104,7 +104,7 @@ Listener.ensure_connected = never
     ),
     "Celery's loop hangs": (
         """
-from trackdesk_worker.runtime import WorkerRuntime
+from trackdesk_worker.process.runtime import WorkerRuntime
 beats = WorkerRuntime.consumer_beats
 def hung(self):
     if struck():
@@ -117,13 +117,13 @@ WorkerRuntime.consumer_beats = hung
     "nothing in Python runs any more": (
         """
 import ctypes
-from trackdesk_worker.delivery import DeliveryLoop
-trip = DeliveryLoop._trip
+from trackdesk_worker.delivery.loop import DeliveryLoop
+trip = DeliveryLoop._round_trip
 async def frozen(self):
     if struck():
         ctypes.PyDLL(None).sleep(1000)  # in C, holding the interpreter's lock
     await trip(self)
-DeliveryLoop._trip = frozen
+DeliveryLoop._round_trip = frozen
 """,
         "Timeout",
     ),

@@ -156,12 +156,12 @@ def test_no_answer_harms_a_worker_or_passes_for_a_delivery(server: EmbeddedServe
 
 CRASH = """
 import os
-from trackdesk_worker.attempt import Attempts
+from trackdesk_worker.delivery.attempt import Attempts
 make = Attempts.make
-async def poisoned(self, job):
+async def poisoned(self, job, clock):
     if "poison" in job.id:
         {how}
-    return await make(self, job)
+    return await make(self, job, clock)
 Attempts.make = poisoned
 """
 
