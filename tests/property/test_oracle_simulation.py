@@ -16,7 +16,6 @@ from tests.support.planted import CLEAN_DUPLICATE, KEY_IN_DOUBT, OTHER_CONTENT, 
 from trackdesk_worker.local.embedded import EmbeddedServer
 
 SMOKE_LIVES = 1_500
-SOUND = frozenset(FEATURES) - {"poison"}
 WORLDS, WORLD_LIVES = 6, 400
 """In which a planted bug must show itself."""
 FORGOTTEN_RESTORE = "a claim that forgets a restore"
@@ -54,7 +53,7 @@ def worlds(seed: str, features: frozenset[str]) -> Iterator[WorldSpec]:
 
 @pytest.mark.timeout(300)
 def test_every_end_of_a_sale_is_the_ledgers_too(clocked: ClockedRedis) -> None:
-    report = live(clocked, make_world("smoke", SMOKE_LIVES, features=SOUND))
+    report = live(clocked, make_world("smoke", SMOKE_LIVES))
     assert report.lives == SMOKE_LIVES
     assert report.requests > report.rows > SMOKE_LIVES / 2
     assert {"deliver paired", "deliver confirmed_duplicate", "bury unverified_duplicate"} <= report.settled.keys()

@@ -39,7 +39,8 @@ from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 
 LEASE_MS = 30_000
-POLICY, UNLIMITED = Policy(), Limits(rate_per_s=0)
+POLICY, UNLIMITED = Policy(horizon_s=14_400), Limits(rate_per_s=0)
+"""A horizon of hours: a sale that alone stops a tenant without other sales is tried once a minute until its end."""
 OPERATOR = Operator("ann", "oracle")
 METRICS = WorkerMetrics()
 LONGEST_WAIT_MS = 12 * 3_600_000
