@@ -51,6 +51,11 @@ when (ms) Trackdesk first said "already exists" while nothing was in doubt; ``tr
 enqueue (`trace.py`), no part of the fingerprint. ``-`` stands for no value.
 """
 
+_NUMBERS = frozenset(
+    ("accepted", "at", "attempts", "attempts_total", "token", "ambiguous", "strikes", "epoch", "redrives")
+)
+"""Words that are whole numbers. The scripts count on it: an error halfway through a batch cannot be taken back."""
+
 LIVE_BASE = LIVE_FIELDS.index("trace")
 """Words that every live record has. Those behind were added later, each with ``-`` for its absence: a record of an
 older release has fewer, one of a newer release more. The scripts keep them as they are, in one piece (``job.more``)."""
@@ -285,10 +290,10 @@ end"""
 
 def _lua_reader(name: str, words: tuple[str, ...]) -> str:
     """Return the branch that reads one format."""
-    captures = " ".join(["(%S+)"] * len(words))
+    captures = " ".join("(%d+)" if word in _NUMBERS else "(%S+)" for word in words)
     fields = ", ".join(f"{word} = {word}" for word in words)
     return f"""if format == '{name}' then
     local {", ".join(words)}, more, body = string.match(raw, '^{name} {captures}([^\\n]*)\\n?()')
-    if body then
+    if body and (amount == '-' or string.find(amount, '^%d+%.?%d*$')) then
       job = {{ format = format, {fields}, more = more, body = string.sub(raw, body) }}
     end"""

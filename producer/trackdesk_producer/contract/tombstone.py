@@ -84,7 +84,7 @@ local function read_tombstone(raw, format)
   local letter, fingerprint, amount, currency, accepted, later, rest =
     string.match(raw, '^%S+ (%a)(%S*) ([%d.]*)([%u-]+)(%x%x%x%x%x%x%x%x)(%x+)(.*)$')
   local e = ({{ {ends} }})[letter] -- made here, because few calls read a tombstone
-  if e then
+  if e and (amount == '' or string.find(amount, '^%d+%.?%d*$')) then
     local attempts, reason = string.match(rest, '^ (%d+) ?(%S*)')
     accepted = tonumber(accepted, 16)
     return {{ format = format, ended = true, state = e[1], reason = e[2] or reason or '-', fingerprint = fingerprint,

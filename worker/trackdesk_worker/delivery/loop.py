@@ -259,6 +259,8 @@ class DeliveryLoop:
 
     def _claimed(self, claims: Claims, sent_at: float, took_s: float) -> None:
         self._metrics.claimed(len(claims.jobs), took_s)
+        for job_id in claims.unreadable:
+            self._log.error("claim.unreadable", job=job_id)
         clock = StoreClock(claims.now_ms, sent_at + took_s)
         lease_end = sent_at + self._config.lease_ms / 1000  # no later than in the store, which began it meanwhile
         for job in claims.jobs:

@@ -37,6 +37,8 @@ class Claims:
     """Time until some tenant's next turn, 0 if one waits now, None if no job is ready."""
     now_ms: int
     """The store's time of the claim."""
+    unreadable: tuple[str, ...] = ()
+    """Claimed jobs whose record this release cannot read. They are not sent; their leases take them back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,26 +218,36 @@ _CLASSES = {job_class.encode(): job_class for job_class in JobClass}
 
 
 def _read_claims(reply: list[Any]) -> Claims:
-    jobs = [
-        ClaimedJob(
-            id=text(reply[i]),
-            token=text(reply[i + 1]),
-            attempts=int(reply[i + 2]),
-            strikes=int(reply[i + 3]),
-            last_reason=text(reply[i + 4]),
-            past=read_past(text(reply[i + 5])),
-            epoch_ms=int(reply[i + 6]),
-            accepted_ms=int(reply[i + 7]),
-            job_class=_CLASSES[reply[i + 8]],
-            probe=reply[i + 9] == b"1",
-            attempts_total=int(reply[i + 10]),
-            trace=text(reply[i + 11]),
-            body=reply[i + 12],
-        )
-        for i in range(2, len(reply), _CLAIM_WIDTH)
-    ]
+    jobs, unreadable = [], []
+    for place in range(2, len(reply), _CLAIM_WIDTH):
+        words = reply[place : place + _CLAIM_WIDTH]
+        try:
+            jobs.append(_read_claim(words))
+        except (
+            ValueError,
+            KeyError,
+        ):  # one record that something else altered must not keep the others from being sent
+            unreadable.append(words[0].decode(errors="backslashreplace"))
     wait = int(reply[0])
-    return Claims(jobs, None if wait < 0 else wait, int(reply[1]))
+    return Claims(jobs, None if wait < 0 else wait, int(reply[1]), tuple(unreadable))
+
+
+def _read_claim(words: list[Any]) -> ClaimedJob:
+    return ClaimedJob(
+        id=text(words[0]),
+        token=text(words[1]),
+        attempts=int(words[2]),
+        strikes=int(words[3]),
+        last_reason=text(words[4]),
+        past=read_past(text(words[5])),
+        epoch_ms=int(words[6]),
+        accepted_ms=int(words[7]),
+        job_class=_CLASSES[words[8]],
+        probe=words[9] == b"1",
+        attempts_total=int(words[10]),
+        trace=text(words[11]),
+        body=words[12],
+    )
 
 
 def _read_settled(reply: list[Any]) -> list[bool]:

@@ -1,7 +1,8 @@
 -- Cancel jobs for their caller, as long as none can be at Trackdesk: never sent, or cleanly refused each time.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 dedupe window (ms) | 3… ids
--- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or an attempt may have landed)
+-- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or an attempt may have landed; no state: its
+--       record cannot be read)
 
 local window_ms = tonumber(ARGV[2])
 
@@ -23,7 +24,7 @@ for i = 3, #ARGV do
     to_terminal(id, job, 'cancelled', 'by_caller', window_ms)
     replies[#replies + 1] = 'cancelled'
   else
-    replies[#replies + 1] = 'refused:' .. job.state
+    replies[#replies + 1] = 'refused:' .. (job.state or '')
   end
 end
 close_books()

@@ -43,10 +43,10 @@ for base = FIRST, #ARGV, ITEM do
     job.state, job.at, job.epoch = 'scheduled', ARGV[base + 4], ARGV[base + 4]
   end
   -- In one call: the record if there is none, else the one there is.
-  local found = redis.call('SET', key('job', id), live_record(job), 'NX', 'GET')
+  local found = redis.pcall('SET', key('job', id), live_record(job), 'NX', 'GET')
   local verdict, state = 'accepted:', job.state
   if found then
-    local first = parse_job(found)
+    local first = parse_job(type(found) == 'string' and found or '')
     if first.state == NEWER then
       verdict, state = 'newer:', ''
     else
@@ -68,11 +68,11 @@ for base = FIRST, #ARGV, ITEM do
   replies[#replies + 1] = verdict .. state
 end
 
+close_books() -- first: without its place in an index a record is a sale that nobody sends
 local tenants = {}
 for tenant in pairs(known) do
   tenants[#tenants + 1] = tenant
 end
 call_in_parts(tenants, 'SADD', key('tenants'))
 queue_turns(woken, ARGV[2])
-close_books()
 return replies

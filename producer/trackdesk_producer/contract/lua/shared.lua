@@ -41,10 +41,10 @@ local function tenant_of(id)
 end
 
 -- The record of a job as `parse_job` reads it, or nil if there is none. Of one that a newer release wrote nothing is
--- known, and its state is NEWER; one that cannot be read has no state.
+-- known, and its state is NEWER; one that cannot be read has no state: an error would stop all the other jobs too.
 local function read_job(id)
-  local raw = redis.call('GET', key('job', id))
-  return raw and parse_job(raw) or nil
+  local raw = redis.pcall('GET', key('job', id))
+  return raw and parse_job(type(raw) == 'string' and raw or '') or nil
 end
 
 -- Whether an operator said, since the job was accepted or last redriven, that the store may have forgotten things
@@ -276,7 +276,7 @@ local function references(id, conversion)
 end
 
 local function status_of(id)
-  local sound, entry = pcall(cjson.decode, redis.call('LINDEX', key('history', id), -1) or '')
+  local sound, entry = pcall(cjson.decode, redis.pcall('LINDEX', key('history', id), -1) or '')
   local status = sound and type(entry) == 'table' and tonumber(entry.status)
   return status and integer(status) or '-'
 end
@@ -389,7 +389,11 @@ end
 
 -- Add up to `most` wake-ups, as long as fewer than wanted are waiting.
 local function wake(envelope, most)
-  local missing = WAKEUPS_WANTED - redis.call('LLEN', key('wakeups'))
+  local waiting = redis.pcall('LLEN', key('wakeups'))
+  if type(waiting) ~= 'number' then
+    return -- no list: the workers look for work themselves, and nothing here may fail of a wake-up
+  end
+  local missing = WAKEUPS_WANTED - waiting
   for _ = 1, math.min(missing, most) do
     local tag = integer(redis.call('INCR', key('sequence')))
     redis.call('LPUSH', key('wakeups'), (string.gsub(envelope, '@TAG@', tag)))
@@ -494,7 +498,8 @@ local function expect(id, state, index)
   return nil
 end
 
+-- What is no list was not written by these scripts: it stays as it is, and nothing is noted.
 local function note(id, entry)
-  redis.call('RPUSH', key('history', id), entry)
-  redis.call('LTRIM', key('history', id), -HISTORY_KEPT, -1)
+  redis.pcall('RPUSH', key('history', id), entry)
+  redis.pcall('LTRIM', key('history', id), -HISTORY_KEPT, -1)
 end

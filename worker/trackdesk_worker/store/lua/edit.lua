@@ -14,7 +14,7 @@ local job = raw and read_job(id)
 if not job then
   return 'unknown'
 elseif job.state ~= 'dead' then
-  return 'refused:' .. job.state
+  return 'refused:' .. (job.state or 'unreadable')
 elseif redis.sha1hex(raw) ~= ARGV[4] then
   return 'changed'
 elseif not (amount == '-' or string.find(amount, '^%d+%.?%d*$')) then

@@ -34,7 +34,7 @@ local function decide(job_id, died)
   if not job then
     return 'skipped:unknown'
   elseif job.state ~= 'dead' then
-    return 'skipped:' .. job.state
+    return 'skipped:' .. (job.state or 'unreadable')
   elseif job.at ~= died then
     return 'skipped:died_again'
   end
