@@ -10,14 +10,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import redis.asyncio
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from trackdesk_producer._flow import EnqueueItem, Flow, ProducerFlow, Send
 from trackdesk_producer._redis.connections import MAX_CONNECTIONS, connection_options, open_async_client
 from trackdesk_producer.contract.runner import Replies, Request, arun_raw, asend
 from trackdesk_producer.conversion.model import Conversion
-from trackdesk_producer.errors import QueueUnavailable, unavailable
+from trackdesk_producer.errors import NO_REPLY, QueueUnavailable, unavailable
 from trackdesk_producer.receipts import Cancellation, Durability, JobStatus, Receipt
 
 T = TypeVar("T")
@@ -137,7 +135,7 @@ class AsyncProducer:
             async with asyncio.timeout(self._flow.timeout_s), lines.places:
                 waited_s = time.monotonic() - began
                 return await arun_raw(lambda sent: asend(lines.client, sent), request.calls, request.also)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:  # TimeoutError is an OSError
+        except NO_REPLY as error:  # TimeoutError is an OSError
             raise unavailable(
                 error,
                 timeout_s=self._flow.timeout_s,

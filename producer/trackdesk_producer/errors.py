@@ -3,7 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+NO_REPLY = (RedisError, OSError)
+"""What redis-py raises for a call that brought no reply: also where something that is no Redis answers."""
 
 _PROBLEMS_IN_MESSAGE = 10
 

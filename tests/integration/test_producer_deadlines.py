@@ -127,6 +127,48 @@ def test_a_store_that_cannot_be_connected_to_costs_the_connect_limit(kind: str) 
                 call()
 
 
+@pytest.mark.parametrize("url", ["redis://many.example:{port}/0", "sentinel://a.example:{port},b.example:{port}/m"])
+def test_a_name_with_many_addresses_that_cannot_be_reached_does_not_stretch_the_deadline(
+    kind: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = socket.getaddrinfo
+    with unreachable_listener() as reached:
+        port = int(reached.rpartition(":")[2].removesuffix("/0"))
+
+        def many(_: str, asked: int, *__: object, **___: object) -> list[object]:
+            return right("127.0.0.1", asked, socket.AF_INET, socket.SOCK_STREAM) * 12
+
+        monkeypatch.setattr(socket, "getaddrinfo", many)
+        with AnyProducer(kind, url.format(port=port), tenant="acme", **SHORT) as producer:
+            for call in calls(producer):
+                with within(0.4 + TOLERANCE_S), pytest.raises(QueueUnavailable):
+                    call()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-5\r\n", b"-ERR DB index is out of range\r\n"]
+)
+def test_an_address_that_is_no_store_of_ours_is_reported_as_unavailable(kind: str, answer: bytes) -> None:
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with AnyProducer(kind, f"redis://127.0.0.1:{listener.getsockname()[1]}/7", tenant="acme") as producer:
+            for call in calls(producer):
+                with pytest.raises(QueueUnavailable):
+                    call()
+            (receipt,) = producer.enqueue_many([sale("order-1")])
+            assert receipt.status is ReceiptStatus.REFUSED
+
+
 def test_half_an_answer_is_no_answer(kind: str, half_open: str) -> None:
     with AnyProducer(kind, half_open, tenant="acme", **SHORT) as producer:
         for call in calls(producer):

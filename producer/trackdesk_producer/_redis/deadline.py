@@ -86,8 +86,27 @@ class _Socket:
         return self._bound().recv_into(buffer, *sizes)
 
 
+class _Bound:
+    """A limit in seconds, of a connection, that never reaches beyond the deadline of the call."""
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = f"_own_{name}"
+
+    def __get__(self, connection: Any, _: type | None = None) -> float | None:
+        own: float | None = getattr(connection, self._name, None)
+        left = time_left()
+        return own if left is None else min(left, own or left)
+
+    def __set__(self, connection: Any, seconds: float | None) -> None:
+        setattr(connection, self._name, seconds)
+
+
 class _Bounded(Renewed):
     """Comes before a connection class of redis-py."""
+
+    # redis-py reads these two for each address of a name, and for the handshake of TLS.
+    socket_connect_timeout = _Bound()
+    socket_timeout = _Bound()
 
     def _connect(self) -> Any:
         return _Socket(super()._connect())

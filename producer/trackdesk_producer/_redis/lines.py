@@ -12,7 +12,7 @@ import redis.sentinel
 
 from trackdesk_producer._redis.deadline import deadline, time_left
 from trackdesk_producer.contract.runner import Command, Flight, Replies, Request, begin_raw, finish_raw, run_raw
-from trackdesk_producer.errors import QueueUnavailable, unavailable
+from trackdesk_producer.errors import NO_REPLY, QueueUnavailable, unavailable
 
 
 class Places:
@@ -82,7 +82,9 @@ class Lines:
             TimeoutError: when all stay in use until the deadline of the call.
         """
         if self._pid != os.getpid():
-            self._pid, self._resting, self._places = os.getpid(), [], Places(self.max_connections)
+            # The number last: another thread that finds it right must not find the parent's connections.
+            self._resting, self._places = [], Places(self.max_connections)
+            self._pid = os.getpid()
         left_s = time_left()
         if not self._places.take(self.timeout_s if left_s is None else left_s):
             raise TimeoutError("no connection became free")
@@ -176,7 +178,7 @@ class Line:
             self._unread += len(commands)
             packed = self._connection.pack_commands(commands)
             self._connection.send_packed_command(packed, check_health=False)
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except NO_REPLY as error:
             raise self._unavailable(error) from error
 
     def read(self, count: int) -> Replies:
@@ -185,7 +187,7 @@ class Line:
             if self._connection is None:
                 raise ConnectionError("the connection was lost")
             replies = [_read(self._connection) for _ in range(count)]
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except NO_REPLY as error:
             raise self._unavailable(error) from error
         self._unread -= count
         return replies

@@ -2,6 +2,7 @@
 
 from redis.exceptions import (
     ClusterDownError,
+    InvalidResponse,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -19,6 +20,7 @@ _AWAY = (
     ClusterDownError,
     TryAgainError,
     NoScriptError,
+    InvalidResponse,  # something that is no Redis answers, as a proxy does whose server is gone
 )
 _TROUBLES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "UNKILLABLE ")
 """First words of replies about the server, whatever was asked."""
