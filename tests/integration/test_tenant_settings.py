@@ -11,6 +11,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import RESTED_AFTER_LOSS_S, Tenants
 from trackdesk_worker.domain.limits import Limits
+from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.maintenance.duty import Turn
 from trackdesk_worker.maintenance.refresh_tenants import RefreshTenants
 
@@ -115,6 +116,20 @@ def test_limits_that_could_not_be_written_are_written_when_the_store_is_back(
             duty.change("[acme]\nburst = 5")
     duty.run()
     assert limits(store, "acme")["burst"] == "5"
+
+
+def test_a_store_that_was_restored_gets_the_limits_of_the_file_again(
+    own_server: EmbeddedServer, keys: Keys, file: Path
+) -> None:
+    with redis.Redis(port=own_server.port) as client:
+        store = Store(client, keys)
+        duty = Refreshing(store, file, "[acme]\nrate_limit = 5")
+        duty.run()
+        client.hset(keys.tenant("acme"), "rate_us", 50_000)  # as a backup of the time before has it
+        own_server.stop()
+        own_server.start()
+        duty.run()
+        assert limits(store, "acme")["rate_us"] == "200000"
 
 
 def _away(*_: object) -> None:

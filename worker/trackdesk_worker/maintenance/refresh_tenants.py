@@ -18,6 +18,8 @@ class RefreshTenants(Duty):
         super().__init__(context)
         self._tenants = tenants
         self._limits_applied = False
+        self._server: str | None = None
+        """Which run of which server got the limits. Another one may have forgotten them, or hold older ones."""
 
     def run_once(self, turn: Turn) -> None:
         """Bring changed settings into force."""
@@ -29,9 +31,10 @@ class RefreshTenants(Duty):
         except SettingsInvalid as error:
             context.log.error("tenants.refused", detail=str(error))
         context.metrics.tenants_refused(self._tenants.refused is not None)
-        if not self._limits_applied:
+        server = context.client.info("server").get("run_id")
+        if not self._limits_applied or server != self._server:
             self._apply_limits()
-            self._limits_applied = True
+            self._limits_applied, self._server = True, server
 
     def _apply_limits(self) -> None:
         context = self._context
