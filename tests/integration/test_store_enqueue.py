@@ -6,7 +6,7 @@ import redis
 from tests.support.store import START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.record import LIVE_BASE, JobClass, State
+from trackdesk_producer.contract.record import JobClass, LIVE_BASE, LIVE_FIELDS, State
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_worker.domain.claim import Settlement, Verb
 
@@ -224,7 +224,8 @@ def test_words_that_a_newer_release_added_to_a_record_survive_every_rewriting(st
     store.enqueue(Item("acme/1", "1.50", "EUR"))
     key = store.keys.job("acme/1")
     head, _, body = (store.client.get(key) or b"").partition(b"\n")
-    store.client.set(key, head + b" novel words\n" + body)
+    absent = b" -" * (len(LIVE_FIELDS) - len(head.split(b" ")))
+    store.client.set(key, head + absent + b" novel words\n" + body)
     job = store.claim_one()
     store.settle(Settlement(job.id, job.token, Verb.RETRY, "timeout", 1000, entry="{}"))
     store.now_ms += 2000
