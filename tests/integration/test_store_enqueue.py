@@ -6,7 +6,7 @@ import redis
 from tests.support.store import START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.record import JobClass, LIVE_BASE, LIVE_FIELDS, State
+from trackdesk_producer.contract.record import LIVE_BASE, LIVE_FIELDS, JobClass, State
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_worker.domain.claim import Settlement, Verb
 
