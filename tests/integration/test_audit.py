@@ -90,6 +90,16 @@ def test_a_pruned_store_has_no_discrepancy(shop: Shop) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Shop], object], DiscrepancyKind, str | None]] = {
+    "an act could not be read and was set aside": (
+        lambda s: s.client.rpush(s.keys.audit_log_unreadable, "{no json"),
+        DiscrepancyKind.AUDIT_LOG_UNREADABLE,
+        None,
+    ),
+    "a plan could not be read and was set aside": (
+        lambda s: s.client.sadd(s.keys.plans_unreadable, "plan-x"),
+        DiscrepancyKind.PLAN_UNREADABLE,
+        None,
+    ),
     "a dead letter's record is deleted": (
         lambda s: s.client.delete(s.keys.job("acme/dead-1")),
         DiscrepancyKind.RECORD_MISSING,

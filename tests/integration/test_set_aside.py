@@ -69,7 +69,7 @@ def test_an_act_that_cannot_be_read_is_set_aside_named_and_the_acts_behind_it_go
     assert shop.client.llen(shop.keys.audit_log_waiting) == 0
     assert shop.client.lrange(shop.keys.audit_log_unreadable, 0, -1) == [act]
     report = audit(shop.client, shop.keys)
-    assert [found.kind for found in report.discrepancies] == [DiscrepancyKind.OPERATION_UNREADABLE]
+    assert [found.kind for found in report.discrepancies] == [DiscrepancyKind.AUDIT_LOG_UNREADABLE]
     assert shop.keys.audit_log_unreadable in str(report.discrepancies[0]), "the audit says where it is kept"
 
 

@@ -44,7 +44,7 @@ class DiscrepancyKind(StrEnum):
     """A tenant has books and is missing from the list of tenants."""
     AUDIT_LOG_ALTERED = "audit_log_altered"
     """The audit log is not what was written: its chain is broken, or its end is cut off."""
-    OPERATION_UNREADABLE = "operation_unreadable"
+    AUDIT_LOG_UNREADABLE = "audit_log_unreadable"
     """An act waited for its entry in the audit log, and cannot be read."""
     PLAN_UNREADABLE = "plan_unreadable"
     """A plan is stored as something else than a plan."""

@@ -45,7 +45,7 @@ def check_set_aside(client: redis.Redis, keys: Keys, findings: Findings) -> None
     place = f"see {keys.audit_log_unreadable}, and delete that key when you know what was done"
     for number in range(1, int(client.llen(keys.audit_log_unreadable)) + 1):
         findings.add(
-            Discrepancy(DiscrepancyKind.OPERATION_UNREADABLE, f"act {number} could not be put on record: {place}")
+            Discrepancy(DiscrepancyKind.AUDIT_LOG_UNREADABLE, f"act {number} could not be put on record: {place}")
         )
     for plan_id in sorted(map(text, client.smembers(keys.plans_unreadable))):
         detail = f"plan {plan_id} is stored as something else than a plan: nothing drives it, its sales are unchanged"
