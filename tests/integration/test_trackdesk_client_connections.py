@@ -13,9 +13,10 @@ from pyreqwest.http import Url
 
 from tests.support.raw_http import RawRequest, RawServer, always, answer, raw_server
 from trackdesk_worker.trackdesk import transport
-from trackdesk_worker.trackdesk.transport import RENEWED_AFTER_S, Received, Transport, client_builder
+from trackdesk_worker.trackdesk.exchange import Answer
+from trackdesk_worker.trackdesk.transport import RENEWED_AFTER_S, Transport, client_builder
 
-PAIRED = Received(200, "", None, b'{"cid":"x"}')
+PAIRED = Answer(200, "", None, b'{"cid":"x"}')
 NOTICED_S = 0.05
 """By then a close has crossed the loopback."""
 
@@ -24,7 +25,7 @@ def opened() -> Client:
     return client_builder(connect_timeout_s=2, timeout_s=5, concurrency=8, trust_env=False).build()
 
 
-async def sent(client: Transport, server: RawServer, host: str = "127.0.0.1") -> Received:
+async def sent(client: Transport, server: RawServer, host: str = "127.0.0.1") -> Answer:
     return await client.exchange("POST", Url(f"http://{host}:{server.port}/"), (), b"{}", max_body=100)
 
 

@@ -4,17 +4,20 @@ from typing import assert_never
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trackdesk_producer.contract.doubt import Doubt, Past
+from trackdesk_producer.contract.record import JobClass
+from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_worker.domain.backoff import backoff_delay_s
+from trackdesk_worker.domain.claim import ClaimedJob
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.domain.policy import (
     Bury,
     Complete,
-    JobView,
     Policy,
     Release,
     Retry,
     decide,
-    tenant_effect,
+    freeze_ms,
 )
 
 NOW_MS = 1_800_000_000_000
@@ -40,46 +43,54 @@ policies = st.builds(
     backoff_cap_s=st.floats(0.001, 1e5),
 )
 jobs = st.builds(
-    JobView,
+    ClaimedJob,
+    id=st.just("acme/1"),
+    token=st.just("7"),
     attempts=st.integers(1, 60),
     strikes=st.integers(0, 10),
-    last_reason=st.sampled_from(["", *Reason]),
-    age_ms=st.integers(0, 10**10),
-    ambiguous=st.booleans(),
+    last_reason=st.sampled_from(["-", *Reason]),
+    past=st.builds(Past, st.sampled_from(Doubt)),
+    epoch_ms=st.just(NOW_MS),
+    accepted_ms=st.just(NOW_MS),
+    job_class=st.sampled_from(JobClass),
+    probe=st.booleans(),
+    attempts_total=st.integers(1, 10_000),
+    trace=st.just(NO_TRACE),
+    body=st.just(b"{}"),
 )
 
 
-@given(jobs, outcomes, policies, st.randoms(use_true_random=False))
-def test_no_decision_breaks_the_limits(job: JobView, outcome: Outcome, policy: Policy, rng: random.Random) -> None:
-    decision = decide(job, outcome, rng=rng, policy=policy)
+@given(jobs, outcomes, st.integers(0, 10**10), policies, st.randoms(use_true_random=False))
+def test_no_decision_breaks_the_limits(
+    job: ClaimedJob, outcome: Outcome, age_ms: int, policy: Policy, rng: random.Random
+) -> None:
+    decision = decide(job, outcome, age_ms=age_ms, rng=rng, policy=policy)
     match decision:
         case Complete():
             assert outcome.kind is OutcomeKind.DELIVERED
         case Retry():
             assert outcome.kind is OutcomeKind.RETRYABLE
             assert job.attempts < policy.max_attempts
-            assert 0 <= decision.delay_ms <= round(policy.horizon_s * 1000) - job.age_ms
+            assert 0 <= decision.delay_ms <= round(policy.horizon_s * 1000) - age_ms
             assert outcome.tries is None or decision.strikes < outcome.tries
         case Bury():
             assert decision.exhausted == (outcome.kind is OutcomeKind.RETRYABLE)
         case Release():
             assert outcome.kind is OutcomeKind.RETRYABLE
-            assert 0 < decision.delay_ms <= round(policy.horizon_s * 1000) - job.age_ms
+            assert 0 < decision.delay_ms <= round(policy.horizon_s * 1000) - age_ms
             assert not outcome.spends_attempt
         case _:
             assert_never(decision)
     assert decision.reason == outcome.reason
-    if not isinstance(decision, Complete):
-        assert decision.ambiguous == (job.ambiguous or outcome.may_have_landed)
 
 
 @given(outcomes, policies, st.randoms(use_true_random=False))
 def test_a_freeze_always_ends_and_nothing_else_lasts(outcome: Outcome, policy: Policy, rng: random.Random) -> None:
-    effect = tenant_effect(outcome, now_ms=NOW_MS, rng=rng, policy=policy)
+    frozen_ms = freeze_ms(outcome, now_ms=NOW_MS, rng=rng, policy=policy)
     if outcome.effect is TenantEffectKind.FREEZE:
-        assert 0 < effect.for_ms <= round(policy.freeze_max_s * 1000)
+        assert 0 < frozen_ms <= round(policy.freeze_max_s * 1000)
     else:
-        assert effect.for_ms == 0
+        assert frozen_ms == 0
 
 
 @given(st.integers(1, 10_000), st.floats(0.001, 100.0), st.floats(0.001, 1e5), st.randoms(use_true_random=False))

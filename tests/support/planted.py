@@ -16,7 +16,7 @@ from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
 from trackdesk_producer.contract.scripts import Script, ScriptCall
 from trackdesk_worker.config import tenants
 from trackdesk_worker.delivery import loop as delivery
-from trackdesk_worker.domain.outcome import OutcomeKind, Reason, TenantEffectKind
+from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.maintenance import loop
 from trackdesk_worker.ops.dead_letters import edit as desk_edit
 from trackdesk_worker.store import jobs
@@ -147,7 +147,7 @@ def _plant_books_outside() -> Callable[[], None]:
 
 def _plant_success(reason: Reason) -> Callable[[], None]:
     original = answers.TABLE
-    success = answers.RowOutcome(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, effect=TenantEffectKind.CLEAR)
+    success = Outcome(OutcomeKind.DELIVERED, Reason.CONFIRMED_DUPLICATE, 5, effect=TenantEffectKind.CLEAR)
     answers.TABLE = tuple(replace(row, outcome=success) if row.outcome.reason is reason else row for row in original)
 
     def take_out() -> None:

@@ -337,7 +337,7 @@ class World:
 
     def give_back(self, claim: Claim) -> Finished:
         """Release a claim whose request is not made."""
-        return Finished(claim.job, release(claim.job))
+        return release(claim.job, claim.clock)
 
     def settle(self, ended: Sequence[Finished]) -> None:
         """Settle and claim nothing."""

@@ -16,13 +16,11 @@ from trackdesk_worker.domain.policy import (
     Bury,
     Complete,
     Decision,
-    JobView,
     Policy,
     Release,
     Retry,
-    TenantEffect,
     decide,
-    tenant_effect,
+    freeze_ms,
 )
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -42,17 +40,6 @@ class Sender(Protocol):
         """Return what came back and the seconds it took; never raise for the network's trouble."""
 
 
-class Finished(NamedTuple):
-    """An attempt that ended, ready to be settled."""
-
-    job: ClaimedJob
-    settlement: Settlement
-    span: AttemptSpan | None = None
-    """Open until the settlement is known; None without tracing."""
-    error: Exception | None = None
-    """An error of ours that ended it."""
-
-
 @dataclass(frozen=True, slots=True)
 class StoreClock:
     """The store's time, as one claim reported it, carried on by this process' monotonic clock.
@@ -68,6 +55,18 @@ class StoreClock:
     def now_ms(self) -> int:
         """Return the store's time now; behind it by no more than the claim's round trip."""
         return self.store_ms + round((self.monotonic() - self.at_s) * 1000)
+
+
+class Finished(NamedTuple):
+    """A claim that ended, with an attempt or without one, ready to be settled. A named tuple: one per delivery."""
+
+    job: ClaimedJob
+    settlement: Settlement
+    clock: StoreClock
+    span: AttemptSpan | None = None
+    """Open until the settlement is known; None without tracing."""
+    error: Exception | None = None
+    """An error of ours that ended it."""
 
 
 class Attempts:
@@ -110,14 +109,13 @@ class Attempts:
         by_external_cid = _EXTERNAL_CID in job.body or _EXTERNAL_CLIENT_ID in job.body
         outcome = read_answer(answer, AnswerContext(job.past, by_external_cid, now_ms))
         age_ms = max(0, now_ms - job.epoch_ms)
-        view = JobView(job.attempts, job.strikes, job.last_reason, age_ms, job.ambiguous, job.attempts_total)
-        decision = decide(view, outcome, rng=self._rng, policy=policy)
-        effect = tenant_effect(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
-        settlement = _settlement(job, outcome, decision, effect, duration_s, now_ms)
+        decision = decide(job, outcome, age_ms=age_ms, rng=self._rng, policy=policy)
+        frozen_ms = freeze_ms(outcome, now_ms=now_ms, rng=self._rng, policy=policy)
+        settlement = _settlement(job, outcome, decision, frozen_ms, duration_s, now_ms)
         if span is not None:
             span.answered(outcome, settlement, duration_s)
         self._record(job, outcome, settlement, duration_s, _trace_ids(job, span))
-        return Finished(job, settlement, span, error)
+        return Finished(job, settlement, clock, span, error)
 
     async def _exchange(
         self, job: ClaimedJob, clock: StoreClock
@@ -164,9 +162,9 @@ class Attempts:
         )
 
 
-def release(job: ClaimedJob) -> Settlement:
-    """Return the settlement that gives back a claim whose request was never made."""
-    return Settlement(job.id, job.token, Verb.RELEASE, "-", spends_attempt=False, probe=job.probe)
+def release(job: ClaimedJob, clock: StoreClock) -> Finished:
+    """Return the end of a claim whose request is not made: the job becomes ready again and no attempt is spent."""
+    return Finished(job, Settlement(job.id, job.token, Verb.RELEASE, "-", spends_attempt=False, probe=job.probe), clock)
 
 
 _UNTRACED: Mapping[str, str] = {}
@@ -183,7 +181,7 @@ def _trace_ids(job: ClaimedJob, span: AttemptSpan | None) -> Mapping[str, str]:
 
 
 def _settlement(
-    job: ClaimedJob, outcome: Outcome, decision: Decision, effect: TenantEffect, duration_s: float, now_ms: int
+    job: ClaimedJob, outcome: Outcome, decision: Decision, frozen_ms: int, duration_s: float, now_ms: int
 ) -> Settlement:
     delay_ms, strikes, spends_attempt, past_horizon = 0, job.strikes, True, False
     match decision:
@@ -213,8 +211,8 @@ def _settlement(
         entry="{}" if verb is Verb.DELIVER else _entry(job, outcome, duration_s, now_ms),
         health=outcome.health,
         probe=job.probe,
-        effect=effect.kind,
-        effect_ms=effect.for_ms,
+        effect=outcome.effect,
+        effect_ms=frozen_ms,
         past_horizon=past_horizon,
     )
 

@@ -19,14 +19,13 @@ from redis.exceptions import RedisError
 
 from trackdesk_producer.contract.runner import result
 from trackdesk_producer.contract.scripts import ScriptCall
-from trackdesk_worker.delivery.attempt import Attempts, StoreClock, release
-from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
+from trackdesk_worker.delivery.attempt import Attempts, Finished, StoreClock, release
+from trackdesk_worker.domain.claim import ClaimedJob, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.store.jobs import Claims, Jobs
 from trackdesk_worker.store.pipeline import run_pipeline
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-from trackdesk_worker.telemetry.tracing import AttemptSpan
 
 GATHER_S = 0.003
 """While many requests are in flight, ended ones are gathered this long, so that a trip carries several."""
@@ -58,18 +57,6 @@ class DeliveryConfig:
     breaker: Breaker
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A settlement on its way to the store."""
-
-    settlement: Settlement
-    job: ClaimedJob
-    clock: StoreClock
-    lease_end: float
-    """Monotonic seconds; afterwards the settlement can change nothing any more."""
-    span: AttemptSpan | None = None
-
-
 class DeliveryLoop:
     """One process' deliveries. All methods belong to its event loop, except `wake` and `stop_claiming`."""
 
@@ -97,7 +84,8 @@ class DeliveryLoop:
         self._quiet.set()
         self._in_flight: dict[str, tuple[asyncio.Task[None], float]] = {}
         """Token → its delivery and the end of its lease; the oldest is first."""
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[tuple[float, Finished]] = deque()
+        """What is to be settled, with the end of its lease (monotonic seconds): later, a settlement changes nothing."""
         self._claim_at: float | None = None
         """When the next claim is worth while; None: not before a wake-up."""
         self._more_waits = False
@@ -193,7 +181,7 @@ class DeliveryLoop:
         if batch:
             calls.append(
                 self._jobs.settle(
-                    [p.settlement for p in batch],
+                    [finished.settlement for _, finished in batch],
                     dedupe_window_ms=self._config.dedupe_window_ms,
                     breaker=self._config.breaker,
                 )
@@ -235,16 +223,16 @@ class DeliveryLoop:
         self._metrics.store_error()
         self._log.warning("store.unavailable", error=type(error).__name__, detail=str(error)[:200])
         now = self._loop.time()
-        while self._pending and self._pending[0].lease_end < now:
-            late = self._pending.popleft()
+        while self._pending and self._pending[0][0] < now:
+            _, late = self._pending.popleft()
             self._log.error("settle.abandoned", job=late.job.id, token=late.job.token)
             if late.span is not None:
                 late.span.settled("abandoned")
 
-    def _settled(self, batch: list[_Pending], kept: list[bool], took_s: float) -> None:
+    def _settled(self, batch: list[tuple[float, Finished]], kept: list[bool], took_s: float) -> None:
         for _ in batch:
             self._pending.popleft()
-        for item, ok in zip(batch, kept, strict=True):
+        for (_, item), ok in zip(batch, kept, strict=True):
             if item.span is not None:
                 item.span.settled("kept" if ok else "lease_lost")
             if not ok:
@@ -266,7 +254,7 @@ class DeliveryLoop:
         for job in claims.jobs:
             # The stop came while the claim was under way, or what was to be settled beside it still takes the room.
             if self._stopping or self._room() < 1:
-                self._pending.append(_Pending(release(job), job, clock, lease_end))
+                self._pending.append((lease_end, release(job, clock)))
                 self._changed.set()
             else:
                 self._in_flight[job.token] = self._loop.create_task(self._deliver(job, clock, lease_end)), lease_end
@@ -281,7 +269,7 @@ class DeliveryLoop:
                 # The reply, this loop or the whole process was held up: another worker may have the job before the
                 # request ends.
                 self._log.warning("delivery.claim_too_old", job=job.id)
-                self._pending.append(_Pending(release(job), job, clock, lease_end))
+                self._pending.append((lease_end, release(job, clock)))
                 return
             finished = await self._attempts.make(job, clock)
         except asyncio.CancelledError:
@@ -293,7 +281,7 @@ class DeliveryLoop:
         else:
             if finished.error is not None:
                 self._log.error("delivery.crashed", job=job.id, exc_info=finished.error)
-            self._pending.append(_Pending(finished.settlement, job, clock, lease_end, finished.span))
+            self._pending.append((lease_end, finished))
         finally:
             del self._in_flight[job.token]
             self._changed.set()

@@ -23,7 +23,7 @@ from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
 from trackdesk_worker.trackdesk.parsed_answer import ParsedAnswer, excerpt_of, parse_answer, retry_after_s
 
-__all__ = ["TABLE", "Answer", "AnswerContext", "AnswerRow", "Failure", "FailureKind", "RowOutcome", "read_answer"]
+__all__ = ["TABLE", "Answer", "AnswerContext", "AnswerRow", "Failure", "FailureKind", "read_answer"]
 
 FEW_TRIES = 3
 CLICK_TRIES, CLICK_WAIT_S = 2, 600.0
@@ -47,54 +47,55 @@ class AnswerContext(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class RowOutcome:
-    """The outcome a row gives; the fields are those of `Outcome`."""
-
-    kind: OutcomeKind
-    reason: Reason
-    may_have_landed: bool = False
-    refused: bool = False
-    tries: int | None = None
-    wait_s: float | None = None
-    effect: TenantEffectKind = TenantEffectKind.NONE
-    spends_attempt: bool = True
-    honours_retry_after: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class AnswerRow:
     """One line of the table. Lines that refine one row of the specification share its number."""
 
     number: int
     name: str
     signal: Callable[[ParsedAnswer, AnswerContext], bool]
-    outcome: RowOutcome
+    outcome: Outcome
+    """Without what only the answer can add: status, code, excerpt, click id and Retry-After."""
+    honours_retry_after: bool = False
 
 
-def _delivered(reason: Reason) -> RowOutcome:
-    return RowOutcome(OutcomeKind.DELIVERED, reason, effect=TenantEffectKind.CLEAR)
+def _outcome(
+    kind: OutcomeKind,
+    reason: Reason,
+    *,
+    may_have_landed: bool = False,
+    refused: bool = False,
+    tries: int | None = None,
+    wait_s: float | None = None,
+    effect: TenantEffectKind = TenantEffectKind.NONE,
+    spends_attempt: bool = True,
+) -> Outcome:
+    return Outcome(kind, reason, 0, may_have_landed, refused, tries, wait_s, None, effect, spends_attempt)
 
 
-def _refused(reason: Reason) -> RowOutcome:
-    return RowOutcome(OutcomeKind.REJECTED, reason, effect=TenantEffectKind.CLEAR)
+def _delivered(reason: Reason) -> Outcome:
+    return _outcome(OutcomeKind.DELIVERED, reason, effect=TenantEffectKind.CLEAR)
 
 
-def _passing(reason: Reason, *, may_have_landed: bool = True) -> RowOutcome:
-    return RowOutcome(OutcomeKind.RETRYABLE, reason, may_have_landed, honours_retry_after=True)
+def _refused(reason: Reason) -> Outcome:
+    return _outcome(OutcomeKind.REJECTED, reason, effect=TenantEffectKind.CLEAR)
 
 
-def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> RowOutcome:
-    return RowOutcome(OutcomeKind.RETRYABLE, reason, may_have_landed, tries=FEW_TRIES)
+def _passing(reason: Reason, *, may_have_landed: bool = True) -> Outcome:
+    return _outcome(OutcomeKind.RETRYABLE, reason, may_have_landed=may_have_landed)
 
 
-def _slow(tries: int, wait_s: float) -> RowOutcome:
-    return RowOutcome(
+def _few_tries(reason: Reason, *, may_have_landed: bool = False) -> Outcome:
+    return _outcome(OutcomeKind.RETRYABLE, reason, may_have_landed=may_have_landed, tries=FEW_TRIES)
+
+
+def _slow(tries: int, wait_s: float) -> Outcome:
+    return _outcome(
         OutcomeKind.RETRYABLE, Reason.SOURCE_NOT_FOUND, tries=tries, wait_s=wait_s, effect=TenantEffectKind.CLEAR
     )
 
 
-def _held(reason: Reason) -> RowOutcome:
-    return RowOutcome(OutcomeKind.RETRYABLE, reason, effect=TenantEffectKind.HOLD, spends_attempt=False)
+def _held(reason: Reason) -> Outcome:
+    return _outcome(OutcomeKind.RETRYABLE, reason, effect=TenantEffectKind.HOLD, spends_attempt=False)
 
 
 def _means(meaning: Meaning) -> Callable[[ParsedAnswer, AnswerContext], bool]:
@@ -118,28 +119,22 @@ def _confirmed(number: int, name: str, signal: Callable[[ParsedAnswer], bool]) -
     It confirms what that attempt carried. Of other content, and once Trackdesk refused the sale with nothing in doubt,
     it proves nothing.
     """
-    verdicts = {
+    outcomes = {
         Doubt.SAME: _delivered(Reason.CONFIRMED_DUPLICATE),
         Doubt.FORGOTTEN: _delivered(Reason.RESTORED_DUPLICATE),
         Doubt.OTHER: _refused(Reason.DUPLICATE_DIFFERS),
     }
 
-    def row(doubt: Doubt, verdict: RowOutcome) -> AnswerRow:
+    def row(doubt: Doubt, outcome: Outcome) -> AnswerRow:
         past = Past(doubt)
         return AnswerRow(
-            number, f"{name}, in doubt: {doubt}", lambda r, context: context.past == past and signal(r), verdict
+            number, f"{name}, in doubt: {doubt}", lambda r, context: context.past == past and signal(r), outcome
         )
 
-    return tuple(row(doubt, verdict) for doubt, verdict in verdicts.items())
+    return tuple(row(doubt, outcome) for doubt, outcome in outcomes.items())
 
 
-_THROTTLED = RowOutcome(
-    OutcomeKind.RETRYABLE,
-    Reason.RATE_LIMITED,
-    effect=TenantEffectKind.FREEZE,
-    spends_attempt=False,
-    honours_retry_after=True,
-)
+_THROTTLED = _outcome(OutcomeKind.RETRYABLE, Reason.RATE_LIMITED, effect=TenantEffectKind.FREEZE, spends_attempt=False)
 
 TABLE: tuple[AnswerRow, ...] = (
     AnswerRow(1, "paired", lambda r, _: r.status == 200 and bool(r.cid), _delivered(Reason.PAIRED)),
@@ -157,27 +152,33 @@ TABLE: tuple[AnswerRow, ...] = (
         _few_tries(Reason.BAD_ENDPOINT, may_have_landed=True),
     ),
     # below 200 or beyond 599 whatever answered speaks no HTTP, so its body is not believed either
-    AnswerRow(12, "no final status", lambda r, _: not 400 <= r.status < 600, _passing(Reason.PROTOCOL_ERROR)),
+    AnswerRow(
+        12,
+        "no final status",
+        lambda r, _: not 400 <= r.status < 600,
+        _passing(Reason.PROTOCOL_ERROR),
+        honours_retry_after=True,
+    ),
     AnswerRow(4, "limit reached", lambda r, _: r.is_conversion_limit, _refused(Reason.RECURRENCE_LIMIT)),
     *_confirmed(5, "already exists", _is_duplicate),
     AnswerRow(
         5,
         "already exists",
         lambda r, _: _is_duplicate(r),
-        RowOutcome(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=TenantEffectKind.CLEAR),
+        _outcome(OutcomeKind.REJECTED, Reason.UNVERIFIED_DUPLICATE, refused=True, effect=TenantEffectKind.CLEAR),
     ),
     AnswerRow(
         6,
         "aborted",
         lambda r, _: r.code == 10,
-        RowOutcome(OutcomeKind.RETRYABLE, Reason.CONFLICT),
+        _outcome(OutcomeKind.RETRYABLE, Reason.CONFLICT),
     ),
     *_confirmed(6, "silent conflict", _is_silent_conflict),
     AnswerRow(
         6,
         "silent conflict",
         lambda r, _: _is_silent_conflict(r),
-        RowOutcome(OutcomeKind.RETRYABLE, Reason.CONFLICT, refused=True, tries=FEW_TRIES),
+        _outcome(OutcomeKind.RETRYABLE, Reason.CONFLICT, refused=True, tries=FEW_TRIES),
     ),
     AnswerRow(6, "conflict", lambda r, _: r.status == 409 and r.meaning is None, _few_tries(Reason.CONFLICT)),
     AnswerRow(
@@ -212,12 +213,12 @@ TABLE: tuple[AnswerRow, ...] = (
     ),
     AnswerRow(9, "unauthorized", lambda r, _: r.status == 401 or r.code == 16, _held(Reason.UNAUTHORIZED)),
     AnswerRow(9, "forbidden", lambda r, _: r.status == 403 or r.code == 7, _held(Reason.FORBIDDEN)),
-    AnswerRow(10, "over the rate limit", lambda r, _: r.is_throttle, _THROTTLED),
+    AnswerRow(10, "over the rate limit", lambda r, _: r.is_throttle, _THROTTLED, honours_retry_after=True),
     AnswerRow(
         11,
         "wrong endpoint",
         lambda r, _: r.status in (405, 501, 505) or r.code == 12 or r.is_unrouted,
-        RowOutcome(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=TenantEffectKind.HOLD),
+        _outcome(OutcomeKind.REJECTED, Reason.BAD_ENDPOINT, effect=TenantEffectKind.HOLD),
     ),
     # A silent 404 may be a wrong path or a click that is not found. Holding the tenant for the second would
     # stop a shop over one stale click, so only the job pays: a few tries, for a route that is being replaced,
@@ -228,24 +229,32 @@ TABLE: tuple[AnswerRow, ...] = (
         lambda r, _: r.status == 404 and r.says_nothing,
         _few_tries(Reason.BAD_ENDPOINT),
     ),
-    AnswerRow(12, "timed out on their side", lambda r, _: r.status in (408, 499), _passing(Reason.REQUEST_TIMEOUT)),
+    AnswerRow(
+        12,
+        "timed out on their side",
+        lambda r, _: r.status in (408, 499),
+        _passing(Reason.REQUEST_TIMEOUT),
+        honours_retry_after=True,
+    ),
     AnswerRow(
         12,
         "too early",
         lambda r, _: r.status == 425,
         _passing(Reason.SERVER_ERROR, may_have_landed=False),
+        honours_retry_after=True,
     ),
     AnswerRow(
         12,
         "server error",
         lambda r, _: 500 <= r.status < 600 or r.code in _PASSING_CODES,
         _passing(Reason.SERVER_ERROR),
+        honours_retry_after=True,
     ),
     AnswerRow(
         13,
         "any other 4xx",
         lambda *_: True,
-        RowOutcome(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
+        _outcome(OutcomeKind.REJECTED, Reason.CALLER_ERROR),
     ),
 )
 
@@ -266,26 +275,26 @@ def read_answer(answer: Answer | Failure, context: AnswerContext) -> Outcome:
 def _read_answer(answer: Answer, context: AnswerContext) -> Outcome:
     parsed = parse_answer(answer)
     row = next(row for row in TABLE if row.signal(parsed, context))
-    verdict = row.outcome
+    meant = row.outcome
     return Outcome(
-        verdict.kind,
-        verdict.reason,
+        meant.kind,
+        meant.reason,
         row.number,
-        may_have_landed=verdict.may_have_landed,
-        refused=verdict.refused,
-        tries=verdict.tries,
-        wait_s=verdict.wait_s,
-        retry_after_s=(
+        meant.may_have_landed,
+        meant.refused,
+        meant.tries,
+        meant.wait_s,
+        (
             retry_after_s(answer.retry_after, now_ms=context.now_ms)
-            if verdict.honours_retry_after and answer.retry_after
+            if row.honours_retry_after and answer.retry_after
             else None
         ),
-        effect=verdict.effect,
-        spends_attempt=verdict.spends_attempt,
+        meant.effect,
+        meant.spends_attempt,
         status=answer.status,
         code=parsed.code,
         excerpt=excerpt_of(answer.body),
-        cid=parsed.cid if verdict.reason is Reason.PAIRED else None,
+        cid=parsed.cid if meant.reason is Reason.PAIRED else None,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pyreqwest.http import Url
 
@@ -80,16 +81,11 @@ class TrackdeskClient:
 
     async def _exchange(self, prepared: PreparedEndpoint, url: Url, body: bytes) -> Answer:
         endpoint, limit = prepared.endpoint, self._max_body
-        received = await self._transport.exchange(
+        answer = await self._transport.exchange(
             endpoint.method, url, prepared.headers, body if endpoint.method == "POST" else None, max_body=limit
         )
-        return Answer(
-            status=received.status,
-            content_type=received.content_type,
-            retry_after=received.retry_after,
-            body=_without_key(received.body, endpoint.api_key)[:limit],
-            truncated=len(received.body) > limit,
-        )
+        redacted = _without_key(answer.body, endpoint.api_key)
+        return answer if redacted is answer.body else replace(answer, body=redacted[:limit])
 
     def _prepared_for(self, tenant: str) -> PreparedEndpoint:
         endpoint = self._endpoint_for(tenant)
@@ -107,9 +103,10 @@ def _address(prepared: PreparedEndpoint, body: bytes) -> Url:
 
 
 def _without_key(body: bytes, api_key: str | None) -> bytes:
-    """Blot out the key should the server echo it: answers are kept with the job, and shown."""
+    """Redact a key that the server echoes: a job's history keeps part of each answer. Without one, return `body`."""
     if not api_key:
         return body
     for form in (api_key, json.dumps(api_key)[1:-1]):
-        body = body.replace(form.encode(), REDACTED)
+        if (found := form.encode()) in body:
+            body = body.replace(found, REDACTED)
     return body

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib.metadata import version
-from typing import NamedTuple
 
 import httpx
 from pyreqwest import exceptions
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.http import Url
+
+from trackdesk_worker.trackdesk.exchange import Answer
 
 IDLE_S = 30.0
 """A kept connection that idles longer is closed by us: servers close theirs after 60 s or more, and a request that
@@ -38,16 +39,6 @@ _HTTPX_ERRORS: tuple[tuple[type[exceptions.PyreqwestError], type[httpx.RequestEr
 """The first that fits counts: from the special to the general."""
 
 
-class Received(NamedTuple):
-    """What is read of an answer."""
-
-    status: int
-    content_type: str
-    retry_after: str | None
-    body: bytes
-    """At most one byte more than was asked for, which tells that there is more."""
-
-
 class Transport:
     """The connections of one process. At most `concurrency` requests are in flight, each over a connection of its own.
 
@@ -62,8 +53,8 @@ class Transport:
 
     async def exchange(
         self, method: str, url: Url, headers: Sequence[tuple[str, str]], body: bytes | None, *, max_body: int
-    ) -> Received:
-        """Send one request and read its answer, at most `max_body` bytes of it and one more.
+    ) -> Answer:
+        """Send one request and read its answer; of its body at most `max_body` bytes are kept.
 
         Raises httpx's errors, with the cause kept. Ends within the client's total timeout, from the wait for a free
         connection to the last byte (`tests/integration/test_trackdesk_client_failures.py`).
@@ -81,7 +72,11 @@ class Transport:
                     content_type, retry_after = response.get_header("content-type"), response.get_header("retry-after")
                 except ValueError as error:  # not ASCII
                     raise httpx.RemoteProtocolError("the answer has a malformed header") from error
-                return Received(response.status, content_type or "", retry_after, begun.to_bytes() if begun else b"")
+                received = begun.to_bytes() if begun else b""
+                truncated = len(received) > max_body
+                return Answer(
+                    response.status, content_type or "", retry_after, received[:max_body], truncated=truncated
+                )
         except exceptions.PyreqwestError as error:
             for own, translated in _HTTPX_ERRORS:
                 if isinstance(error, own):
