@@ -20,6 +20,7 @@ from trackdesk_worker.store.ledger import Book, Money, parse_book
 WAKEUPS_AT_MOST = 4
 HISTORY_AT_MOST = 100
 HOUR_MS = 3_600_000
+PRUNED_EARLY = "would be pruned before it ended"
 
 
 @dataclass
@@ -161,7 +162,7 @@ def _tombstones(walk: Walk, content: dict[str, Any]) -> None:
             filed[identity] += 1
             record = walk.records.get(identity)
             if record is not None and record.at > int(hour):
-                walk.wrong.append(f"{identity} would be pruned before it ended")
+                walk.wrong.append(f"{identity} {PRUNED_EARLY}")
     ended = Counter({identity: 1 for identity, record in walk.records.items() if record.state.terminal})
     walk.wrong += [
         f"{identity} is {ended[identity]} times a tombstone and {filed[identity]} times filed for pruning"
@@ -183,6 +184,7 @@ def _causes(walk: Walk, content: dict[str, Any]) -> None:
     names = {number.decode(): name.decode() for number, name in content.get(NAMES["causes"], {}).items()}
     if names != {number: name for name, number in numbers.items()}:
         walk.wrong.append(f"causes {names} are not the numbers' {numbers}")
+    said = {raw.decode(): n.decode() for raw, n in content.get(NAMES["cause_of"], {}).items()}
     cause_of, died, amounts, people = {}, defaultdict(dict), defaultdict(dict), set()  # type: ignore[var-annotated]
     jobs: Counter[str] = Counter()
     money: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -193,8 +195,11 @@ def _causes(walk: Walk, content: dict[str, Any]) -> None:
         last = content.get(NAMES["history"] + identity, [b""])[-1]
         status = (json.loads(last).get("status") or "-") if last.startswith(b"{") else "-"
         kind = body["conversionTypeCode"]
-        name = "\x1f".join((record.tenant, record.reason or "-", str(status), record.currency or "-", kind))
-        number = numbers.get(name, f"(none for {name!r})")
+        group = "\x1f".join((record.tenant, record.reason or "-", str(status), record.currency or "-"))
+        number = numbers.get(f"{group}\x1f{kind}", f"(none for {group!r}, {kind!r})")
+        others = numbers.get(f"{group}\x1f*")
+        if others is not None and said.get(identity) == others:
+            number = others  # buried when there were too many causes for one of its own
         cause_of[identity] = number
         died[f"{NAMES['cause']}{number}:died"][identity] = float(record.at)
         amount = -1.0 if record.amount is None else float(record.amount)
@@ -204,9 +209,15 @@ def _causes(walk: Walk, content: dict[str, Any]) -> None:
             money[number] += record.amount or 0
         for person in {"cid", "customerId"} & body.keys():
             people.add(hashlib.sha1(f"{person}\x1f{body[person]}".encode()).hexdigest()[:20] + identity)
-    said = {raw.decode(): n.decode() for raw, n in content.get(NAMES["cause_of"], {}).items()}
-    if said != cause_of or set(cause_of.values()) != names.keys():
-        walk.wrong.append(f"cause_of says {said}, the records say {cause_of}; causes are {names}")
+    if said != cause_of:
+        wrong = [
+            (i, said.get(i), cause_of.get(i)) for i in said.keys() | cause_of.keys() if said.get(i) != cause_of.get(i)
+        ]
+        walk.wrong.append(f"cause_of and the records disagree on {sorted(wrong)[:10]}")
+    if set(cause_of.values()) != names.keys():
+        walk.wrong.append(
+            f"causes kept and causes in use differ by {sorted(set(cause_of.values()) ^ names.keys())[:10]}"
+        )
     kept = {
         name: {member.decode(): score for member, score in value}
         for name, value in content.items()
