@@ -1,8 +1,8 @@
-"""The console's HTTP API: its OpenAPI document, and a page for people made from it."""
+"""The console's HTTP API: its OpenAPI document, and the reference page made from it."""
 
 from typing import Any
 
-from trackdesk_worker.console.api.serving import WORDS, as_json, openapi
+from trackdesk_worker.console.api.serving import ERROR_CODES, as_json, openapi
 
 INTRODUCTION = """# HTTP API
 
@@ -32,15 +32,15 @@ def render() -> str:
     bodies: dict[str, None] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            role = operation["description"].removeprefix("Needs the role ").rstrip(".")
+            role = operation["description"].removeprefix("Requires the role ").rstrip(".")
             body = _body(operation)
             if body:
                 bodies[body] = None
             takes = f"[{body}](#{body.lower()})" if body else ", ".join(_query(operation))
             parts.append(f"| `{method.upper()} {path}` | {role} | {operation['summary']} | {takes} |\n")
-    parts.append('\n## Errors\n\nEvery refusal is `{"error": "…", "message": "one plain sentence"}`.\n\n')
+    parts.append('\n## Errors\n\nEvery error is `{"error": "…", "message": "one sentence"}`.\n\n')
     parts.append("| status | `error` |\n|--:|---|\n")
-    parts += [f"| {status} | `{word}` |\n" for status, word in sorted(WORDS.items())]
+    parts += [f"| {status} | `{word}` |\n" for status, word in sorted(ERROR_CODES.items())]
     parts.append("\n## Bodies\n")
     for name in bodies:
         schema = schemas[name]

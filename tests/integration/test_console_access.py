@@ -373,7 +373,7 @@ def test_without_tokens_only_this_machine_gets_in_and_never_through_a_proxy(valk
     with console_on(valkey, keys) as console, console.client() as client:
         page = client.get("/")
         assert page.status_code == 200
-        assert "everybody on this machine is the operator <strong>ann</strong>" in page.text
+        assert "everyone on this machine acts as the operator <strong>ann</strong>" in page.text
         for header in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
             assert client.get("/", headers={header: "192.0.2.1"}).status_code == 403
         assert client.post("/job/discard", headers={"Origin": console.origin}).status_code == 403
@@ -388,11 +388,11 @@ def test_without_tokens_only_this_machine_gets_in_and_never_through_a_proxy(valk
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("ann viewer", "a line is"),
+        ("ann viewer", "expected `name role sha256 created`"),
         ("ann owner - now", "the role is one of"),
         ("ann viewer abc now", "SHA-256"),
-        ("an/n viewer - now", "a name is"),
-        ("ann viewer - now\nann admin - now", "has a line already"),
+        ("an/n viewer - now", "a name has 1 to 64"),
+        ("ann viewer - now\nann admin - now", "is listed twice"),
     ],
 )
 def test_a_wrong_line_of_the_file_is_named(tmp_path: Path, line: str, said: str) -> None:

@@ -229,6 +229,6 @@ def test_while_the_store_is_away_pages_say_so(own_server: EmbeddedServer, tmp_pa
     with console_on(own_server, Keys("x"), tmp_path / "people") as console, console.signed_in("viewer") as viewer:
         own_server.kill()
         page = viewer.get("/")
-        assert (page.status_code, "the store cannot be used now" in page.text.lower()) == (503, True)
+        assert (page.status_code, "the store cannot be reached" in page.text.lower()) == (503, True)
         with console.api("viewer") as api:
             assert api.get("/api/v1/status").json()["error"] == "unavailable"

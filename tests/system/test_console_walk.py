@@ -1,6 +1,6 @@
-"""From "alert: dead letters growing" to "cause mended, redriven, verified", in a browser, with the console only.
+"""From "alert: dead letters growing" to "cause fixed, redriven, verified", in a browser, with the console only.
 
-docs/guides/dead-letters.md tells the same walk with pictures, which `make screenshots` takes from here.
+`make screenshots` takes the pictures of docs/guides/dead-letters.md from here.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Scene:
         self.trackdesk = trackdesk
         self.console = console
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Create the conversion type in Trackdesk."""
         self.trackdesk.configure({"types": {"sale": {}, "summer": {}}})
 
@@ -78,7 +78,7 @@ def sign_in(person: Visitor, console: Console, role: str) -> None:
     [(True, WIDE, "light"), (False, PHONE, "dark")],
     ids=["desk", "phone-without-script"],
 )
-def test_from_the_alert_to_mended_redriven_and_verified(
+def test_from_the_alert_to_fixed_redriven_and_verified(
     browser: Browser, scene: Scene, javascript: bool, size: tuple[int, int], theme: str
 ) -> None:
     run, console = scene.run, scene.console
@@ -87,10 +87,10 @@ def test_from_the_alert_to_mended_redriven_and_verified(
 
         # What is wrong, and what to do about it.
         ann.click("link", "Overview")
-        ann.wait_for("44 dead letters wait for a person")
+        ann.wait_for("44 dead letters need a decision")
         if javascript:
             ann.picture("overview")
-        ann.click("link", "See them by cause, with what to do about each.")
+        ann.click("link", "View them by cause, with the fix for each.")
         first = ann.page.locator(".cause-card").first
         assert "Type not found" in first.inner_text()
         assert "41 sales" in first.inner_text()
@@ -98,13 +98,13 @@ def test_from_the_alert_to_mended_redriven_and_verified(
         if javascript:
             ann.picture("causes")
 
-        # One of them whole; the cause is mended; this one first.
-        ann.click("link", "Look at one", first=True)
+        # One of them whole; the cause is fixed; this one is redriven first.
+        ann.click("link", "View an example", first=True)
         assert "rejected: type not found" in ann.page.locator("main").inner_text()
         assert "jane@example.com" not in ann.page.content()
         if javascript:
             ann.picture("job")
-        scene.mend()
+        scene.fix()
         ann.fill("Reason", "trying one after the type was created", within="form[action='/job/redrive']")
         ann.click("button", "Redrive")
         one = ann.page.locator("h1").inner_text().split()[0]
@@ -112,14 +112,14 @@ def test_from_the_alert_to_mended_redriven_and_verified(
 
         # The others as a plan.
         ann.click("link", "Causes")
-        ann.click("link", "Make a plan", first=True)
+        ann.click("link", "Redrive these sales", first=True)
         assert "40" in ann.page.locator("main").inner_text()
         if javascript:
             ann.picture("plan-new")
-        ann.fill("Name, after its incident", "Type summer was missing")
+        ann.fill("Name, for example of the incident", "Type summer was missing")
         ann.fill("Reason", "the type exists since 11:20, one sale was tried")
-        ann.click("button", "Freeze the list of 40")
-        ann.wait_for("The list is frozen and waits for its start.")
+        ann.click("button", "Review 40 sales")
+        ann.wait_for("The list is frozen.")
         ann.click("button", "Start")
         ann.wait_for("40 of 40 decided, 40 redriven")
         ann.wait_for("delivered", within="#now")
@@ -145,10 +145,10 @@ def test_from_the_alert_to_mended_redriven_and_verified(
     assert {entry["operator"] for entry in read_audit_log(run.client, run.keys)} == {"operator-ann"}
 
 
-def test_the_way_of_the_walk_can_be_gone_by_keyboard_alone(browser: Browser, scene: Scene) -> None:
+def test_the_walk_can_be_done_by_keyboard_alone(browser: Browser, scene: Scene) -> None:
     with visitor(browser, scene.console.origin) as ann:
         sign_in(ann, scene.console, "operator")
-        scene.mend()
+        scene.fix()
         keyboard = ann.page.keyboard
 
         def focus() -> str:
@@ -168,11 +168,11 @@ def test_the_way_of_the_walk_can_be_gone_by_keyboard_alone(browser: Browser, sce
 
         ann.open("/causes")
         keyboard.press("Tab")
-        assert focus() == "Skip to the content"
+        assert focus() == "Skip to content"
         keyboard.press("Enter")
-        tab_to("Make a plan")
+        tab_to("Redrive these sales")
         keyboard.press("Enter")
-        ann.wait_for("What it would mean now")
+        ann.wait_for("Preview")
         tab_to("Name")
         keyboard.type("Type summer was missing")
         tab_to("Reason")

@@ -1,5 +1,5 @@
 """The ops console: pages for browsers and an API for programs, thin over the services of `ops`.
 
-Served by the exporter's process. Who asks is settled in `gate.py` before any handler runs; handlers are plain
-functions that run in worker threads. Nothing is kept per visitor but sessions.
+Served by the exporter's process. `auth.py` authenticates and authorizes each request before its handler runs; handlers
+are plain functions that run in worker threads. Sessions are the only state per visitor.
 """

@@ -1,4 +1,4 @@
-"""What can be done with one job, from a page or over the API."""
+"""Actions on one job, shared by the pages and the API."""
 
 from trackdesk_producer import CancelStatus
 from trackdesk_producer.contract.record import external_id_of, tenant_of
@@ -13,10 +13,10 @@ MAX_IDENTITY = 2048
 
 
 def identity_of(text: str | None) -> str:
-    """Return the job's id that a request names.
+    """Return the job id of a request.
 
     Raises:
-        Refused: there is none, or it cannot be one.
+        Refused: it is missing or invalid.
     """
     identity = text or ""
     try:
@@ -29,22 +29,25 @@ def identity_of(text: str | None) -> str:
 
 
 def redrive(deployment: Deployment, identity: str, who: Operator) -> None:
-    """Give a dead letter a fresh attempt budget.
+    """Redrive a dead letter: it becomes ready, with a new set of attempts.
 
     Raises:
-        Refused: it is none any more.
+        Refused: it is no longer a dead letter.
     """
     _moved(plans.act_on_one(deployment.client, deployment.keys, identity, act=Act.REDRIVE, operator=who))
 
 
 def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: str) -> None:
-    """Give a dead letter up for good.
+    """Discard a dead letter: it will never be sent.
 
     Raises:
-        Refused: it is none any more, or `confirmed` is not its externalId.
+        Refused: it is no longer a dead letter, or `confirmed` is not its externalId.
     """
     if confirmed != external_id_of(identity):
-        raise Refused(400, "type the externalId of the sale to discard it; nothing was changed")
+        raise Refused(
+            400,
+            "the confirmation is not the externalId of this sale: type the externalId to discard it; nothing was changed",
+        )
     window_s = deployment.settings.dedupe_window_s
     _moved(
         plans.act_on_one(
@@ -54,17 +57,17 @@ def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: 
 
 
 def cancel(deployment: Deployment, identity: str, who: Operator) -> None:
-    """Cancel a job that waits and cannot have reached Trackdesk.
+    """Cancel a job that is waiting and has not reached Trackdesk.
 
     Raises:
-        Refused: it was, or it has ended.
+        Refused: it is in flight, has ended, or may have reached Trackdesk.
     """
     result = tenant_actions.cancel(deployment.client, deployment.keys, deployment.producer, identity, who)
     if result.status is not CancelStatus.CANCELLED:
-        raise Refused(409, "this sale is in flight, has ended, or may have reached Trackdesk: it cannot be cancelled")
+        raise Refused(409, "this sale cannot be cancelled: it is in flight, has ended, or may have reached Trackdesk")
 
 
 def _moved(plan: plans.Plan) -> None:
     if not plan.done:
         state = next(iter(plan.verdicts), "unknown").rpartition(":")[2].replace("_", " ")
-        raise Refused(409, f"nothing was changed: this sale is no dead letter any more, it is {state}")
+        raise Refused(409, f"nothing was changed: this sale is no longer a dead letter, it is {state}")

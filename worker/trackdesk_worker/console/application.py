@@ -1,4 +1,4 @@
-"""The console as an ASGI application: routes, their rules, and how refusals look."""
+"""The console as an ASGI application: its routes, and how errors become responses."""
 
 import logging
 import time
@@ -36,7 +36,7 @@ PAGES: Sequence[Page] = (
     *tenants.PAGES,
     *log.PAGES,
 )
-"""Every page with a rule."""
+"""Every page that requires a role."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ logger = logging.getLogger(__name__)
 def console_routes(
     deployment: Deployment, rules: Rules, *, clock: Callable[[], float] = time.monotonic
 ) -> list[BaseRoute]:
-    """Return what the exporter's process serves beside metrics and health."""
+    """Return the console's routes; the exporter serves them beside metrics and health."""
     authenticator = Authenticator(rules, clock=clock)
 
     async def absent(request: Request, _: Exception) -> Response:
-        return _no(request, authenticator, 404, "there is no such page")
+        return _no(request, authenticator, 404, "this page does not exist")
 
     async def method_not_allowed(request: Request, _: Exception) -> Response:
-        made = _no(request, authenticator, 405, f"{request.method} is not what this page is for")
+        made = _no(request, authenticator, 405, f"this address does not support {request.method}")
         made.headers["Allow"] = ", ".join(sorted(_methods(app.routes, request.url.path)))
         return made
 
@@ -70,7 +70,7 @@ def console_routes(
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> set[str]:
-    """Return what a path can be asked for; a path may have a route for each."""
+    """Return the methods of a path, over all routes that match it."""
     matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
     return {method for route in matching for method in route.methods or ()}
 
@@ -95,7 +95,7 @@ def _route(deployment: Deployment, authenticator: Authenticator, page: Page) -> 
 
 
 def refusal(error: Exception, request: Request, authenticator: Authenticator) -> Response:
-    """Return the page for what went wrong; a bug is logged with its traceback, and told without one."""
+    """Return the error page. An unexpected error is logged with its traceback; the page does not show it."""
     status, sentence, headers = explain(error)
     made = rendering.problem(status, sentence, authenticator.peek(request), request.url.path)
     made.headers.update(headers)
@@ -103,22 +103,22 @@ def refusal(error: Exception, request: Request, authenticator: Authenticator) ->
 
 
 def explain(error: Exception) -> tuple[int, str, dict[str, str]]:
-    """Return the status, the sentence and the headers that tell an error."""
+    """Return the HTTP status, the message and the headers for an error."""
     match error:
         case Refused():
             return error.status, error.sentence, error.headers
         case SaleUnknown() | TenantUnknown() | PlanUnknown():
             return 404, str(error), {}
         case AccessInvalid():
-            return 503, "the console's file of tokens cannot be used; its log says why", {}
+            return 503, "the console's token file is invalid; see the console's log", {}
         case OpsError() | OperatorInvalid():
             return 400, str(error), {}
         case redis.RedisError():
-            logger.warning("the store did not answer a visitor: %s", type(error).__name__)
-            return 503, "the store cannot be used now; deliveries go on when it is back, and so does this page", {}
+            logger.warning("the store did not answer a request: %s", type(error).__name__)
+            return 503, "the store cannot be reached; deliveries resume when it is back, then reload this page", {}
         case _:
-            logger.error("a page failed", exc_info=error)
-            return 500, "this page failed, and the console's log says why; nothing more is known", {}
+            logger.error("a request failed", exc_info=error)
+            return 500, "an internal error occurred; see the console's log", {}
 
 
 async def _static(request: Request) -> Response:

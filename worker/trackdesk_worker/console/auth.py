@@ -1,6 +1,6 @@
-"""The gate: who asks, whether they may, and whether a page of ours sent the form. Before any handler runs.
+"""Authentication, authorization and CSRF checks, before any handler runs.
 
-A handler is a plain function of the deployment and a `RequestContext`; it blocks on the store in a worker thread.
+A handler is a plain function of the deployment and a `RequestContext`; it runs in a worker thread and may block.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 200
 BODY_WITHIN_S = 10.0
 AT_ONCE = 8
-"""Requests that use the store at the same time; more wait, and beyond `WAITING` are turned away."""
+"""Requests that run at the same time. More wait; beyond `WAITING` in total they are refused with 503."""
 WAITING = 64
 SAFE = ("GET", "HEAD")
 
@@ -33,18 +33,18 @@ T = TypeVar("T")
 
 
 class Method(StrEnum):
-    """How somebody proved who they are."""
+    """How a principal was authenticated."""
 
     LOCAL = "local"
-    """By being on this machine, where no tokens are set up."""
-    TOKEN = "token"  # noqa: S105 - a word, not one
+    """From the loopback interface, where no tokens are set up."""
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
     SESSION = "session"
     PROXY = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """Who sent a request."""
 
     name: str
     role: Role
@@ -53,27 +53,27 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One request that passed the gate."""
+    """One authorized request."""
 
     path: str
     query: Mapping[str, str]
-    """Of names given more than once, the last."""
+    """Query parameters; of repeated names, the last."""
     form: Mapping[str, str]
     body: bytes
     principal_or_none: Principal | None
-    """None only on pages that are open to all."""
+    """None only on public pages."""
     raw_query: str = ""
 
     @property
     def principal(self) -> Principal:
-        """The visitor of a page that has a rule."""
+        """The principal of a page that requires a role."""
         if self.principal_or_none is None:
-            raise RuntimeError("a page without a rule asked who its visitor is")
+            raise RuntimeError("a public page has no principal")
         return self.principal_or_none
 
 
 class Refused(Exception):
-    """The request is not carried out; the message is one plain sentence for whoever sent it."""
+    """The request is refused; the message is one sentence for its sender."""
 
     def __init__(self, status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
@@ -83,7 +83,7 @@ class Refused(Exception):
 
 
 class SignInNeeded(Refused):
-    """Nobody is signed in."""
+    """The request is not authenticated."""
 
     def __init__(self) -> None:
         super().__init__(401, "sign in first", headers={"WWW-Authenticate": "Bearer"})
@@ -91,18 +91,18 @@ class SignInNeeded(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the settings say about access."""
+    """The access settings."""
 
     site: Site
     file: AccessFile | None
     user_header: str
     proxy_role: Role
     local: Principal | None
-    """Who callers on this machine are while nothing is set up; None: nobody gets in without proof."""
+    """The principal of loopback requests while no tokens are set up; None: every request must authenticate."""
 
 
 class Authenticator:
-    """Lets requests in. Belongs to the event loop."""
+    """Admits requests. Not thread-safe: the event loop owns it."""
 
     def __init__(self, rules: Rules, *, clock: Callable[[], float]) -> None:
         self.rules = rules
@@ -113,16 +113,16 @@ class Authenticator:
         self._waiting = 0
 
     async def admit(self, request: Request, role: Role | None, *, api: bool) -> RequestContext:
-        """Return what handlers need of the request.
+        """Authenticate and authorize a request, then read its body; return what handlers need.
 
         Raises:
-            Refused: with the status and the sentence to answer.
+            Refused: with the status and the message of the response.
         """
         self._count(request)
         changes = request.method not in SAFE
         if changes and not api and not self._own_page(request):
             raise Refused(
-                403, "this form was not sent from a page of this console; open the page here and send it again"
+                403, "this form was not sent by this console: open the page on this console and submit it again"
             )
         principal = None if role is None else self._who(request, api=api)
         if role is not None:
@@ -130,17 +130,17 @@ class Authenticator:
                 raise SignInNeeded
             if not principal.role.covers(role):
                 raise Refused(403, f"this needs the role {role}; {principal.name} has the role {principal.role}")
-            # A browser proves a proxy's user or a local one by itself, also for pages of others.
+            # Browsers attach proxy and local identities to requests of other sites too (CSRF).
             by_browser = principal.method is not Method.TOKEN and self.rules.site.browser_sent(request.headers)
             if changes and api and by_browser and not self._own_page(request):
-                raise Refused(403, "a page of another site must not use this API")
+                raise Refused(403, "the request comes from a page of another site, which may not use this API")
         body = await _read_body(request) if changes else b""
         form = {} if api else _read_form(request, body)
         query = dict(parse_qsl(request.url.query, keep_blank_values=False, max_num_fields=None)[:MAX_FIELDS])
         return RequestContext(request.url.path, query, form, body, principal, request.url.query)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a worker thread; few at once, so that visitors cannot use the store up."""
+        """Run blocking work in a worker thread, at most `AT_ONCE` at a time, so that requests cannot exhaust the store."""
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(AT_ONCE)
         if self._waiting >= WAITING:
@@ -155,10 +155,10 @@ class Authenticator:
         """Open a session; return what its cookie holds.
 
         Raises:
-            Refused: the token is nobody's, or there were too many wrong ones.
+            Refused: the token is unknown, or too many wrong tokens came from this address.
         """
         if self.sessions is None:
-            raise Refused(404, "this console knows no tokens, so there is nothing to sign in to")
+            raise Refused(404, "sign-in is not set up on this console: set TRACKDESK_CONSOLE_TOKENS")
         return self.sessions.open(self._by_token(request, token))
 
     def sign_out(self, request: Request) -> None:
@@ -167,7 +167,7 @@ class Authenticator:
             self.sessions.close(request.cookies.get(COOKIE, ""))
 
     def peek(self, request: Request) -> Principal | None:
-        """Return who asks, for pages that are open to all."""
+        """Return the principal for public pages, or None."""
         try:
             return self._who(request, api=False)
         except Refused:
@@ -194,14 +194,14 @@ class Authenticator:
             if was_forwarded(request.headers):
                 raise Refused(
                     403,
-                    "this request came through a proxy, and this console takes who is on its machine for its operator: "
+                    "this request came through a proxy, but this console accepts only local users: "
                     "set TRACKDESK_CONSOLE_TOKENS or TRACKDESK_CONSOLE_PROXIES",
                 )
             return self.rules.local
         return None
 
     def _named_by_proxy(self, request: Request) -> Principal | None:
-        """Read the user's name; one header that holds one name, anything else is nobody."""
+        """Return the user whom a trusted proxy names in exactly one valid header; else None."""
         names = request.headers.getlist(self.rules.user_header)
         if len(names) != 1 or not is_name(names[0]):
             return None
@@ -222,7 +222,7 @@ class Authenticator:
         if person is None:
             self._failures.take(address)
             log.warning("a token was refused")
-            raise Refused(401, "this token is not known", headers={"WWW-Authenticate": "Bearer"})
+            raise Refused(401, "unknown token", headers={"WWW-Authenticate": "Bearer"})
         return person
 
     def _count(self, request: Request) -> None:
@@ -232,7 +232,7 @@ class Authenticator:
         self._requests.take(address)
 
     def _address(self, request: Request) -> str:
-        """Return whom a limit counts: the peer, or whom a trusted proxy names last."""
+        """Return the address to rate-limit: the peer, or the last X-Forwarded-For entry of a trusted proxy."""
         peer = "-" if request.client is None else request.client.host
         if self.rules.site.trusts(peer):
             return request.headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()[:64] or peer
@@ -243,15 +243,15 @@ class Authenticator:
 
 
 def _shut(error: AccessInvalid) -> Refused:
-    log.error("nobody can be let in: %s", error)
-    return Refused(503, "the console's file of tokens cannot be used; its log says why")
+    log.error("all access is refused: %s", error)
+    return Refused(503, "the console's token file is invalid; see the console's log")
 
 
 async def _read_body(request: Request) -> bytes:
-    """Read the body, bounded in size and time.
+    """Read the body, at most `MAX_BODY_BYTES` within `BODY_WITHIN_S`.
 
     Raises:
-        Refused: it is too large or too slow.
+        Refused: it is too large, too slow or incomplete.
     """
     too_large = Refused(413, f"the request is larger than {MAX_BODY_BYTES} bytes")
     declared = request.headers.get("content-length", "")
@@ -265,26 +265,26 @@ async def _read_body(request: Request) -> bytes:
                 if len(body) > MAX_BODY_BYTES:
                     raise too_large
     except TimeoutError as error:
-        raise Refused(408, f"the request was not complete within {BODY_WITHIN_S:g} s") from error
+        raise Refused(408, f"the request body did not arrive within {BODY_WITHIN_S:g} s") from error
     except ClientDisconnect as error:
-        raise Refused(400, "the request ended before it was complete") from error
+        raise Refused(400, "the client disconnected before the request was complete") from error
     return bytes(body)
 
 
 def _read_form(request: Request, body: bytes) -> dict[str, str]:
-    """Read a form as browsers send plain ones.
+    """Parse a URL-encoded form.
 
     Raises:
-        Refused: it is of another type, is no UTF-8 or has too many fields.
+        Refused: it has another content type, is not UTF-8 or has too many fields.
     """
     if not body:
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise Refused(415, "a form has to be sent as application/x-www-form-urlencoded")
+        raise Refused(415, "send the form as application/x-www-form-urlencoded")
     try:
         pairs: Sequence[tuple[str, str]] = parse_qsl(
             body.decode("utf-8"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=MAX_FIELDS
         )
     except (UnicodeDecodeError, ValueError) as error:
-        raise Refused(400, f"the form is not valid: more than {MAX_FIELDS} fields, or no UTF-8") from error
+        raise Refused(400, f"the form is invalid: it has more than {MAX_FIELDS} fields or is not UTF-8") from error
     return dict(pairs)

@@ -1,4 +1,4 @@
-"""What every handler works on."""
+"""The services that every handler uses."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from trackdesk_worker.ops.backlog_forecast import Forecaster
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The deployment the console is for. Clients are thread-safe."""
+    """The deployment that the console operates. Its clients are thread-safe."""
 
     settings: Settings
     client: redis.Redis

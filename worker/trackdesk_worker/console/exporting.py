@@ -1,4 +1,4 @@
-"""Sending an export while it is written: flat memory, however many letters there are."""
+"""Streams an export while it is written; memory use does not grow with its size."""
 
 import os
 import threading
@@ -21,15 +21,15 @@ ENDINGS = {Form.JSONL: "jsonl", Form.CSV: "csv", Form.TRACKDESK: "trackdesk.csv"
 
 
 def exported(deployment: Deployment, wanted: Search, who: Operator, form: Form) -> Response:
-    """Return the dead letters of a search as a file to keep; on record before the first of them leaves."""
+    """Return the dead letters of a search as a download. The export is in the audit log before its first byte is sent."""
     headers = {"Content-Disposition": f'attachment; filename="dead-letters.{ENDINGS[form]}"'}
     return StreamingResponse(_written(deployment, wanted, who, form), media_type=TYPES[form], headers=headers)
 
 
 def _written(deployment: Deployment, wanted: Search, who: Operator, form: Form) -> Iterator[bytes]:
-    """Yield what a thread writes. Whoever stops reading stops the writer, by closing the pipe under it.
+    """Yield what a thread writes. A reader that stops closes the pipe, which stops the writer.
 
-    An export that fails midway ends short of its last line, and of the second entry on record.
+    An export that fails midway is truncated and has no `finished` entry in the audit log.
     """
     reading, writing = os.pipe()
     failed: list[BaseException] = []
@@ -39,8 +39,8 @@ def _written(deployment: Deployment, wanted: Search, who: Operator, form: Form) 
             with os.fdopen(writing, "wb", CHUNK) as target:
                 export(deployment.client, deployment.keys, wanted, who, target, form=form)
         except BrokenPipeError:
-            pass  # the reader left
-        except BaseException as error:  # handed over to whoever reads
+            pass  # the client disconnected
+        except BaseException as error:  # raised again in the reading thread
             failed.append(error)
 
     thread = threading.Thread(target=write, name="export", daemon=True)

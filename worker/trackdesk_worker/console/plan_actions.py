@@ -1,4 +1,4 @@
-"""Plans, from a page or over the API: who may make which, and what each word does."""
+"""Actions on plans, shared by the pages and the API, with their permissions."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.plans import DONE, Plan, Preview
 
-Word = Literal["start", "pause", "resume", "cancel"]
+PlanAction = Literal["start", "pause", "resume", "cancel"]
 COUNTED = 1000
-"""Jobs of a plan whose present state is looked up for one page."""
+"""Jobs of a plan whose current state one page reads."""
 PREVIEW_WITHIN_S = 0.5
-"""A preview that has to read letters is for a person who waits; it says so when it has not seen all."""
+"""Time limit of a preview that has to read dead letters; beyond it the preview is partial."""
 
-_WORDS: Mapping[str, Callable[[redis.Redis, Keys, str, Operator], Plan]] = {
+_ACTIONS: Mapping[str, Callable[[redis.Redis, Keys, str, Operator], Plan]] = {
     "pause": plans.pause,
     "resume": plans.resume,
     "cancel": plans.cancel,
@@ -29,7 +29,7 @@ _WORDS: Mapping[str, Callable[[redis.Redis, Keys, str, Operator], Plan]] = {
 
 
 def preview(deployment: Deployment, wanted: Search) -> Preview:
-    """Return what a plan over a search would mean now."""
+    """Return what a plan for a search would affect now."""
     settings = deployment.settings
     return plans.preview(
         deployment.client,
@@ -51,10 +51,10 @@ def create(
     reason: str,
     expected: int | None,
 ) -> Plan:
-    """Freeze the list of a plan. Nothing happens to its jobs until it is started.
+    """Create a plan with a frozen list. Its jobs do not change until it is started.
 
     Raises:
-        Refused: the visitor may not discard.
+        Refused: the principal may not discard.
     """
     _check(principal, act)
     return plans.create(
@@ -69,34 +69,34 @@ def create(
     )
 
 
-def say(
+def act_on(
     deployment: Deployment,
     principal: Principal,
     plan_id: str,
-    word: Word,
+    action: PlanAction,
     *,
     reason: str = "",
     confirm_count: int | None = None,
 ) -> Plan:
-    """Start, pause, resume or cancel a plan. Without a reason of its own, the plan's stands on record.
+    """Start, pause, resume or cancel a plan. Without a reason, the audit log records the plan's.
 
     Raises:
-        Refused: the visitor may not discard.
+        Refused: the principal may not discard.
     """
     plan = plans.read(deployment.client, deployment.keys, plan_id)
     _check(principal, plan.act)
     who = Operator(principal.name, reason.strip() or plan.reason)
-    if word == "start":
+    if action == "start":
         return plans.start(deployment.client, deployment.keys, plan_id, who, confirm_count=confirm_count)
-    return _WORDS[word](deployment.client, deployment.keys, plan_id, who)
+    return _ACTIONS[action](deployment.client, deployment.keys, plan_id, who)
 
 
-def moved_now(deployment: Deployment, plan: Plan) -> Counter[str]:
-    """Return where jobs that the plan moved are now, of the first `COUNTED`; what is gone counts as forgotten."""
+def current_states(deployment: Deployment, plan: Plan) -> Counter[str]:
+    """Count the current states of the first `COUNTED` jobs that the plan acted on; a deleted record is "pruned"."""
     if not plan.done:
         return Counter()
     found = plans.items(deployment.client, deployment.keys, plan.id, verdict=DONE[plan.act], limit=COUNTED)
-    return Counter("forgotten" if item.state_now is None else item.state_now.value for item in found.items)
+    return Counter("pruned" if item.state_now is None else item.state_now.value for item in found.items)
 
 
 def _check(principal: Principal, act: Act) -> None:

@@ -1,4 +1,4 @@
-"""How often somebody may do something: an allowance that refills, per visitor, in bounded memory."""
+"""Token buckets per client, in bounded memory."""
 
 import math
 from collections import OrderedDict
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 
 class Allowance:
-    """So many at once, refilled at a rate. Not thread-safe: the event loop owns it."""
+    """One token bucket per client. Not thread-safe: the event loop owns it."""
 
     def __init__(self, at_once: int, per_s: float, *, clock: Callable[[], float], remembered: int = 4096) -> None:
         self._at_once = at_once
@@ -14,15 +14,15 @@ class Allowance:
         self._clock = clock
         self._remembered = remembered
         self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
-        """Who → what was left, and when. Whoever is forgotten has the full allowance again."""
+        """Client → tokens left, and when. An evicted client starts with a full bucket."""
 
     def wait_s(self, who: Hashable) -> int:
-        """Return how long to wait for the next one: 0 if it may be now."""
+        """Return seconds until the next token; 0 if there is one."""
         short = 1 - self._now_left(who)
         return 0 if short <= 0 else math.ceil(short / self._per_s)
 
     def take(self, who: Hashable) -> None:
-        """Count one."""
+        """Take one token."""
         self._left[who] = (max(0.0, self._now_left(who) - 1), self._clock())
         self._left.move_to_end(who)
         while len(self._left) > self._remembered:

@@ -1,4 +1,4 @@
-"""From values to HTML. Everything is escaped; what a template forgets to be given is an error, not a blank."""
+"""Renders pages with Jinja. Every value is escaped; a variable that a template lacks is an error, not a blank."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ASSETS: Mapping[str, str] = {
     "console.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""Every file that is served as it is; a path names one of these or nothing."""
+"""The static files, with their content types. No other path is served."""
 
 NAVIGATION = (
     ("/", "Overview"),
@@ -34,27 +34,27 @@ NAVIGATION = (
     ("/log", "Audit log"),
 )
 
-SAID: Mapping[str, str] = {
-    "paused": "The tenant is paused. Requests in flight end; nothing new is sent until somebody resumes it.",
-    "resumed": "The tenant goes on.",
-    "unchanged": "Nothing had to be changed.",
-    "redriven": "The job is ready again, with a fresh attempt budget.",
-    "edited": "The change is stored and on record, and the job is ready again.",
+NOTICES: Mapping[str, str] = {
+    "paused": "The tenant is paused. Requests in flight complete; nothing new is sent until it is resumed.",
+    "resumed": "The tenant is resumed.",
+    "unchanged": "Nothing changed: the tenant was in this state already.",
+    "redriven": "The job is ready again, with a new set of attempts.",
+    "edited": "The correction is stored and recorded in the audit log. The job is ready again.",
     "cancelled": "The job is cancelled: it will not be sent.",
-    "discarded": "The job is given up for good.",
-    "created": "The list is frozen. Nothing has been done yet: start the plan below.",
-    "started": "The plan was started.",
-    "plan-paused": "The plan was paused. What was moved already goes on.",
-    "plan-resumed": "The plan was resumed.",
-    "plan-cancelled": "The plan was cancelled. What was moved already stays moved.",
+    "discarded": "The job is discarded: it will never be sent.",
+    "created": "The plan is created and no sale has changed yet. Review the list, then start the plan.",
+    "started": "The plan is started.",
+    "plan-paused": "The plan is paused. Jobs that already have a verdict are not affected.",
+    "plan-resumed": "The plan is resumed.",
+    "plan-cancelled": "The plan is cancelled. Jobs that already have a verdict are not affected.",
     "signed-out": "You are signed out.",
 }
-"""What a page says after an act, by the word in its address: never text from the address itself."""
+"""Notices after an action, by the code in the URL; text from the URL is never shown."""
 
 
 @cache
 def asset(name: str) -> bytes:
-    """Return a file of `ASSETS`."""
+    """Return the content of a file of `ASSETS`."""
     return files(__package__).joinpath("static", name).read_bytes()
 
 
@@ -65,32 +65,32 @@ def _asset_url(name: str) -> str:
 
 def page(request: RequestContext, template: str, *, http_status: int = 200, **values: Any) -> Response:
     """Return a page."""
-    said = SAID.get(request.query.get("done", ""))
+    notice = NOTICES.get(request.query.get("done", ""))
     html = (
         _environment()
         .get_template(template)
-        .render(principal=request.principal_or_none, path=request.path, said=said, **values)
+        .render(principal=request.principal_or_none, path=request.path, notice=notice, **values)
     )
     return HTMLResponse(html, http_status)
 
 
 def problem(status: int, sentence: str, principal: Principal | None, path: str) -> Response:
-    """Return the page that says why there is none."""
+    """Return the page for a refused or failed request."""
     html = (
         _environment()
         .get_template("problem.html")
-        .render(principal=principal, path=path, said=None, status=status, sentence=sentence)
+        .render(principal=principal, path=path, notice=None, status=status, sentence=sentence)
     )
     return HTMLResponse(html, status)
 
 
 def go_to(path: str, **query: str | None) -> Response:
-    """Send the browser on after an act, so that reloading does not repeat it."""
+    """Redirect after an action, so that reloading the page does not repeat it."""
     return RedirectResponse(address(path, **query), 303)
 
 
 def address(path: str, **query: object) -> str:
-    """Return a path with its query; None leaves a name out."""
+    """Return a path with its query string; parameters that are None are left out."""
     given = {name: str(value) for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
 
@@ -127,7 +127,7 @@ def _environment() -> Environment:
 
 
 def _moment(at_ms: int, now_ms: int | None = None) -> Markup:
-    """Return a time in UTC for people and machines, with how long ago or ahead it is."""
+    """Return a UTC time as a `time` element; with `now_ms`, also how long ago or ahead it is."""
     hint = ""
     if now_ms is not None:
         apart_s = (now_ms - at_ms) / 1000
@@ -137,7 +137,7 @@ def _moment(at_ms: int, now_ms: int | None = None) -> Markup:
 
 
 def _amounts(money: Mapping[str, Decimal], most: int = 3) -> list[str]:
-    """Return each currency's sum, the largest currencies by name first cut after `most`, then how many more."""
+    """Return one sum per currency, the largest first; beyond `most`, how many more currencies there are."""
     parts = [readable_money({currency: amount}) for currency, amount in sorted(money.items(), key=_by_size)]
     if len(parts) > most:
         return [*parts[:most], f"and {len(parts) - most} more currencies"]

@@ -1,4 +1,4 @@
-"""How fast it goes: counters of the books, read every few seconds into a ring in memory. A restart begins anew."""
+"""Samples the ledger's counters every `PERIOD_S` into a ring in memory, which is empty after a restart."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The books' counters at one moment; `at_s` is a monotonic clock's."""
+    """Counters of the ledger at one moment; `at_s` is monotonic time."""
 
     at_s: float
     accepted: int
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values over time, the newest last, a period apart; None where the store was away."""
+    """Values one period apart, newest last; None where the store could not be read."""
 
     name: str
     values: tuple[float | None, ...]
@@ -52,7 +52,7 @@ class Series:
 
 
 class Sampler:
-    """The ring, and the thread that fills it. `with sampler:` runs the thread."""
+    """The ring of samples, and the thread that fills it: `with sampler:` runs it."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Sampler:
         self._thread.join(timeout=self._period_s)
 
     def sample(self) -> None:
-        """Read once."""
+        """Take one sample."""
         try:
             book = _book(self._client, self._keys)
         except redis.RedisError as error:
@@ -90,7 +90,7 @@ class Sampler:
         self._ring.append(Sample(self._clock(), book.jobs[ACCEPTED], delivered, book.jobs[State.DEAD]))
 
     def series(self) -> tuple[Series, ...]:
-        """Return what the ring holds: accepted and delivered per minute, and the dead letters there were."""
+        """Return accepted and delivered jobs per minute, and the number of dead letters."""
         samples = list(self._ring)
         return (
             Series("accepted per minute", _per_minute(samples, [None if s is None else s.accepted for s in samples])),
@@ -100,7 +100,7 @@ class Sampler:
 
     @property
     def span_s(self) -> float:
-        """How far back the ring reaches."""
+        """Seconds that the ring covers."""
         return max(0, len(self._ring) - 1) * self._period_s
 
     def _go(self) -> None:

@@ -1,4 +1,4 @@
-"""What every answer of the console carries, and the names it answers to; as ASGI middleware."""
+"""ASGI middleware: security headers on every response, and a check of the Host header."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -14,7 +14,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: with that, browsers send `Origin: null` with our own forms.
+    # With no-referrer, browsers would send `Origin: null` with the console's own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -23,7 +23,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Turns requests for other names away, and puts the headers on every answer."""
+    """Refuses requests with a foreign Host header (421), and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
@@ -48,7 +48,7 @@ class SecurityHeaders:
         hosts = Headers(scope=scope).getlist("host")
         if len(hosts) != 1 or not self._site.answers_to(hosts[0]):
             sentence = (
-                "this console does not answer to that name: set TRACKDESK_CONSOLE_URL to the address people use\n"
+                "this console is not configured for this host name: set TRACKDESK_CONSOLE_URL to its public address\n"
             )
             await PlainTextResponse(sentence, 421)(scope, receive, guarded)
             return

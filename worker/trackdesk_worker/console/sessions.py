@@ -1,4 +1,4 @@
-"""Browser sessions: opaque, in memory, bounded. A restart signs everybody out and loses nothing else."""
+"""Browser sessions: opaque ids in bounded memory. A restart signs everyone out."""
 
 import hashlib
 import secrets
@@ -18,13 +18,13 @@ MOST = 1000
 class _Session:
     name: str
     digest: str
-    """Of the token it was opened with: another token, or none, ends it."""
+    """Hash of the token that opened it; the session ends when the person's token changes."""
     opened: float
     used: float
 
 
 class Sessions:
-    """Who is signed in. Not thread-safe: the event loop owns it."""
+    """The open sessions. Not thread-safe: the event loop owns it."""
 
     def __init__(self, file: AccessFile, *, clock: Callable[[], float]) -> None:
         self._file = file
@@ -32,7 +32,7 @@ class Sessions:
         self._open: OrderedDict[str, _Session] = OrderedDict()
 
     def open(self, person: Person) -> str:
-        """Sign a person in; return what the cookie holds."""
+        """Open a session; return the value of its cookie."""
         secret, now = secrets.token_urlsafe(32), self._clock()
         self._open[_key(secret)] = _Session(person.name, person.digest or "", now, now)
         while len(self._open) > MOST:
@@ -40,10 +40,10 @@ class Sessions:
         return secret
 
     def find(self, secret: str) -> Person | None:
-        """Return who a cookie signs in, with the role the file gives now.
+        """Return the person of a session cookie, with their current role.
 
         Raises:
-            AccessInvalid: the file of tokens cannot be used.
+            AccessInvalid: the token file is invalid.
         """
         session = self._open.get(_key(secret))
         if session is None:
@@ -58,10 +58,10 @@ class Sessions:
         return person
 
     def close(self, secret: str) -> None:
-        """Sign out."""
+        """Close a session."""
         self._open.pop(_key(secret), None)
 
 
 def _key(secret: str) -> str:
-    """The memory holds no secret that would open a session if it leaked."""
+    """Return the key of a session: a hash, so that memory holds no usable secret."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

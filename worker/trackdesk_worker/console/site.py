@@ -1,4 +1,4 @@
-"""Which names the console answers to, which pages may send it forms, and whose word on a user counts. Pure."""
+"""Which Host headers the console accepts, which pages may send forms, and which proxies are trusted. Pure."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from urllib.parse import urlsplit
 from trackdesk_worker.config.settings import Network
 
 Headers = Mapping[str, str]
-"""Headers of a request, by their names in lower case."""
+"""Request headers, by lower-case name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the console is."""
+    """The public address of the console, and its trusted proxies."""
 
     url: str | None = None
-    """The address people use, if a proxy stands before it."""
+    """The public URL, if it differs from the address the console listens on."""
     proxies: tuple[Network, ...] = ()
 
     def answers_to(self, host: str | None) -> bool:
         """Return whether a Host header names this console.
 
-        Any other name is somebody's who made it point here, to have a browser read us as theirs (DNS rebinding). An
-        address is nobody's name, so every one will do.
+        Other names are refused against DNS rebinding: an attacker's name that resolves to this console. An IP address
+        cannot be rebound, so all are accepted.
         """
         name = _host_name(host or "")
         if name in ("localhost", self._public_name):
@@ -31,24 +31,24 @@ class Site:
         return name is not None and _is_address(name)
 
     def sent_by_own_page(self, headers: Headers, scheme: str) -> bool:
-        """Return whether a browser says that one of our pages sent a request.
+        """Return whether a page of this console sent the request.
 
-        Browsers tell it in Sec-Fetch-Site; where that is absent, Origin has to be ours. Neither: not our page.
+        Sec-Fetch-Site decides where it is present, else Origin; without either the answer is no.
         """
-        told = headers.get("sec-fetch-site")
-        if told is not None:
-            return told == "same-origin"
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return site == "same-origin"
         origin = headers.get("origin")
         if origin is None:
             return False
         return origin in (f"{scheme}://{headers.get('host')}", self._public_origin)
 
     def browser_sent(self, headers: Headers) -> bool:
-        """Return whether a page in a browser may have sent a request that changes something."""
+        """Return whether the request may come from a page in a browser."""
         return any(headers.get(name) is not None for name in ("sec-fetch-site", "sec-fetch-mode", "origin", "cookie"))
 
     def trusts(self, peer: str | None) -> bool:
-        """Return whether the peer is a proxy whose word counts."""
+        """Return whether the peer is a trusted proxy."""
         if peer is None:
             return False
         try:
@@ -59,7 +59,7 @@ class Site:
         return any((mapped or address) in network for network in self.proxies)
 
     def secure(self, scheme: str) -> bool:
-        """Return whether the browser reaches us over TLS."""
+        """Return whether browsers use TLS to reach the console."""
         return scheme == "https" or (self.url or "").startswith("https://")
 
     @property
@@ -75,7 +75,7 @@ class Site:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an interface can be reached from this machine alone."""
+    """Return whether `host` is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -83,19 +83,19 @@ def is_loopback(host: str) -> bool:
 
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""What proxies add: a request that carries one did not begin on this machine."""
+"""Headers that proxies add."""
 
 
 def was_forwarded(headers: Headers) -> bool:
-    """Return whether a request came through a proxy, as far as that can be seen."""
+    """Return whether a request carries a header that proxies add."""
     return any(headers.get(name) is not None for name in FORWARDED)
 
 
 def _host_name(host: str) -> str | None:
-    """Return the name in a Host header, without the port; None if there is none."""
+    """Return the host name of a Host header, without the port; None if it is invalid."""
     try:
         parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018 - reading it checks it
+        parts.port  # noqa: B018 - reading it validates it
     except ValueError:
         return None
     if not host or parts.path or parts.query or parts.fragment or parts.username is not None:

@@ -1,4 +1,4 @@
-"""A spark line's points: drawn by the server, so that a page needs no script for it."""
+"""Points of a spark line. The server draws it, so that pages need no script."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ _PAD = 2
 
 
 def lines(values: Sequence[float | None], *, slots: int) -> list[str]:
-    """Return the ``points`` of each unbroken stretch; the newest value is at the right edge.
+    """Return SVG ``points`` for each run without gaps; the newest value is at the right edge.
 
     Args:
-        values: the newest last; None breaks the line.
-        slots: how many values the whole width stands for.
+        values: newest last; None is a gap.
+        slots: number of values that fill the width.
     """
     highest = max((value for value in values if value is not None), default=0.0) or 1.0
     stretches: list[list[str]] = [[]]

@@ -1,4 +1,4 @@
-"""The HTTP API under ``/api/v1``: what the pages do, as JSON. Models are the contract and make its document."""
+"""The HTTP API under ``/api/v1``: the pages' functions as JSON. The OpenAPI document is generated from the models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ ROOT = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call whose parts fit their models."""
+    """One call with validated parts."""
 
     request: RequestContext
     path: dict[str, str]
     query: Any
-    """An instance of the endpoint's `query`."""
+    """An instance of the endpoint's `query` model."""
     body: Any
-    """An instance of the endpoint's `body`."""
+    """An instance of the endpoint's `body` model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Endpoint:
 
     method: Literal["GET", "POST"]
     path: str
-    """Below `ROOT`; ``{name}`` stands for a part."""
+    """Relative to `ROOT`; ``{name}`` is a parameter."""
     role: Role
     summary: str
     handler: Callable[[Deployment, Call], ResponseModel | Response]
     answer: type[ResponseModel] | None
-    """None: JSON lines."""
+    """None: a stream of lines."""
     query: type[RequestModel] | None = None
     body: type[RequestModel] | None = None
     refusals: tuple[int, ...] = ()
-    """Statuses of its own, besides those every operation may have."""
+    """Error statuses besides those of every operation."""

@@ -1,4 +1,4 @@
-"""Jobs: searched, by cause, one whole, and what can be done with one."""
+"""Endpoints for jobs: search, causes, export, one job and the actions on it."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def search_of(deployment: Deployment, asked: m.Filter) -> Search:
     return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(deployment.client)).search
 
 
-def _search(deployment: Deployment, call: Call) -> m.Found:
+def _search(deployment: Deployment, call: Call) -> m.JobPage:
     found = search(
         deployment.client,
         deployment.keys,
@@ -41,7 +41,7 @@ def _search(deployment: Deployment, call: Call) -> m.Found:
         limit=call.body.limit,
         after=call.body.after,
     )
-    return m.Found(
+    return m.JobPage(
         jobs=[_row(row) for row in found.rows],
         after=found.cursor,
         examined=found.examined,
@@ -100,15 +100,15 @@ def _export(deployment: Deployment, call: Call) -> Response:
 
 
 def _job(deployment: Deployment, call: Call) -> m.Job:
-    return _life(read_job(deployment.client, deployment.keys, actions.identity_of(call.query.id)))
+    return _detail(read_job(deployment.client, deployment.keys, actions.identity_of(call.query.id)))
 
 
 def _reveal(deployment: Deployment, call: Call) -> m.Job:
     who = Operator(call.request.principal.name, call.body.reason)
-    return _life(read_job(deployment.client, deployment.keys, actions.identity_of(call.body.id), reveal_to=who))
+    return _detail(read_job(deployment.client, deployment.keys, actions.identity_of(call.body.id), reveal_to=who))
 
 
-def _life(detail: JobDetail) -> m.Job:
+def _detail(detail: JobDetail) -> m.Job:
     record = detail.record
     currency = None if record.currency == NO_CURRENCY else record.currency
     return m.Job(
@@ -169,40 +169,40 @@ def _edit(deployment: Deployment, call: Call) -> m.Changed:
 
 ENDPOINTS = (
     Endpoint(
-        "POST", "/jobs/search", Role.VIEWER, "Search jobs, by default dead letters; a page at a time",
-        _search, m.Found, body=m.JobsSearch,
+        "POST", "/jobs/search", Role.VIEWER, "Search jobs, by default dead letters; paginated",
+        _search, m.JobPage, body=m.JobsSearch,
     ),
     Endpoint(
-        "POST", "/causes", Role.VIEWER, "Dead letters by cause, with what to do about each",
+        "POST", "/causes", Role.VIEWER, "Dead letters by cause, with the fix for each",
         _causes, m.Causes, body=m.Filter,
     ),
     Endpoint(
-        "POST", "/dead/export", Role.ADMIN, "All dead letters of a filter with personal data; on record",
-        _export, None, body=m.ExportAsked,
+        "POST", "/dead/export", Role.ADMIN, "Export the dead letters of a filter, including personal data; audited",
+        _export, None, body=m.ExportRequest,
     ),
-    Endpoint("GET", "/job", Role.VIEWER, "One job's whole life", _job, m.Job, query=m.JobQuestion, refusals=(404,)),
+    Endpoint("GET", "/job", Role.VIEWER, "One job, with its history", _job, m.Job, query=m.JobQuery, refusals=(404,)),
     Endpoint(
-        "POST", "/job/reveal", Role.OPERATOR, "The same with personal data; on record",
-        _reveal, m.Job, body=m.JobAct, refusals=(404,),
-    ),
-    Endpoint(
-        "POST", "/job/redrive", Role.OPERATOR, "Give a dead letter a fresh attempt budget",
-        _redrive, m.Changed, body=m.JobAct, refusals=(404, 409),
+        "POST", "/job/reveal", Role.OPERATOR, "One job including personal data; audited",
+        _reveal, m.Job, body=m.JobAction, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/job/edit-preview", Role.OPERATOR, "What correcting a dead letter would change",
-        _propose, m.EditProposal, body=m.EditAsked, refusals=(404,),
+        "POST", "/job/redrive", Role.OPERATOR, "Redrive a dead letter with a new set of attempts",
+        _redrive, m.Changed, body=m.JobAction, refusals=(404, 409),
     ),
     Endpoint(
-        "POST", "/job/edit", Role.OPERATOR, "Correct a dead letter as previewed, and redrive it",
-        _edit, m.Changed, body=m.EditMade, refusals=(404,),
+        "POST", "/job/edit-preview", Role.OPERATOR, "Preview a correction of a dead letter",
+        _propose, m.EditProposal, body=m.EditPreview, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that waits and cannot have reached Trackdesk",
-        _cancel, m.Changed, body=m.JobAct, refusals=(404, 409),
+        "POST", "/job/edit", Role.OPERATOR, "Correct a dead letter as previewed and redrive it",
+        _edit, m.Changed, body=m.EditRequest, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/job/discard", Role.ADMIN, "Give a dead letter up for good",
+        "POST", "/job/cancel", Role.OPERATOR, "Cancel a job that is waiting and has not reached Trackdesk",
+        _cancel, m.Changed, body=m.JobAction, refusals=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/job/discard", Role.ADMIN, "Discard a dead letter: it will never be sent",
         _discard, m.Changed, body=m.JobDiscard, refusals=(404, 409),
     ),
 )  # fmt: skip

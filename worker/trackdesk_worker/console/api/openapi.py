@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints and their models."""
+"""Generates the OpenAPI document from the endpoints and their models."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from trackdesk_worker.console.api import ROOT, Endpoint
 from trackdesk_worker.console.api.models import ErrorBody
 
 ALWAYS = (400, 401, 403, 429, 503)
-"""Refusals that any operation may answer with."""
+"""Error statuses of every operation."""
 WITH_BODY = (413, 415, 408)
 TENANT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 PLAN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -38,7 +38,7 @@ def document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str, Any]:
         "info": {
             "title": "Trackdesk delivery",
             "version": version,
-            "description": "What the console does, for programs. Amounts are decimal strings, times RFC 3339 in UTC.",
+            "description": "The console's functions for programs. Amounts are decimal strings; times are RFC 3339 in UTC.",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -53,7 +53,7 @@ def _operation(endpoint: Endpoint, names: Any, schemas: dict[str, Any]) -> dict[
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{endpoint.method.lower()}{endpoint.path}").rstrip("_"),
         "summary": endpoint.summary,
-        "description": f"Needs the role {endpoint.role}.",
+        "description": f"Requires the role {endpoint.role}.",
         "responses": {"200": _success(endpoint, names)},
     }
     statuses = {*ALWAYS, *endpoint.refusals, *(WITH_BODY if endpoint.body is not None else ())}
@@ -89,11 +89,11 @@ def _success(endpoint: Endpoint, names: Any) -> dict[str, Any]:
         lines = {"schema": {"type": "string"}}
         return {"description": "Lines", "content": {"application/x-ndjson": lines, "text/csv": lines}}
     schema = names[endpoint.answer, "serialization"]
-    return {"description": "Done", "content": {"application/json": {"schema": schema}}}
+    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
-    """A query knows no null: it leaves a name out."""
+    """Return a schema without null: a query string omits a parameter instead."""
     options = [option for option in field.get("anyOf", ()) if option.get("type") != "null"]
     rest = {name: value for name, value in field.items() if name not in ("anyOf", "default") or value is not None}
     if len(options) != 1:
@@ -107,7 +107,7 @@ def _name(reference: dict[str, str]) -> str:
 
 
 def _used(paths: Any, schemas: dict[str, Any]) -> set[str]:
-    """Return the schemas that the paths need, directly or by another: a query's stands among its parameters."""
+    """Return the names of the schemas that the paths reference, directly or through others."""
     used: set[str] = set()
     waiting = [paths]
     while waiting:

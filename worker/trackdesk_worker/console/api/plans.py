@@ -1,4 +1,4 @@
-"""Plans over the API."""
+"""Endpoints for plans."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act
 from trackdesk_worker.ops.timestamps import iso
 
-_WORDS: tuple[tuple[plan_actions.Word, str], ...] = (
-    ("pause", "Let it rest; what was moved goes its way"),
-    ("resume", "Go on"),
-    ("cancel", "End it: jobs without a verdict stay dead letters"),
+_ACTIONS: tuple[tuple[plan_actions.PlanAction, str], ...] = (
+    ("pause", "Pause a plan; jobs that have a verdict are not affected"),
+    ("resume", "Resume a plan"),
+    ("cancel", "Cancel a plan; jobs without a verdict stay dead letters"),
 )
 
 
@@ -83,17 +83,17 @@ def _items(deployment: Deployment, call: Call) -> m.PlanItems:
     return m.PlanItems(items=items, after=found.cursor)
 
 
-def _say(word: plan_actions.Word) -> Callable[[Deployment, Call], m.Plan]:
-    def act(deployment: Deployment, call: Call) -> m.Plan:
+def _act(action: plan_actions.PlanAction) -> Callable[[Deployment, Call], m.Plan]:
+    def handler(deployment: Deployment, call: Call) -> m.Plan:
         count = call.body.confirm_count if isinstance(call.body, m.PlanStart) else None
         reason = call.body.reason or ""
         return _plan(
-            plan_actions.say(
-                deployment, call.request.principal, call.path["plan"], word, reason=reason, confirm_count=count
+            plan_actions.act_on(
+                deployment, call.request.principal, call.path["plan"], action, reason=reason, confirm_count=count
             )
         )
 
-    return act
+    return handler
 
 
 def _plan(plan: plans.Plan) -> m.Plan:
@@ -120,29 +120,29 @@ def _plan(plan: plans.Plan) -> m.Plan:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/plans", Role.VIEWER, "Plans, the newest first", _plans, m.Plans, query=m.PlansQuestion),
+    Endpoint("GET", "/plans", Role.VIEWER, "Plans, newest first", _plans, m.Plans, query=m.PlansQuery),
     Endpoint(
-        "POST", "/plan-preview", Role.VIEWER, "What a plan over a filter would mean now", _preview, m.PlanPreview,
+        "POST", "/plan-preview", Role.VIEWER, "Preview a plan for a filter", _preview, m.PlanPreview,
         body=m.Filter,
     ),
     Endpoint(
-        "POST", "/plans", Role.OPERATOR, "Make a plan: freezes its list, moves nothing; to discard needs admin",
-        _create, m.Plan, body=m.PlanMake,
+        "POST", "/plans", Role.OPERATOR, "Create a plan: freezes its list and changes no job; to discard requires admin",
+        _create, m.Plan, body=m.PlanCreate,
     ),
-    Endpoint("GET", "/plans/{plan}", Role.VIEWER, "One plan and its progress", _read, m.Plan, refusals=(404,)),
+    Endpoint("GET", "/plans/{plan}", Role.VIEWER, "One plan, with its progress", _read, m.Plan, refusals=(404,)),
     Endpoint(
-        "GET", "/plans/{plan}/items", Role.VIEWER, "Its jobs with their verdicts", _items, m.PlanItems,
-        query=m.PlanItemsQuestion, refusals=(404,),
+        "GET", "/plans/{plan}/items", Role.VIEWER, "The jobs of a plan, with their verdicts", _items, m.PlanItems,
+        query=m.PlanItemsQuery, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/plans/{plan}/start", Role.OPERATOR, "Let it run", _say("start"), m.Plan,
+        "POST", "/plans/{plan}/start", Role.OPERATOR, "Start a plan", _act("start"), m.Plan,
         body=m.PlanStart, refusals=(404,),
     ),
     *(
         Endpoint(
-            "POST", f"/plans/{{plan}}/{word}", Role.OPERATOR, summary, _say(word), m.Plan,
-            body=m.PlanWord, refusals=(404,),
+            "POST", f"/plans/{{plan}}/{action}", Role.OPERATOR, summary, _act(action), m.Plan,
+            body=m.PlanAction, refusals=(404,),
         )
-        for word, summary in _WORDS
+        for action, summary in _ACTIONS
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From HTTP to a call and from its answer to HTTP; every refusal has one shape."""
+"""Converts requests to calls and results to responses. Every error has the shape of `ErrorBody`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from trackdesk_worker.console.context import Deployment
 
 ENDPOINTS: Sequence[Endpoint] = (*state.ENDPOINTS, *jobs.ENDPOINTS, *plans.ENDPOINTS)
 
-WORDS = {
+ERROR_CODES = {
     400: "invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
     405: "method_not_allowed", 408: "request_timeout",
     409: "conflict", 413: "too_large", 415: "wrong_type", 429: "rate_limited", 503: "unavailable",
@@ -32,14 +32,14 @@ Explain = Callable[[Exception], tuple[int, str, dict[str, str]]]
 
 
 def api_routes(deployment: Deployment, authenticator: Authenticator, explain: Explain) -> list[Route]:
-    """Return the routes of the API; `explain` tells an error as status, sentence and headers."""
+    """Return the routes of the API; `explain` gives the status, message and headers of an error."""
     routes = [_route(deployment, authenticator, endpoint, explain) for endpoint in ENDPOINTS]
     return [*routes, Route(f"{ROOT}/openapi.json", _document, methods=["GET"])]
 
 
 def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a refusal."""
-    body = ErrorBody(error=WORDS.get(status, "failed"), message=sentence)
+    """Return an error response."""
+    body = ErrorBody(error=ERROR_CODES.get(status, "failed"), message=sentence)
     return JSONResponse(body.model_dump(), status, headers=headers)
 
 
@@ -72,22 +72,22 @@ def _answer(made: ResponseModel | Response) -> Response:
 
 
 def _call(endpoint: Endpoint, request: Request, checked: RequestContext) -> Call:
-    """Check every part.
+    """Validate path, query and body.
 
     Raises:
-        Refused: a part does not fit its model.
+        Refused: a part is invalid.
     """
     path = {name: str(value) for name, value in request.path_params.items()}
     if "tenant" in path:
         try:
             check_tenant(path["tenant"])
         except ConversionInvalid as error:
-            raise Refused(404, f"no tenant can have that name: {error}") from error
+            raise Refused(404, f"no tenant can have this name: {error}") from error
     query = body = None
     pairs = parse_qsl(checked.raw_query, keep_blank_values=True)[:MAX_FIELDS]
     if endpoint.query is not None:
         if len({name for name, _ in pairs}) != len(pairs):
-            raise Refused(400, "a name stands twice in the query")
+            raise Refused(400, "the query contains a parameter twice")
         query = _fit(lambda: endpoint.query.model_validate(dict(pairs)) if endpoint.query else None)
     if endpoint.body is not None:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -95,7 +95,7 @@ def _call(endpoint: Endpoint, request: Request, checked: RequestContext) -> Call
             raise Refused(415, "send the body as application/json")
         body = _fit(lambda: endpoint.body.model_validate_json(checked.body, strict=True) if endpoint.body else None)
     elif request.method not in SAFE and checked.body:
-        raise Refused(400, "this takes no body")
+        raise Refused(400, "this operation takes no body")
     return Call(checked, path, query, body)
 
 
@@ -110,5 +110,5 @@ def _fit(parse: Callable[[], BaseModel | None]) -> BaseModel | None:
 
 
 def as_json(value: object) -> str:
-    """Return a value as the document is committed."""
+    """Return a value as the text of the committed document."""
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

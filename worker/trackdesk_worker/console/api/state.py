@@ -1,4 +1,4 @@
-"""Status, tenants and the audit log."""
+"""Endpoints for status, tenants and the audit log."""
 
 from starlette.responses import Response, StreamingResponse
 
@@ -89,21 +89,21 @@ def _export(deployment: Deployment, _: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/status", Role.VIEWER, "Jobs and money by state, the oldest work, workers", _status, m.Status),
+    Endpoint("GET", "/status", Role.VIEWER, "Jobs and money by state, the oldest waiting job, workers", _status, m.Status),
     Endpoint(
-        "GET", "/tenants", Role.VIEWER, "Pace, drain time and standstill of tenants", _tenants, m.Tenants,
-        query=m.TenantsQuestion,
+        "GET", "/tenants", Role.VIEWER, "Budget, drain time and blocks of tenants", _tenants, m.Tenants,
+        query=m.TenantsQuery,
     ),
     Endpoint(
-        "POST", "/tenants/{tenant}/pause", Role.OPERATOR, "Stop deliveries of a tenant", _pause, m.Changed,
-        body=m.ReasonGiven, refusals=(404,),
+        "POST", "/tenants/{tenant}/pause", Role.OPERATOR, "Pause deliveries of a tenant", _pause, m.Changed,
+        body=m.TenantAction, refusals=(404,),
     ),
     Endpoint(
-        "POST", "/tenants/{tenant}/resume", Role.OPERATOR, "Go on with a tenant", _resume, m.Changed,
-        body=m.ReasonGiven, refusals=(404,),
+        "POST", "/tenants/{tenant}/resume", Role.OPERATOR, "Resume deliveries of a tenant", _resume, m.Changed,
+        body=m.TenantAction, refusals=(404,),
     ),
     Endpoint(
-        "GET", "/log", Role.VIEWER, "The audit log, the newest first", _log, m.Log, query=m.LogQuestion,
+        "GET", "/log", Role.VIEWER, "The audit log, newest first", _log, m.Log, query=m.LogQuery,
     ),
-    Endpoint("GET", "/log/export", Role.OPERATOR, "The whole audit log, the oldest first", _export, None),
+    Endpoint("GET", "/log/export", Role.OPERATOR, "The whole audit log, oldest first", _export, None),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The pages, a module each. A page is a path, what a visitor must be, and a function."""
+"""The pages, one module each. A page is a method, a path, the role it requires, and a handler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from trackdesk_worker.console.context import Deployment
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page or one act."""
+    """One page or one action."""
 
     method: Literal["GET", "POST"]
     path: str

@@ -1,4 +1,4 @@
-"""Dead letters and other jobs: searched, sorted and paged; and by cause, with what to do about each."""
+"""Lists of dead letters and other jobs, dead letters by cause, and the export."""
 
 from collections.abc import Mapping
 
@@ -20,15 +20,15 @@ from trackdesk_worker.ops.lookup import tenants_of
 SIZE = 50
 TENANTS_OFFERED = 500
 SEVERAL = "*"
-"""Stands for types that are too long or too many to be told apart."""
+"""Group of conversion types that are too long or too many to list."""
 
 
 def _dead(deployment: Deployment, request: RequestContext) -> Response:
     return _list(deployment, request, in_address(request))
 
 
-def _person(deployment: Deployment, request: RequestContext) -> Response:
-    """The same by click or customer: a form that is sent, so that nobody's id stands in an address."""
+def _by_person(deployment: Deployment, request: RequestContext) -> Response:
+    """Search by click or customer. A POST, so that personal data appears in no URL."""
     return _list(deployment, request, request.form, by_person={name: request.form.get(name, "") for name in PERSONAL})
 
 
@@ -67,7 +67,7 @@ def _causes(deployment: Deployment, request: RequestContext) -> Response:
         "causes.html",
         filter=wanted,
         found=found,
-        rows=[(row, meant_by(row, wanted)) for row in found.rows],
+        rows=[(row, cause_query(row, wanted)) for row in found.rows],
         tenants=tenants_of(deployment.client, deployment.keys)[:TENANTS_OFFERED],
         now_ms=now,
     )
@@ -82,24 +82,24 @@ def _export(deployment: Deployment, request: RequestContext) -> Response:
     return exported(deployment, wanted.search, who, Form(form))
 
 
-def meant_by(row: CauseSummary, wanted: Filter) -> dict[str, str]:
-    """Return what an address says to mean one cause of a filter."""
-    meant = {"tenant": row.tenant, "reason": row.reason}
+def cause_query(row: CauseSummary, wanted: Filter) -> dict[str, str]:
+    """Return the URL parameters that select one cause within a filter."""
+    query = {"tenant": row.tenant, "reason": row.reason}
     if row.conversion_type != SEVERAL:
-        meant["type"] = row.conversion_type
+        query["type"] = row.conversion_type
     if row.http_status is not None:
-        meant["status"] = str(row.http_status)
-    return {**wanted.fixed, **meant}
+        query["status"] = str(row.http_status)
+    return {**wanted.fixed, **query}
 
 
 def narrows(wanted: Filter) -> bool:
-    """Return whether the filter says more than the state and the order."""
+    """Return whether the filter has more than a state and an order."""
     return bool(wanted.given.keys() - {"state", "order"})
 
 
 PAGES = (
     Page("GET", "/dead", Role.VIEWER, _dead),
-    Page("POST", "/dead/person", Role.OPERATOR, _person),
+    Page("POST", "/dead/person", Role.OPERATOR, _by_person),
     Page("POST", "/dead/export", Role.ADMIN, _export),
     Page("GET", "/causes", Role.VIEWER, _causes),
 )

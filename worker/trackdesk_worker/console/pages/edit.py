@@ -1,4 +1,4 @@
-"""Correcting a dead letter and sending it again: the form, the difference, and the act."""
+"""Correct a dead letter and redrive it: the form, the preview and the action."""
 
 from starlette.responses import Response
 
@@ -43,7 +43,9 @@ def _show(request: RequestContext, detail: JobDetail, edit: Edit | None) -> Resp
 def _dead(deployment: Deployment, identity: str | None) -> JobDetail:
     detail = read_job(deployment.client, deployment.keys, actions.identity_of(identity))
     if not detail.dead:
-        raise Refused(409, "only a dead letter can be corrected, and this sale is none (any more)")
+        raise Refused(
+            409, f"only a dead letter can be corrected; this sale is {detail.record.state.value.replace('_', ' ')}"
+        )
     return detail
 
 

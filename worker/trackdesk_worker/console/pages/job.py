@@ -1,4 +1,4 @@
-"""One job's whole life, and what can be done with it."""
+"""One job: its facts, its history and the actions on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from trackdesk_worker.ops.remedies import remedy
 
 
 def moments(record: JobRecord) -> list[tuple[str, int]]:
-    """Return the times a record knows, by name, in ms."""
+    """Return the times of a record as name and ms."""
     accepted = ("Accepted", record.accepted_ms)
     match record.state:
         case State.READY:
@@ -48,8 +48,8 @@ def flat(conversion: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One entry of a job's history as the page shows it: an attempt, or what somebody did."""
+class HistoryRow:
+    """One row of a job's history: an attempt or an operator's action."""
 
     at_ms: int | None
     attempt: str | None
@@ -65,15 +65,15 @@ class Happening:
     operation: str
 
 
-def happening(entry: Mapping[str, Any]) -> Happening:
-    """Read one entry of a history."""
+def history_row(entry: Mapping[str, Any]) -> HistoryRow:
+    """Parse one entry of a history; missing values become a dash."""
 
     def word(name: str) -> str:
         value = entry.get(name)
         return "–" if value is None else str(value)
 
     at_ms, attempt = entry.get("at_ms"), entry.get("kind") == "attempt"
-    return Happening(
+    return HistoryRow(
         at_ms=at_ms if isinstance(at_ms, int) else None,
         attempt=word("attempt") if attempt else None,
         outcome=word("outcome"),
@@ -92,9 +92,9 @@ def happening(entry: Mapping[str, Any]) -> Happening:
 def _find(deployment: Deployment, request: RequestContext) -> Response:
     wanted = request.query.get("q", "").strip()
     if not wanted:
-        raise Refused(400, "type the externalId of a sale")
+        raise Refused(400, "enter the externalId of a sale")
     if len(wanted) > actions.MAX_IDENTITY:
-        raise Refused(400, "that is too long for an externalId")
+        raise Refused(400, f"an externalId has at most {actions.MAX_IDENTITY} characters")
     tenant = request.query.get("tenant")
     try:
         identity = find_job(deployment.client, deployment.keys, wanted, tenant=tenant, conversion_type=None)
@@ -124,7 +124,7 @@ def _show(deployment: Deployment, request: RequestContext, detail: JobDetail, *,
         moments=moments(record),
         in_doubt=in_doubt(record),
         conversion=None if detail.conversion is None else flat(detail.conversion),
-        history=[happening(entry) for entry in detail.history],
+        history=[history_row(entry) for entry in detail.history],
         remedy=remedy(record.reason or "") if detail.dead else None,
         revealed=revealed,
         may_act=request.principal.role.covers(Role.OPERATOR),

@@ -1,4 +1,4 @@
-"""The audit log: who did what to how many sales, for how much money, and why."""
+"""The audit log: who did what, to how many sales, for how much money, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from trackdesk_worker.ops.audit_log import AuditEntry, now_ms, read_page, walk_e
 
 SIZE = 50
 JOBS_NAMED = 5
-TOLD = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "operation", "prev", "hash")
-"""What the table shows in columns of its own, or not at all."""
+SHOWN = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "operation", "prev", "hash")
+"""Fields with a column of their own, or that the table leaves out."""
 
 
 def before_of(text: str | None) -> int | None:
-    """Return the number after which a page of the log begins.
+    """Return the entry number before which a page of the log ends.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a number.
     """
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 12):
-        raise Refused(400, "before has to be the number of an entry of the log")
+        raise Refused(400, "before must be the number of a log entry")
     return int(text)
 
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One entry as the page shows it; whatever somebody wrote there, it is text or left out."""
+    """One entry of the log as text, whatever its fields hold."""
 
     number: int
     at_ms: int | None
@@ -46,14 +46,14 @@ class LogRow:
     count: str
     money: tuple[str, ...]
     jobs: tuple[tuple[str, str], ...]
-    """Tenant and externalId of the first jobs it touched."""
+    """Tenant and externalId of the first `JOBS_NAMED` jobs."""
     more_jobs: int
     plan: str | None
     more: Mapping[str, str]
 
 
 def log_row(entry: AuditEntry) -> LogRow:
-    """Read one entry."""
+    """Convert one entry."""
     fields = entry.fields
     at_ms, count, money, jobs, operation = (
         fields.get(name) for name in ("at_ms", "count", "money", "jobs", "operation")
@@ -71,7 +71,7 @@ def log_row(entry: AuditEntry) -> LogRow:
         jobs=tuple((str(job.get("tenant", "")), str(job.get("external_id", ""))) for job in named[:JOBS_NAMED]),
         more_jobs=max(0, len(named) - JOBS_NAMED),
         plan=operation if isinstance(operation, str) and operation.startswith("plan-") else None,
-        more={name: _text(value) for name, value in fields.items() if name not in TOLD},
+        more={name: _text(value) for name, value in fields.items() if name not in SHOWN},
     )
 
 
@@ -98,7 +98,7 @@ def _text(value: object) -> str:
 
 def _export(deployment: Deployment, _: RequestContext) -> Response:
     lines = (raw + b"\n" for raw in walk_entries(deployment.client, deployment.keys))
-    headers = {"Content-Disposition": 'attachment; filename="trackdesk-operators-log.jsonl"'}
+    headers = {"Content-Disposition": 'attachment; filename="trackdesk-audit-log.jsonl"'}
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""Where everything stands, and what needs somebody."""
+"""The overview: jobs and money by state, tenants, and what needs attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,85 +20,94 @@ from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.ledger import Money, add_money
 
 OVERDUE_AFTER_S = 60
-"""Due work that has waited for longer is late: many periods of the maintenance."""
+"""Due jobs that wait longer are reported: many maintenance periods have passed."""
 TENANTS_SHOWN = 50
 SHOWN_STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
-NAMED_STANDSTILLS = 5
+BLOCKED_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Something that needs a person."""
+    """Something that needs attention."""
 
     weight: Literal["bad", "warn"]
     sentence: str
     what_to_do: str
     path: str | None
-    """Where to do it."""
+    """The page to do it on."""
 
 
 def concerns(status: StoreStatus) -> list[Concern]:
-    """Return what needs a person, the most pressing first."""
+    """Return what needs attention, most urgent first."""
     found = []
     book = status.book
     if book.residual_jobs or book.residual_money:
-        found.append(Concern("bad", "The books do not balance.", "Run `trackdesk audit`: it names each job.", None))
+        found.append(
+            Concern(
+                "bad", "Accepted and stored sales disagree.", "Run `trackdesk audit`: it names each affected job.", None
+            )
+        )
     if status.admission_closed:
         found.append(
-            Concern("bad", "Enqueue is refused: the store is nearly full.", "Raise maxmemory of the store.", None)
+            Concern("bad", "New sales are refused: the store is nearly full.", "Raise the store's maxmemory.", None)
         )
     if not any(age_s <= WORKER_SEEN_S for age_s in status.workers.values()):
-        found.append(Concern("bad", "No worker runs.", "Start one: trackdesk worker", None))
+        found.append(Concern("bad", "No worker is running.", "Start one: trackdesk worker", None))
     if status.oldest_overdue_s is not None and status.oldest_overdue_s > OVERDUE_AFTER_S:
         late = readable_age(status.oldest_overdue_s)
-        found.append(Concern("bad", f"Work is overdue by {late}.", "Look at the workers and their logs.", None))
+        found.append(Concern("bad", f"Work is overdue by {late}.", "Check the workers and their logs.", None))
     if dead := book.jobs[State.DEAD]:
         money = readable_money(book.money.get(State.DEAD, {}))
-        sentence = f"{dead:,} dead {'letter waits' if dead == 1 else 'letters wait'} for a person: {money}."
-        found.append(Concern("warn", sentence, "See them by cause, with what to do about each.", "/causes"))
-    found += [_standing(blocked) for blocked in status.blocked[:NAMED_STANDSTILLS]]
-    if (more := len(status.blocked) - NAMED_STANDSTILLS) > 0:
-        found.append(Concern("warn", f"{more:,} more tenants stand still.", "See all tenants.", "/tenants"))
+        sentence = f"{dead:,} dead {'letter needs' if dead == 1 else 'letters need'} a decision: {money}."
+        found.append(Concern("warn", sentence, "View them by cause, with the fix for each.", "/causes"))
+    found += [_blocked(blocked) for blocked in status.blocked[:BLOCKED_NAMED]]
+    if (more := len(status.blocked) - BLOCKED_NAMED) > 0:
+        found.append(Concern("warn", f"{more:,} more tenants are blocked.", "View all tenants.", "/tenants"))
     if will_be_late := sum(forecast.late for forecast in status.forecasts.values()):
-        sentence = f"About {will_be_late:,} jobs will pass their horizon before they can be sent."
-        found.append(Concern("warn", sentence, "Raise the budget, or the horizon.", "/tenants"))
+        sentence = f"About {will_be_late:,} jobs will pass their horizon before they are sent."
+        found.append(Concern("warn", sentence, "Raise the tenant's budget or horizon.", "/tenants"))
     return found
 
 
-def _standing(blocked: BlockedTenant) -> Concern:
+def _blocked(blocked: BlockedTenant) -> Concern:
     path = address("/tenants", find=blocked.tenant)
     match blocked.kind:
         case "paused":
-            sentence = f"{blocked.tenant} is paused by {blocked.by or 'somebody'}: {blocked.reason}"
-            return Concern("warn", sentence, "Resume it when the reason is gone.", path)
+            sentence = f"{blocked.tenant} is paused by {blocked.by or 'an unknown operator'}: {blocked.reason}"
+            return Concern("warn", sentence, "Resume it once the reason no longer applies.", path)
         case "hold":
             sentence = f"{blocked.tenant} is on hold: {blocked.reason.replace('_', ' ')}."
-            return Concern("bad", sentence, "Correct its key or address, then resume it.", path)
+            return Concern("bad", sentence, "Fix its API key or address, then resume it.", path)
         case "breaker":
             return Concern(
-                "warn", f"{blocked.tenant}: Trackdesk is away.", "It is probed, and goes on by itself.", path
+                "warn",
+                f"{blocked.tenant}: Trackdesk is failing.",
+                "Deliveries resume automatically once a probe succeeds.",
+                path,
             )
         case _:
-            return Concern("warn", f"{blocked.tenant} is frozen after HTTP 429.", "It goes on by itself.", path)
+            return Concern(
+                "warn", f"{blocked.tenant} is frozen after HTTP 429.", "Deliveries resume automatically.", path
+            )
 
 
 def busiest(status: StoreStatus, most: int = TENANTS_SHOWN, find: str = "") -> list[str]:
-    """Return the tenants that stand still, then those with most unfinished jobs; at most `most`."""
-    still = {blocked.tenant for blocked in status.blocked}
+    """Return at most `most` tenants: blocked ones first, then those with most unfinished jobs."""
+    blocked_tenants = {blocked.tenant for blocked in status.blocked}
 
     def order(tenant: str) -> tuple[bool, int, str]:
-        return tenant not in still, -sum(status.books[tenant].jobs[state] for state in SHOWN_STATES), tenant
+        return tenant not in blocked_tenants, -sum(status.books[tenant].jobs[state] for state in SHOWN_STATES), tenant
 
     return sorted((tenant for tenant in status.books if find in tenant), key=order)[:most]
 
 
 def state_money(status: StoreStatus, state: State) -> Money:
-    """Return the money of a state; of an ended one, with what was pruned since."""
+    """Return the money of a state, including pruned jobs of an ended one."""
     return add_money([status.book.money.get(state, {}), status.book.money.get(f"pruned_{state}", {})])
 
 
 def blocked_of(status: StoreStatus) -> dict[str, list[BlockedTenant]]:
-    """Return why each tenant stands still, of those that do."""
+    """Return the blocks of each blocked tenant."""
     found: dict[str, list[BlockedTenant]] = {}
     for blocked in status.blocked:
         found.setdefault(blocked.tenant, []).append(blocked)

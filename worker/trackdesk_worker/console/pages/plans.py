@@ -1,4 +1,4 @@
-"""Plans: previewed, made, started, watched, paused, resumed, cancelled."""
+"""Plans: preview, create, start, watch, pause, resume, cancel."""
 
 from starlette.responses import Response
 
@@ -15,20 +15,20 @@ from trackdesk_worker.ops.plans import DONE
 
 SIZE = 50
 WATCHED = ("listing", "running")
-"""States in which a plan's page refreshes itself."""
+"""States in which a plan's page refreshes."""
 
 
 def count_of(text: str | None) -> int | None:
-    """Return a number that was typed, with or without separators; None for nothing.
+    """Parse a typed number, with or without separators; None if it is empty.
 
     Raises:
-        Refused: it is no number.
+        Refused: it is not a number.
     """
     digits = (text or "").replace(",", "").replace(" ", "")
     if not digits:
         return None
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-        raise Refused(400, "type the number of jobs in digits; nothing was changed")
+        raise Refused(400, "enter the number of jobs in digits; nothing was changed")
     return int(digits)
 
 
@@ -55,7 +55,7 @@ def _create(deployment: Deployment, request: RequestContext) -> Response:
     wanted = read_filter(carried(request), now_ms=now_ms(deployment.client))
     act = request.form.get("act", "redrive")
     if act not in (Act.REDRIVE, Act.DISCARD):
-        raise Refused(400, "a plan redrives or discards")
+        raise Refused(400, "the action must be redrive or discard")
     made = plan_actions.create(
         deployment,
         request.principal,
@@ -82,7 +82,7 @@ def _plan(deployment: Deployment, request: RequestContext) -> Response:
         after=found.cursor,
         verdict=verdict,
         done_word=DONE[plan.act],
-        moved_now=plan_actions.moved_now(deployment, plan),
+        current_states=plan_actions.current_states(deployment, plan),
         counted=plan_actions.COUNTED,
         watched=plan.state in WATCHED,
         may_act=request.principal.role.covers(Role.ADMIN if plan.act is Act.DISCARD else Role.OPERATOR),
@@ -91,28 +91,28 @@ def _plan(deployment: Deployment, request: RequestContext) -> Response:
 
 
 def _start(deployment: Deployment, request: RequestContext) -> Response:
-    return _say(deployment, request, "start", "started")
+    return _act(deployment, request, "start", "started")
 
 
 def _pause(deployment: Deployment, request: RequestContext) -> Response:
-    return _say(deployment, request, "pause", "plan-paused")
+    return _act(deployment, request, "pause", "plan-paused")
 
 
 def _resume(deployment: Deployment, request: RequestContext) -> Response:
-    return _say(deployment, request, "resume", "plan-resumed")
+    return _act(deployment, request, "resume", "plan-resumed")
 
 
 def _cancel(deployment: Deployment, request: RequestContext) -> Response:
-    return _say(deployment, request, "cancel", "plan-cancelled")
+    return _act(deployment, request, "cancel", "plan-cancelled")
 
 
-def _say(deployment: Deployment, request: RequestContext, word: plan_actions.Word, said: str) -> Response:
+def _act(deployment: Deployment, request: RequestContext, action: plan_actions.PlanAction, notice: str) -> Response:
     plan_id = request.form.get("id", "")
     count = count_of(request.form.get("confirm"))
-    plan_actions.say(
-        deployment, request.principal, plan_id, word, reason=request.form.get("reason", ""), confirm_count=count
+    plan_actions.act_on(
+        deployment, request.principal, plan_id, action, reason=request.form.get("reason", ""), confirm_count=count
     )
-    return go_to("/plan", id=plan_id, done=said)
+    return go_to("/plan", id=plan_id, done=notice)
 
 
 PAGES = (

@@ -1,4 +1,4 @@
-"""Signing in and out; open to all."""
+"""Public pages: sign in and sign out."""
 
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from trackdesk_worker.console.sessions import COOKIE, LIFE_S
 
 
 def routes(authenticator: Authenticator) -> list[Route]:
-    """Return the form, and what it leads to."""
+    """Return the routes."""
 
     async def form(request: Request) -> Response:
         try:
@@ -57,17 +57,17 @@ def routes(authenticator: Authenticator) -> list[Route]:
 
 
 def needed(request: Request, authenticator: Authenticator) -> Response:
-    """Answer a page nobody may see yet.
+    """Return the response to a request without a principal.
 
-    A link in somebody else's page (an alert, a chat) comes without the session's cookie, which is strict: so such a
-    visit is passed on once from a page of ours, and that one brings it.
+    The session cookie is SameSite=Strict, so a link from another site (an alert, a chat) comes without it. Such a
+    request gets a page that redirects to the same address; this second request carries the cookie.
     """
     cross = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
     if cross and request.method == "GET" and authenticator.sessions is not None:
         return rendering.page(_visit(request), "pass_on.html", to=_within(_own(request)))
     if request.method != "GET" or authenticator.sessions is None:
         sentence = (
-            "sign in first" if authenticator.sessions is not None else "nobody vouches for you: come through the proxy"
+            "sign in first" if authenticator.sessions is not None else "not authenticated: use the proxy's address"
         )
         return rendering.problem(401, sentence, None, request.url.path)
     return rendering.go_to("/sign-in", next=_own(request))
@@ -95,7 +95,7 @@ def _own(request: Request) -> str:
 
 
 def _within(address: str) -> str:
-    """Return an address on this console; the start for any other, so that a link cannot lead elsewhere."""
+    """Return `address` if it is on this console, else ``/``: no open redirects."""
     parts = urlsplit(address)
     inside = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return address if inside and address.isprintable() and len(address) < 4096 else "/"

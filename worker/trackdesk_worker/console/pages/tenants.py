@@ -1,4 +1,4 @@
-"""Tenants: pace, drain time, why one stands still; pause and resume."""
+"""Tenants: budget, drain time and blocks; pause and resume."""
 
 from starlette.responses import Response
 

@@ -1,10 +1,10 @@
-// Refreshes the parts of a page that are marked data-live, where the page asks for it. Everything works without.
+// Refreshes the parts of a page marked data-live, on pages with data-refresh. Every page works without scripts.
 "use strict";
 (() => {
   let pause = Number(document.documentElement.dataset.refresh || 0) * 1000;
   if (!pause) return;
 
-  // What somebody reads with the keyboard or has begun to fill in stays as it is.
+  // A part that has the focus or an unfinished form is not replaced.
   const inUse = (part) =>
     part.contains(document.activeElement) ||
     [...part.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue) ||
