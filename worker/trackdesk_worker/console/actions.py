@@ -46,7 +46,7 @@ def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: 
     if confirmed != external_id_of(identity):
         raise Refused(
             400,
-            "the confirmation is not the externalId of this sale: type the externalId to discard it; nothing was changed",
+            "nothing was changed: the confirmation is not the externalId; type the externalId to discard",
         )
     window_s = deployment.settings.dedupe_window_s
     _moved(

@@ -140,7 +140,7 @@ class Authenticator:
         return RequestContext(request.url.path, query, form, body, principal, request.url.query)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a worker thread, at most `AT_ONCE` at a time, so that requests cannot exhaust the store."""
+        """Run blocking work in a worker thread, at most `AT_ONCE` at a time, to protect the store."""
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(AT_ONCE)
         if self._waiting >= WAITING:

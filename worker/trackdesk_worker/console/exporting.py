@@ -21,7 +21,7 @@ ENDINGS = {Form.JSONL: "jsonl", Form.CSV: "csv", Form.TRACKDESK: "trackdesk.csv"
 
 
 def exported(deployment: Deployment, wanted: Search, who: Operator, form: Form) -> Response:
-    """Return the dead letters of a search as a download. The export is in the audit log before its first byte is sent."""
+    """Return the dead letters of a search as a download, audited before its first byte is sent."""
     headers = {"Content-Disposition": f'attachment; filename="dead-letters.{ENDINGS[form]}"'}
     return StreamingResponse(_written(deployment, wanted, who, form), media_type=TYPES[form], headers=headers)
 

@@ -214,7 +214,7 @@ class JobPage(ResponseModel):
     after: str | None = Field(description="Cursor of the next page; null on the last one")
     examined: int
     complete: bool = Field(
-        description="False if time ran out before the page was full: continue with `after`, or filter by tenant if it is null"
+        description="False if time ran out before the page was full: continue with `after`, or name a tenant"
     )
     total: int | None = Field(description="All matches, where the store knows the number without reading them")
 

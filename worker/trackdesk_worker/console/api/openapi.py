@@ -38,7 +38,7 @@ def document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str, Any]:
         "info": {
             "title": "Trackdesk delivery",
             "version": version,
-            "description": "The console's functions for programs. Amounts are decimal strings; times are RFC 3339 in UTC.",
+            "description": "The console's functions for programs. Amounts: decimal strings; times: RFC 3339 in UTC.",
         },
         "security": [{"token": []}],
         "paths": paths,

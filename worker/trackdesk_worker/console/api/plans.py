@@ -126,7 +126,7 @@ ENDPOINTS = (
         body=m.Filter,
     ),
     Endpoint(
-        "POST", "/plans", Role.OPERATOR, "Create a plan: freezes its list and changes no job; to discard requires admin",
+        "POST", "/plans", Role.OPERATOR, "Create a plan: freezes its list, changes no job; to discard requires admin",
         _create, m.Plan, body=m.PlanCreate,
     ),
     Endpoint("GET", "/plans/{plan}", Role.VIEWER, "One plan, with its progress", _read, m.Plan, refusals=(404,)),

@@ -89,7 +89,7 @@ def _export(deployment: Deployment, _: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/status", Role.VIEWER, "Jobs and money by state, the oldest waiting job, workers", _status, m.Status),
+    Endpoint("GET", "/status", Role.VIEWER, "Jobs and money by state, oldest waiting job, workers", _status, m.Status),
     Endpoint(
         "GET", "/tenants", Role.VIEWER, "Budget, drain time and blocks of tenants", _tenants, m.Tenants,
         query=m.TenantsQuery,
