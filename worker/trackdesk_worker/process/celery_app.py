@@ -20,7 +20,7 @@ from trackdesk_worker.process.metrics_server import WorkerServer
 from trackdesk_worker.process.runtime import WorkerRuntime
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.labels import Signal
-from trackdesk_worker.telemetry.log_writer import open_log_writer, take_standard_streams
+from trackdesk_worker.telemetry.log_writer import open_log_writer, standard_streams_through
 from trackdesk_worker.telemetry.logging import configure_logging
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
@@ -111,8 +111,12 @@ def serve(settings: Settings) -> int:
     """Run one worker process, with its metrics and health, until a signal ends it; return the exit code."""
     metrics, health = WorkerMetrics(), Health(expected=("delivery", "maintenance"))
     output = open_log_writer(lambda lines: metrics.telemetry_dropped(Signal.LOG, lines))
-    take_standard_streams(output)
-    configure_logging(settings.log_level, output)
+    with standard_streams_through(output):
+        configure_logging(settings.log_level, output)
+        return _serve(settings, metrics, health)
+
+
+def _serve(settings: Settings, metrics: WorkerMetrics, health: Health) -> int:
     # Here, in the process that delivers: the exporter's thread would not live through a fork.
     tracing = bootstrap.open_traces(
         settings, service="trackdesk-worker", notify=_tell_tracing, drop=lambda: metrics.telemetry_dropped(Signal.TRACE)

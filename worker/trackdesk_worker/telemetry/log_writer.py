@@ -12,7 +12,7 @@ import queue
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 WHOLE_BYTES = 4_096
 """A write of so much reaches a pipe in one piece (PIPE_BUF), beside those of other processes with the same stderr."""
@@ -119,10 +119,17 @@ def open_log_writer(dropped: Callable[[int], None] = lambda _: None) -> LogWrite
     return LogWriter(NOWHERE if closed else os.dup(2), dropped)
 
 
-def take_standard_streams(writer: LogWriter) -> None:
-    """Let whatever this process prints, tracebacks of the interpreter included, leave through `writer`."""
-    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+@contextlib.contextmanager
+def standard_streams_through(writer: LogWriter) -> Iterator[None]:
+    """Let whatever this process prints, tracebacks of other threads included, leave through `writer` meanwhile."""
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
+    for name in before:
         setattr(sys, name, writer)
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
 
 
 def _fill_standard_descriptors() -> None:
