@@ -1,4 +1,4 @@
-"""The seeded simulation: its smoke share, and that each planted bug is caught and cut down to its history.
+"""The seeded simulation: its smoke share, that a seed always lives the same, and that each planted bug is caught and cut down to its history.
 
 `make oracle SEED=7 LIVES=100000` is the long run.
 """
@@ -57,6 +57,12 @@ def test_every_end_of_a_sale_is_the_ledgers_too(clocked: ClockedRedis) -> None:
     assert report.lives == SMOKE_LIVES
     assert report.requests > report.rows > SMOKE_LIVES / 2
     assert {"deliver paired", "deliver confirmed_duplicate", "bury unverified_duplicate"} <= report.settled.keys()
+
+
+@pytest.mark.timeout(300)
+def test_a_seed_always_lives_through_the_same(clocked: ClockedRedis) -> None:
+    spec = make_world("twice", 200)
+    assert live(clocked, spec) == live(clocked, spec)
 
 
 @pytest.mark.timeout(300)

@@ -1,4 +1,4 @@
-"""One seeded world in virtual time, judged all along; a spec ends the same but for the random samples of the store."""
+"""One seeded world in virtual time, judged all along. The same spec always ends the same."""
 
 import hashlib
 import heapq
