@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from trackdesk_producer.contract.constants import NEWER
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.record import NEWER, NO_CURRENCY, JobRecord, RecordNewer, State, job_id
+from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, RecordNewer, State, job_id
 from trackdesk_producer.contract.runner import Replies, Request
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script, text
 from trackdesk_producer.contract.wakeup import envelope

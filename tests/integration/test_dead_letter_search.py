@@ -10,11 +10,12 @@ import redis
 
 from tests.support.store import START_MS, Item, Store
 from tests.support.store_check import check_store
+from trackdesk_producer.contract.constants import OTHER_TYPES
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.ops.dead_letters.search import Found, Search, SearchInvalid, dead_by_cause, search, summary
-from trackdesk_worker.store.dead_letters import causes, index_query
+from trackdesk_worker.store.dead_letters import index_query
 from trackdesk_worker.store.dead_letters.causes import adopt, group_sizes
 from trackdesk_worker.store.dead_letters.index_query import walk
 
@@ -280,7 +281,7 @@ def test_beyond_so_many_causes_types_are_filed_together_and_still_told_apart(
     assert dead.ids(replace(DEAD, conversion_type="x" * 101)) == ["long"]
     assert dead.ids(replace(DEAD, conversion_type="sale")) == ["sale"]
     kinds = {c.conversion_type: c.jobs for c in dead_by_cause(dead.store.client, dead.store.keys, Search()).rows}
-    assert kinds == {causes.OTHER_TYPES: 2, "sale": 1}
+    assert kinds == {OTHER_TYPES: 2, "sale": 1}
     assert summary(dead.store.client, dead.store.keys, replace(DEAD, conversion_type="lead")).jobs == 1
 
 

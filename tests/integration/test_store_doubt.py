@@ -9,7 +9,8 @@ import redis
 from tests.support.planted import CONTENT_EDITS, plant
 from tests.support.store import Item, Store
 from tests.support.store_check import check_store
-from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Content, Doubt, Past
+from trackdesk_producer.contract.constants import CONTENTS_KEPT
+from trackdesk_producer.contract.doubt import Content, Doubt, Past
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, State
 from trackdesk_worker.domain.claim import Verb

@@ -9,8 +9,9 @@ from tests.support.next_release import REARRANGED, become, remember
 from tests.support.store import WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer import AsyncProducer, Producer, ReceiptStatus, RecordTooNew
+from trackdesk_producer.contract.constants import NEWER
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.record import NEWER, RecordNewer, State
+from trackdesk_producer.contract.record import RecordNewer, State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.domain.claim import Settlement, Verb

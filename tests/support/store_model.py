@@ -12,7 +12,8 @@ from math import ceil
 
 from tests.support.store import START_MS, WINDOW_MS, Item
 from tests.support.store_check import HOUR_MS
-from trackdesk_producer.contract.doubt import CONTENTS_KEPT, Doubt, Past
+from trackdesk_producer.contract.constants import CLIMB_MS, CONTENTS_KEPT
+from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_producer.contract.record import JobClass, JobRecord, State, tenant_of
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
@@ -22,7 +23,7 @@ from trackdesk_worker.domain.policy import Policy
 TURN_SLACK_US = 64 + 1_000
 """How far behind its limits a tenant's turn may be: turns of one round are a µs apart."""
 CAPPED_US = 1_000_000
-CLIMB_US = 300_000_000
+CLIMB_US = CLIMB_MS * 1000
 FIRST_WINDOW = 5
 PAUSE_MS = 1_000
 QUIET_MS = 3_000

@@ -7,17 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackdesk_producer.contract.doubt import Content, Doubt, doubt_of, read_doubt
-from trackdesk_producer.contract.keys import NAMES, Keys, lua_names
+from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import (
-    FORMATS,
-    LIVE_BASE,
-    LIVE_FIELDS,
     JobClass,
     JobRecord,
     State,
     external_id_of,
     job_id,
-    lua_fields,
     tenant_of,
 )
 from trackdesk_producer.contract.trace import NO_TRACE, sound_trace, trace_id_of
@@ -142,20 +138,6 @@ def test_what_is_no_record_is_a_value_error(raw: bytes) -> None:
 
 def test_only_delivered_cancelled_and_discarded_are_ends() -> None:
     assert {state for state in State if state.terminal} == {State.DELIVERED, State.CANCELLED, State.DISCARDED}
-
-
-def test_the_scripts_get_the_same_header_words() -> None:
-    lua = lua_fields()
-    for name, (fields, base) in FORMATS.items():
-        assert f"format == '{name}'" in lua
-        assert f"local {', '.join(fields[1:base])}, more, body = string.match(" in lua
-    assert " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE]) in lua
-    assert all(f"{name} = '^" in lua for name in LIVE_FIELDS[LIVE_BASE:])
-
-
-def test_the_scripts_get_the_same_key_names() -> None:
-    lua = lua_names()
-    assert all(f"{name} = '{suffix}'" in lua for name, suffix in NAMES.items())
 
 
 def test_all_keys_of_a_namespace_share_one_hash_slot() -> None:

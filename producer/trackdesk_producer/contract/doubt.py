@@ -13,12 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from trackdesk_producer.contract.tombstone import FINGERPRINT_KEPT
-
-CONTENTS_KEPT = 8
-"""Contents in doubt that a record names at most. More than one can confirm nothing, so nothing is lost behind them."""
-
-FORGOTTEN = "*"
+from trackdesk_producer.contract.constants import FINGERPRINT_KEPT, FORGOTTEN
 
 _ENTRY = re.compile(r"(\*?)([^:,]+):(?:([0-9.]+)([A-Z]+)|-)")
 

@@ -1,7 +1,7 @@
 """Every Redis key of a deployment, built here and nowhere else.
 
-All keys share one hash slot: they start with ``{<namespace>}:``. The Lua scripts build the same
-names: `lua_names` renders this table into their prelude, so there is no second list to keep in step.
+All keys share one hash slot: they start with ``{<namespace>}:``. The Lua scripts name keys by this table
+(`scripts.load_script`), so there is no second list to keep in step.
 
 | name | type | what it holds |
 |---|---|---|
@@ -93,12 +93,6 @@ NAMES = {
     "plans_forgotten": "plans_forgotten",
     "admission": "admission",
 }
-
-
-def lua_names() -> str:
-    """Return the Lua statement that gives the scripts the same names."""
-    fields = ", ".join(f"{name} = '{suffix}'" for name, suffix in NAMES.items())
-    return f"local NAMES = {{ {fields} }}"
 
 
 class _Single:

@@ -13,8 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Self
 
-from trackdesk_producer.contract.doubt import CONTENTS_KEPT, FORGOTTEN, Content, read_doubt
-from trackdesk_producer.contract.tombstone import FINGERPRINT_KEPT, lua_tombstones, read_tombstone
+from trackdesk_producer.contract.doubt import Content, read_doubt
+from trackdesk_producer.contract.tombstone import lua_ends, read_tombstone
 from trackdesk_producer.contract.trace import NO_TRACE
 
 FORMAT_LIVE = "1"
@@ -73,8 +73,6 @@ the old one; the release after it writes the new one: so two neighbouring releas
 (docs/guides/upgrade.md). A format is a number, a tombstone's with a ``t`` before it.
 """
 
-NEWER = "newer"
-"""What the scripts say in place of a state when a newer release wrote the record: nobody else touches that job."""
 _FORMAT = re.compile(rb"(t?[0-9]+)(?: |$)")
 
 
@@ -238,54 +236,23 @@ class JobRecord:
         return external_id_of(self.id)
 
 
-def lua_fields() -> str:
-    """Return the Lua statements with which the scripts read and write the same header words.
-
-    ``parse_job(raw)`` makes a table of a record, with ``.body``, and ``.more``: the words behind those that every
-    record of its format has, in one piece; ``live_record(job)`` makes a record of a table; ``later_word(job, name)``
-    reads one of the words behind, ``set_later_word(job, name, value)`` sets one. Written out, a pattern a format and
-    one concatenation, because they run for every transition of every job.
-    """
-    readers = "\n  else".join(
-        [
-            *(_lua_reader(name, fields[1:base]) for name, (fields, base) in FORMATS.items()),
-            *(f"if format == '{name}' then\n    job = read_tombstone(raw, format)" for name in TOMBSTONE_FORMATS),
-        ]
-    )
-    written = " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE])
+def lua_values() -> dict[str, str]:
+    """Return the lists of header words in Lua, by the names under which the library files insert them (``@name@``)."""
     later = LIVE_FIELDS[LIVE_BASE:]
-    patterns = ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(later))
-    places = ", ".join(f"{name} = {place}" for place, name in enumerate(later, 1))
-    return f"""local NEWER = '{NEWER}'
-local FINGERPRINT_KEPT, CONTENTS_KEPT, FORGOTTEN = {FINGERPRINT_KEPT}, {CONTENTS_KEPT}, '{FORGOTTEN}'
-local LATER = {{ {patterns} }}
-local function later_word(job, name)
-  return string.match(job.more, LATER[name]) or '-'
-end
-local PLACES = {{ {places} }}
-local function set_later_word(job, name, value)
-  local words = {{}}
-  for word in string.gmatch(job.more, '%S+') do
-    words[#words + 1] = word
-  end
-  for place = #words + 1, PLACES[name] do
-    words[place] = '-'
-  end
-  words[PLACES[name]] = value
-  job.more = ' ' .. table.concat(words, ' ')
-end
-{lua_tombstones(FORMAT_TOMBSTONE)}
-local function parse_job(raw)
-  local format, job = string.match(raw, '^%S*'), nil
-  {readers}
-  elseif string.find(format, '^t?%d+$') then
-    job = {{ state = NEWER, format = format }}
-  end
-  return job or {{ format = format, more = '', body = '' }}
-end
-local function live_record(job)
-  return '{FORMAT_LIVE} ' .. {written} .. job.more .. '\\n' .. job.body
-end"""
+    return {
+        "live_format": FORMAT_LIVE,
+        "readers": "\n  else".join(
+            [
+                *(_lua_reader(name, fields[1:base]) for name, (fields, base) in FORMATS.items()),
+                *(f"if format == '{name}' then\n    job = read_tombstone(raw, format)" for name in TOMBSTONE_FORMATS),
+            ]
+        ),
+        "words": " .. ' ' .. ".join(f"job.{name}" for name in LIVE_FIELDS[1:LIVE_BASE]),
+        "later_patterns": ", ".join(f"{name} = '^{' %S+' * place} (%S+)'" for place, name in enumerate(later)),
+        "later_places": ", ".join(f"{name} = {place}" for place, name in enumerate(later, 1)),
+        "tombstone_format": FORMAT_TOMBSTONE,
+        **lua_ends(),
+    }
 
 
 def _lua_reader(name: str, words: tuple[str, ...]) -> str:

@@ -6,19 +6,24 @@ asyncio client (`runner.py`), so that no behaviour exists twice.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Generic, TypeVar
 
-from trackdesk_producer.contract.keys import NAMES, lua_names
-from trackdesk_producer.contract.record import lua_fields
+from trackdesk_producer.contract.constants import lua_constants
+from trackdesk_producer.contract.keys import NAMES
+from trackdesk_producer.contract.record import lua_values
 
 T = TypeVar("T")
 
 _KEY = re.compile(r"\bkey\('(\w+)'")
-"""A key by its name; Redis gets what the name stands for, so that no script builds a table of names."""
+_KEY_NAME = re.compile(r"\bNAMES\.(\w+)")
+"""Keys by their name in `keys.NAMES`; the loader inserts what the name stands for, so that no script builds a table."""
+_VALUE = re.compile(r"@([a-z_]+)@")
+"""A list of `record.lua_values`."""
+_USES = re.compile(r"^-- uses: (\w+(?:, \w+)*)$", re.MULTILINE)
 
 Argument = str | bytes | int
 
@@ -34,56 +39,47 @@ class Script:
 
 @cache
 def load_script(package: str, name: str, *, allow_oom: bool, writes: bool = True) -> Script:
-    """Read ``lua/<name>.lua`` of `package` and put in front what it uses of the shared prelude.
+    """Read ``lua/<name>.lua`` of `package`, with the library files that it uses before it.
+
+    A comment line ``-- uses: records, ledger`` names files of ``contract/lua/lib``; a library file may name others.
 
     Args:
         allow_oom: whether the script may write on a full Redis: finishing work may, accepting work may not.
         writes: whether it writes at all; one that does not runs on a replica too, and while the disk refuses writes.
     """
-    shared = resources.files(__package__).joinpath("lua/shared.lua").read_text("utf-8")
-    own = _code(resources.files(package).joinpath(f"lua/{name}.lua").read_text("utf-8"))
+    own = resources.files(package).joinpath(f"lua/{name}.lua").read_text("utf-8")
     flags = [name for name, holds in (("allow-oom", allow_oom), ("no-writes", not writes)) if holds]
     shebang = f"#!lua flags={','.join(flags)}" if flags else "#!lua"
-    used = _used(_code(f"{lua_names()}\n{lua_fields()}\n{shared}"), own)
-    source = _KEY.sub(lambda found: f"key('{NAMES[found[1]]}'", "\n".join([shebang, used, own]))
+    parts: dict[str, str] = {}
+    _collect("base", parts)
+    for used in _uses(own):
+        _collect(used, parts)
+    code = "\n".join([*parts.values(), _code(own)])
+    code = _KEY.sub(lambda found: f"key('{NAMES[found[1]]}'", code)
+    code = _KEY_NAME.sub(lambda found: f"'{NAMES[found[1]]}'", code)
+    source = "\n".join([shebang, lua_constants(code), code])
     # SHA-1 is how Redis names a script, not a safeguard.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def _used(prelude: str, own: str) -> str:
-    """Return those statements of the prelude that a script needs, in their order.
-
-    Redis runs the whole script at every call, and thirty functions that nobody calls cost as much as the work of a
-    single enqueue. A statement begins at the start of a line with ``local`` and ends before the next one.
-    """
-    statements = list(_statements(prelude))
-    wanted = _words(own)
-    kept: list[str] = []
-    for names, statement in reversed(statements):  # what a statement uses stands before it
-        if not names.isdisjoint(wanted):
-            kept.append(statement)
-            wanted |= _words(statement)
-    return "\n".join(reversed(kept))
+def _collect(name: str, parts: dict[str, str]) -> None:
+    """Add the library file `name` to `parts`, after those that it uses."""
+    if name not in parts:
+        content = resources.files(__package__).joinpath(f"lua/lib/{name}.lua").read_text("utf-8")
+        for used in _uses(content):
+            _collect(used, parts)
+        values = lua_values()
+        parts[name] = _VALUE.sub(lambda found: values[found[1]], _code(content))
 
 
-def _statements(prelude: str) -> Iterator[tuple[set[str], str]]:
-    """Yield each top-level statement with the names it defines."""
-    for statement in re.split(r"^(?=local )", prelude, flags=re.MULTILINE):
-        function = re.match(r"local function (\w+)", statement)
-        variables = re.match(r"local (\w+(?:, \w+)*)", statement)
-        if function:
-            yield {function[1]}, statement.rstrip()
-        elif variables:
-            yield set(variables[1].split(", ")), statement.rstrip()
+def _uses(content: str) -> list[str]:
+    found = _USES.search(content)
+    return found[1].split(", ") if found else []
 
 
-def _code(text: str) -> str:
-    """Return a script without the lines that are comments."""
-    return "\n".join(line for line in text.splitlines() if line and not line.lstrip().startswith("--"))
-
-
-def _words(code: str) -> set[str]:
-    return set(re.findall(r"\w+", code))
+def _code(content: str) -> str:
+    """Return a script without the lines that are comments: Redis stores and hashes what it gets."""
+    return "\n".join(line for line in content.splitlines() if line and not line.lstrip().startswith("--"))
 
 
 @dataclass(frozen=True, slots=True)

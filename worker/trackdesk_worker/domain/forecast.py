@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CLIMB_S = 300.0
-"""After a 429 the pace climbs from nothing to its full rate in this time; as in shared.lua."""
+from trackdesk_producer.contract.constants import CLIMB_MS
+
+CLIMB_S = CLIMB_MS / 1000
+"""After a 429 the pace climbs from nothing to its full rate in this time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 import redis.asyncio
 
+from trackdesk_producer.contract.constants import OUTAGE, THROTTLED
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import Command, arun_raw, result
-from trackdesk_worker.ops.backlog_forecast import OUTAGE, THROTTLED
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot, tenant_snapshots

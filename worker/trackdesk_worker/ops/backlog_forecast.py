@@ -11,11 +11,6 @@ from trackdesk_worker.domain.forecast import CLIMB_S, Line, Pace, late_jobs, sec
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 
-OUTAGE = "outage"
-"""The reason under which settle.lua holds a tenant whose breaker is open."""
-THROTTLED = "rate_limited"
-"""The one under which it holds a tenant until a second job shows whether the tenant is over its rate limit."""
-
 
 @dataclass(frozen=True, slots=True)
 class BacklogForecast:

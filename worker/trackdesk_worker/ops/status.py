@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import redis
 
+from trackdesk_producer.contract.constants import OUTAGE, THROTTLED
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.backlog_forecast import OUTAGE, THROTTLED, BacklogForecast, Forecaster
+from trackdesk_worker.ops.backlog_forecast import BacklogForecast, Forecaster
 from trackdesk_worker.store.ledger import Book, Money, total
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot, tenant_snapshots
 

@@ -3,6 +3,7 @@
 -- ARGV  1 now | 2 dedupe window (ms) | 3… ids
 -- Reply per id: 'cancelled' | 'unknown' | 'refused:<state>' (in flight, ended, or an attempt may have landed; no state: its
 --       record cannot be read)
+-- uses: records, tenant_times, doubt, ledger, transitions
 
 local window_ms = tonumber(ARGV[2])
 

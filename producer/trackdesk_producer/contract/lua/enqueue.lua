@@ -7,6 +7,7 @@
 --       job's record, which says that there is one and no more; or the single string 'full' when admission is
 --       closed: nothing was stored.
 -- Not allow-oom: a Redis at its limit refuses the whole batch before any write.
+-- uses: records, tombstones, indexes, ledger, wakeups
 
 local ITEM, FIRST = 6, 4
 if (#ARGV - FIRST + 1) % ITEM ~= 0 then

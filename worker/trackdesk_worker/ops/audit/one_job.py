@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from trackdesk_producer import ConversionInvalid, parse_conversion
+from trackdesk_producer.contract.constants import OTHER_TYPES
 from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State, is_newer
 from trackdesk_producer.conversion.wire import fingerprint
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind
-from trackdesk_worker.store.dead_letters.causes import NONE, OTHER_TYPES, cause_words, references
+from trackdesk_worker.store.dead_letters.causes import NONE, cause_words, references
 from trackdesk_worker.store.dead_letters.query import conversion_of
 from trackdesk_worker.store.inspection import JobSnapshot, expected_indexes
 

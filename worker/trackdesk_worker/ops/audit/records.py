@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from trackdesk_producer.contract.constants import REFERENCE_DIGITS
 from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.record import is_newer
 from trackdesk_producer.contract.runner import run
@@ -13,7 +14,6 @@ from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.one_job import judge, read_record, readable_id
 from trackdesk_worker.ops.audit.sums import DIGEST_MASK, Tally
-from trackdesk_worker.store.dead_letters.causes import REFERENCE_DIGITS
 from trackdesk_worker.store.inspection import inspect
 
 SCAN = 1000

@@ -12,17 +12,15 @@ from typing import Any
 
 import redis
 
+from trackdesk_producer.contract.constants import OTHER_TYPES, REFERENCE_DIGITS
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, run
 from trackdesk_producer.contract.scripts import ScriptCall, clock, text
 from trackdesk_worker.store.jobs import reading_script, script
 from trackdesk_worker.store.ledger import LIMB_EXPONENTS, Money
 
-OTHER_TYPES = "*"
-"""The conversion type of letters whose type is too long, or comes after too many others."""
 NONE = "-"
 _SEPARATOR = "\x1f"
-REFERENCE_DIGITS = 20
 _EXACT_DIGITS = 60
 
 

@@ -2,6 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 letters at most
 -- Reply number looked at; 0: none is left
+-- uses: records, ledger, dead_letters
 
 local OLD_GROUPS, OLD_GROUP = PREFIX .. 'dead_groups', PREFIX .. 'dead:'
 local group = redis.call('HKEYS', OLD_GROUPS)[1]

@@ -10,12 +10,12 @@
 --       epoch | accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body;
 --       past: '-', or the fingerprint of its content, the contents in doubt (contract/doubt.py), and when it was refused
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
+-- uses: records, tenant_times, doubt, indexes, ledger, wakeups, expect
 
 local VISITS = 64
 local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
 local CAPPED_US = 1000000 -- a tenant at its cap gets its turn back when it settles; this is for lost settles
 local PROBES = 3 -- that a held tenant sends together; one if it is throttled
-local THROTTLED, OUTAGE = 'rate_limited', 'outage'
 local SLOTS = ARGV[7]
 local CLASS_OF = { l = 'live', r = 'retry', d = 'redrive' }
 local CLASSES = { 'live', 'retry', 'redrive' }

@@ -7,6 +7,7 @@
 --       have landed: with another dedupe key Trackdesk would record the sale twice)
 -- The record keeps the fingerprint of the shop's original, so that repeating the enqueue stays a duplicate; what the
 -- body is now is kept beside it, for the audit. Money moves with it: accepted is corrected too.
+-- uses: records, tenant_times, doubt, ledger, wakeups, transitions, redrive
 
 local id, amount, new_key = ARGV[3], ARGV[6], ARGV[11] == '1'
 local raw = redis.call('GET', key('job', id))
@@ -32,11 +33,7 @@ book(tenant, 'accepted', job, -1)
 job.body, job.amount, job.currency = ARGV[5], amount, ARGV[7]
 book(tenant, 'accepted', job, 1)
 redis.call('HSET', key('edited'), id, ARGV[8])
-note(id, ARGV[9] .. ',"at_ms":' .. integer(NOW_MS) .. '}')
-job.attempts, job.strikes, job.epoch, job.job_class = '0', '0', integer(NOW_MS), 'redrive'
-job.redrives = integer(tonumber(job.redrives) + 1)
-to_ready(id, job, NOW_US)
-count(tenant, 'redriven', 1)
+redrive(id, job, NOW_US, ARGV[9])
 count(tenant, 'edited', 1)
 redis.call('RPUSH', key('audit_log_waiting'), ARGV[10])
 queue_turns({ [tenant] = true }, ARGV[2])

@@ -4,6 +4,7 @@
 -- Reply per job { record (nil: none, '!': not a string), number of its cause or '', the cause or '', those of its
 --       references that are there, fingerprint of its body if an operator corrected it or '', then per index that
 --       holds it: its name, its score }
+-- uses: records, dead_letters
 
 local replies = {}
 for i = 2, #ARGV, 2 do

@@ -5,6 +5,7 @@
 -- Reply number listed, or -1: somebody else was quicker, or the list is closed
 -- A job of a filter that is no dead letter of that time any more is none that was meant; one named by its id gets its
 -- verdict at once.
+-- uses: records, ledger
 
 local id = ARGV[2]
 local plan, sums = key('plan', id), key('plan_sums', id)

@@ -5,6 +5,7 @@
 --       5 jobs at most
 -- Reply { decided now, state of the plan, jobs without a verdict }
 -- A redrive goes only a little ahead of each tenant's budget, so that pause and cancel mean something.
+-- uses: records, tenant_times, doubt, ledger, wakeups, transitions, redrive
 
 local AHEAD_S, AHEAD_LEAST, AHEAD_UNLIMITED = 30, 50, 5000
 local SMALL = 50 -- a plan of so few jobs goes at once
@@ -46,11 +47,7 @@ local function decide(job_id, died)
   end
   local tenant = tenant_of(job_id)
   carry_doubt(job_id, job, restored_of(tenant, redis.call('HMGET', key('tenant', tenant), 'doubt', 'doubt_since')))
-  note(job_id, history .. ',"at_ms":' .. integer(NOW_MS) .. '}')
-  job.attempts, job.strikes, job.epoch, job.job_class = '0', '0', integer(NOW_MS), 'redrive'
-  job.redrives = integer(tonumber(job.redrives) + 1)
-  to_ready(job_id, job, NOW_US + decided)
-  count(tenant, 'redriven', 1)
+  redrive(job_id, job, NOW_US + decided, history)
   woken[tenant] = true
   return 'redriven'
 end

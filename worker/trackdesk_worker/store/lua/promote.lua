@@ -3,6 +3,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 jobs at most
 -- Reply number of jobs moved
+-- uses: records, ledger, wakeups, expect, transitions
 
 local LOOKED_AT = 50 -- entries of `retries`, whether their job is scheduled
 

@@ -2,6 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 tombstones at most
 -- Reply number removed or put off
+-- uses: records, indexes, ledger
 
 local DAY_MS = 86400000
 

@@ -7,6 +7,7 @@
 -- ARGV  1 now | 2 wake-up envelope | 3 jobs at most | 4 attempts at most | 5 horizon (ms) | 6 the caller's lease (ms)
 --       The tenant's own max_attempts and horizon_ms, where set, go before 4 and 5.
 -- Reply { jobs that will be tried again, jobs buried }
+-- uses: records, doubt, ledger, wakeups, expect, transitions
 
 local SUSPECT_AFTER = 3
 local APART_MS = 1000 -- more than the period of maintenance, which promotes them

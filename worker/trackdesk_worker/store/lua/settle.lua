@@ -21,6 +21,7 @@
 --   Freeze. A throttled job pauses its tenant for a second, a probe with another job for two more, and a third freezes it.
 --   Strike. A job that was refused before, and is refused again although others were answered since, explains it by
 --     itself: nothing happens to the tenant, and after MOST_STRIKES the job is dead.
+-- uses: records, tenant_times, doubt, ledger, wakeups, transitions
 
 local ITEM, FIRST = 14, 10
 local LEAST_FACTOR = 0.25 -- the pace after a freeze is halved, down to a quarter
@@ -28,7 +29,7 @@ local LONGEST_MS = 86400000 -- no policy asks for a longer delay or effect
 local PAUSE_MS = 1000 -- until the first probe after a refusal
 local QUIET_MS = 3000 -- without a proper answer, after which one refused job pauses its tenant
 local MOST_STRIKES = { hold = 8, freeze = 20 } -- under a true limit a job may have bad luck a few times in a row
-local OUTAGE, THROTTLED, SEVERAL = 'outage', 'rate_limited', '*'
+local SEVERAL = '*'
 local CROWD = 4 -- answers per job newly refused, below which a refused job is not alone
 local VERBS = { deliver = true, retry = true, bury = true, release = true }
 local MARKS = { doubt = true, refused = true, ['-'] = true }

@@ -3,6 +3,7 @@
 -- ARGV  1 now | 2 wake-up envelope | 3 act | 4 tenant | then, for pause: 5 operator | 6 reason
 --         acts: pause (no claims until resume) | resume (also ends a freeze and tries a held tenant now)
 -- Reply 'done' | 'unchanged'
+-- uses: wakeups
 
 local act, tenant = ARGV[3], ARGV[4]
 local state = key('tenant', tenant)

@@ -5,6 +5,7 @@
 -- Reply per tenant { ledger fields, state fields, queue live, queue retry, queue redrive };
 --       a queue is { size, oldest (µs) or '', overdue, late, place, epoch (ms), place, epoch… }
 -- Cost: O(tenants), and a record read per sampled job.
+-- uses: records
 
 local overdue_us, late_us, sample = ARGV[2], ARGV[3], tonumber(ARGV[4])
 

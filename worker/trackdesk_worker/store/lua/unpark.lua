@@ -3,6 +3,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 jobs at most
 -- Reply { jobs put back, jobs that stay aside }
+-- uses: records, wakeups
 
 local woken, back = {}, 0
 -- Drawn by lot: those that can be read must not wait behind those that cannot.

@@ -2,6 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope
 -- Reply 1 if work waits, else 0
+-- uses: indexes, wakeups
 
 -- Turns that a clock which was ahead gave out: the tenants are looked at again, now.
 local ahead = redis.call('ZRANGEBYSCORE', key('turn'), '(' .. integer(NOW_US + LOOK_AGAIN_US), '+inf', 'LIMIT', 0, 500)
