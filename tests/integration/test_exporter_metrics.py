@@ -25,9 +25,9 @@ from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
-from trackdesk_worker.exporter.store_snapshot import read_store
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.backlog_forecast import Forecaster
+from trackdesk_worker.store.snapshot import aread_snapshot
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
 
@@ -393,7 +393,7 @@ async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(server, keys, st
     async def commands_of_a_reading() -> int:
         async with redis.asyncio.Redis(port=server.port, protocol=2) as client:
             before = (await client.info("stats"))["total_commands_processed"]
-            await read_store(client, keys)
+            await aread_snapshot(client, keys, sample=4)
             return int((await client.info("stats"))["total_commands_processed"]) - int(before)
 
     store.enqueue(*[f"acme/{n}" for n in range(20)])

@@ -24,9 +24,10 @@ from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import StoreCollector
-from trackdesk_worker.exporter.store_snapshot import read_store
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.backlog_forecast import Forecaster
+from trackdesk_worker.store.snapshot import aread_snapshot
+from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.labels import TenantNames
 
 SHOPS = {"acme": 0.16, "nova": 0.08, "zeta": 0.05}
@@ -146,7 +147,9 @@ class _Scraper:
         if self._scrapes % 8 == 1:  # each takes real time: the disk's
             for level in (Durability.FSYNC, Durability.REPLICATED):
                 await self._probe.once(level)
-        snapshot = await read_store(self._client, world.store.keys, now_ms=world.now_ms)
+        snapshot = await aread_snapshot(
+            self._client, world.store.keys, sample=4, late_after_s=OBJECTIVE_S, now_ms=world.now_ms
+        )
         registry = CollectorRegistry()
         registry.register(StoreCollector(snapshot, self._names, forecast=self._forecast, duration_s=0.004))
         for collector in self._probe.collectors:

@@ -16,6 +16,7 @@ from trackdesk_worker.config.tenants import MAX_FILE_BYTES, RESTED_AFTER_LOSS_S,
 from trackdesk_worker.domain.limits import Limits, Shares
 from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.store.ledger import Book
+from trackdesk_worker.store.tenant_record import TenantRecord
 from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot
 from trackdesk_worker.trackdesk.created_at import CreatedAt
 
@@ -471,7 +472,7 @@ def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
     forecaster = Forecaster(Tenants(load_settings(config=file), clock=clock), Shares())
     hour_ago_ms = 10_000_000 - 3_600_000
     queue = ReadyQueue(100, hour_ago_ms * 1000, 100, 100, ((0, hour_ago_ms),))
-    tenant_snapshot = TenantSnapshot("acme", Book(Counter(ready=100)), {}, {JobClass.LIVE: queue})
+    tenant_snapshot = TenantSnapshot("acme", Book(Counter(ready=100)), TenantRecord(), {JobClass.LIVE: queue})
     assert forecaster(tenant_snapshot, 10_000_000).late == 0
 
     file.write_text("[acme]\nhorizon_s = 600\n", "utf-8")

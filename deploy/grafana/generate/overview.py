@@ -35,7 +35,7 @@ OVERVIEW = Board(
         Panel(
             3,
             "Workers",
-            "Processes with a heartbeat in the last 30 s.",
+            "Processes with a heartbeat in the last 15 s.",
             [Query("max(trackdesk_workers)", "workers")],
             Kind.NUMBER,
             width=3,

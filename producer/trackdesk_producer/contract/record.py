@@ -41,7 +41,7 @@ LIVE_FIELDS = (
     "doubt",
     "refused",
 )
-"""Header words of a live record, in order; the Lua prelude gets the same list.
+"""Header words of a live record, in order; the Lua library gets the same list.
 
 ``at`` is the job's score in the index of its state: ready since (µs), due (ms), end of the lease (ms),
 died (ms). ``attempts`` counts the present budget, ``attempts_total`` all requests; ``epoch`` (ms) is when

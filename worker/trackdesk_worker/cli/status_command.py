@@ -10,9 +10,10 @@ from trackdesk_worker.cli.options import forecaster, json_option, open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table, warn
 from trackdesk_worker.cli.tenants_view import blocked_json, blocked_table, forecast_json, tenants_table
 from trackdesk_worker.domain.money import plain_money, readable_money
-from trackdesk_worker.ops.status import WORKER_SEEN_S, StoreStatus, read_status
+from trackdesk_worker.ops.status import StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.ledger import Money, add_money
+from trackdesk_worker.store.snapshot import WORKER_SEEN_S
 
 
 @click.command("status")

@@ -8,8 +8,9 @@ from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.output import add_row, table
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast
-from trackdesk_worker.ops.status import BlockedTenant, StoreStatus
+from trackdesk_worker.ops.status import StoreStatus
 from trackdesk_worker.ops.timestamps import iso, readable_age, readable_moment
+from trackdesk_worker.store.tenant_record import BlockedTenant
 
 _STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 

@@ -19,11 +19,14 @@ from starlette.routing import BaseRoute, Route
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import Forecast, StoreCollector
-from trackdesk_worker.exporter.store_snapshot import StoreSnapshot, read_store
 from trackdesk_worker.ops.readiness import astore_ready
+from trackdesk_worker.store.snapshot import StoreSnapshot, aread_snapshot
+from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.health import HealthStatus
 from trackdesk_worker.telemetry.labels import TenantNames
 
+SAMPLED = 4
+"""Jobs per queue that the forecast of lateness reads; a scrape has to stay cheap."""
 TIMEOUT_S = 5.0
 """For one scrape's or one probe's visit to the store; below Prometheus' scrape timeout of 10 s."""
 
@@ -103,10 +106,10 @@ class _Exporter:
     async def _read(self) -> StoreSnapshot | None:
         try:
             async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
-                return await read_store(self._client, self._keys)
+                return await aread_snapshot(self._client, self._keys, sample=SAMPLED, late_after_s=OBJECTIVE_S)
         except (redis.RedisError, TimeoutError) as error:
             log.warning("store not read: %s", type(error).__name__)
-        except ValueError:  # a book nobody of us wrote; the audit says which
+        except ValueError:  # something else than these scripts wrote to a ledger; the audit names it
             log.exception("store not understood")
         return None
 

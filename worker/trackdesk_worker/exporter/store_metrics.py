@@ -9,13 +9,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from trackdesk_producer.contract.record import JobClass, State
-from trackdesk_worker.exporter.store_snapshot import StoreSnapshot
+from trackdesk_worker.domain.tenant_state import TenantState
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast
 from trackdesk_worker.store.ledger import ACCEPTED, AT_RISK, CLAIMED, Book, total
+from trackdesk_worker.store.snapshot import StoreSnapshot
 from trackdesk_worker.store.tenant_snapshot import TenantSnapshot
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.catalogue import Metric, MetricKind
-from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames, TenantState
+from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent, Queue, TenantNames
 
 Family = CounterMetricFamily | GaugeMetricFamily
 Forecast = Callable[[TenantSnapshot, int], BacklogForecast]
@@ -27,7 +28,7 @@ Samples = Mapping[tuple[str, ...], float]
 class StoreCollector(Collector):
     """One scrape: a snapshot, or None where there was none, in which case every metric of the store is left out.
 
-    Old numbers are worse than none: absence raises an alert, a number that stands still does not.
+    Absence raises an alert; an old number would hide the fault.
     """
 
     def __init__(
@@ -126,14 +127,14 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
     oldest: dict[tuple[str, ...], float] = {(state.value,): 0.0 for state in TenantState}
     late: Counter[tuple[str, ...]] = Counter({(job_class.value,): 0 for job_class in JobClass})
     oldest_ready = 0.0
-    # Promotion is due for every tenant, standing or not.
+    # Promotion is due for every tenant, blocked or not.
     waiting = [(TenantState.RUNNING, Queue.SCHEDULED, snapshot.scheduled)]
     for tenant, queues in snapshot.ready.items():
-        state = snapshot.tenant_states[tenant]
+        state = snapshot.tenants[tenant].record.state(snapshot.now_ms)
         for job_class, backlog in queues.items():
             oldest_ready = max(oldest_ready, backlog.oldest_age_s)
             waiting.append((state, Queue(job_class.value), backlog))
-            if state is not TenantState.PAUSED:  # what an operator leaves undone is meant
+            if state is not TenantState.PAUSED:  # an operator decided that these wait
                 late[(job_class.value,)] += backlog.late
     for state, queue, backlog in waiting:
         overdue[state.value, queue.value] += backlog.overdue
@@ -142,7 +143,7 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
     yield _family(catalogue.OVERDUE_JOBS, overdue)
     yield _family(catalogue.OLDEST_OVERDUE, oldest)
     yield _family(catalogue.WAITING_LATE, late)
-    yield _family(catalogue.WORKERS, {(): snapshot.workers})
+    yield _family(catalogue.WORKERS, {(): snapshot.running_workers})
     yield _family(catalogue.WAKEUPS_WAITING, {(): snapshot.wakeups})
     yield _family(catalogue.NEWER, {(): snapshot.newer})
     yield _family(catalogue.ADMISSION_CLOSED, {(): snapshot.admission_closed})
@@ -151,7 +152,8 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
 def _tenants(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
     counts: Counter[tuple[str, ...]] = Counter({(state.value,): 0 for state in TenantState})
     blocked: Counter[tuple[str, ...]] = Counter()
-    for tenant, state in snapshot.tenant_states.items():
+    for tenant, one in snapshot.tenants.items():
+        state = one.record.state(snapshot.now_ms)
         counts[(state.value,)] += 1
         if state.blocks:
             blocked[names.of(tenant), state.value] += 1
@@ -165,13 +167,13 @@ def _ahead(snapshot: StoreSnapshot, names: TenantNames, forecast: Forecast) -> I
     budget: dict[tuple[str, ...], float] = {}
     rate: defaultdict[tuple[str, ...], float] = defaultdict(float)
     spent: Counter[tuple[str, ...]] = Counter()
-    for tenant, tenant_snapshot in snapshot.tenant_snapshots.items():
+    for tenant, tenant_snapshot in snapshot.tenants.items():
         name, seen = (names.of(tenant),), forecast(tenant_snapshot, snapshot.now_ms)
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late
-        factor = 0.0 if snapshot.tenant_states[tenant].blocks else seen.pace.factor
-        # Several tenants under one label: the slowest is the one to look at.
+        factor = 0.0 if tenant_snapshot.record.state(snapshot.now_ms).blocks else seen.pace.factor
+        # Several tenants under one label: the slowest one matters.
         budget[name] = min(budget.get(name, 1.0), factor)
         if seen.pace.rate_per_s is not None:
             rate[name] += seen.pace.rate_per_s * factor

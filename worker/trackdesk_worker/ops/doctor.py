@@ -18,7 +18,7 @@ from trackdesk_worker.config.settings import LEASE_MARGIN_S, Settings, SettingsI
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.lookup import tenants_of
-from trackdesk_worker.ops.status import WORKER_SEEN_S
+from trackdesk_worker.store.snapshot import WORKER_SEEN_S
 
 FULL_WARN, FULL_FAIL = 0.75, 0.9
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0

@@ -1,44 +1,24 @@
-"""Where everything stands and what is ahead, read from books and indexes: O(tenants), never a walk over jobs."""
+"""The status of the store: its snapshot with the backlog forecasts. O(tenants), never a walk over jobs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
 
-from trackdesk_producer.contract.constants import OUTAGE, THROTTLED
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import text
-from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast, Forecaster
 from trackdesk_worker.store.ledger import Book, Money, total
-from trackdesk_worker.store.tenant_snapshot import TenantSnapshot, tenant_snapshots
-
-WORKER_SEEN_S = 15
-"""A worker that gave no sign for longer is not counted as running; it gives one every half second."""
+from trackdesk_worker.store.snapshot import read_snapshot
+from trackdesk_worker.store.tenant_record import BlockedTenant
 
 SAMPLED = 40
-"""Jobs per queue that the forecast of lateness looks at."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedTenant:
-    """Why a tenant's jobs are not claimed. Times in Unix milliseconds."""
-
-    tenant: str
-    kind: str
-    """``paused`` by an operator, ``hold`` or ``breaker`` by the system, or ``frozen`` for a while."""
-    reason: str
-    by: str | None
-    since_ms: int | None
-    until_ms: int | None
-    """When it goes on by itself, or when the next probe goes out."""
+"""Jobs per queue that the forecast of lateness reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """One look at the store."""
+    """The store at one moment, for people."""
 
     books: Mapping[str, Book]
     """By tenant."""
@@ -49,14 +29,14 @@ class StoreStatus:
     oldest_ready_age_s: float | None
     """Of the job that has been ready for longest; None if none is."""
     oldest_overdue_s: float | None
-    """How far the latest duty is behind: a scheduled job not promoted, a lease not taken back; None if none is."""
+    """How far the latest duty is behind: a scheduled job not promoted, a lease not reclaimed; None if none is."""
     blocked: tuple[BlockedTenant, ...]
     workers: Mapping[str, float]
-    """Worker → seconds since its last sign."""
+    """Worker → seconds since its last heartbeat."""
     admission_closed: bool
     """Whether enqueue is refused because the store is nearly full."""
     newer: int
-    """Jobs that stand aside because a newer release wrote their records; none of these workers can go on with them."""
+    """Parked jobs: a newer release wrote their records, and only its workers can deliver them."""
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -71,45 +51,20 @@ class StoreStatus:
 
 
 def read_status(client: redis.Redis, keys: Keys, forecaster: Forecaster) -> StoreStatus:
-    """Read everything in three round trips and a call per hundred tenants."""
-    tenants = sorted(text(name) for name in client.smembers(keys.tenants))
-    now = now_ms(client)
-    found: list[TenantSnapshot] = []
-    for call in tenant_snapshots(keys, tenants, overdue_before_us=0, sample=SAMPLED):
-        some = run(client, call)
-        found += some
-    with client.pipeline(transaction=False) as pipeline:
-        for index in (keys.scheduled, keys.in_flight):
-            pipeline.zrange(index, 0, 0, withscores=True)
-        pipeline.zrange(keys.workers, 0, -1, withscores=True)
-        pipeline.exists(keys.admission)
-        pipeline.zcard(keys.newer)
-        scheduled, in_flight, seen_at, closed, newer = pipeline.execute()
-    ready = [queue.oldest_us for one in found for queue in one.queues.values() if queue.oldest_us is not None]
-    due = min((head[0][1] for head in (scheduled, in_flight) if head), default=None)
+    """Read everything in two round trips."""
+    snapshot = read_snapshot(client, keys, sample=SAMPLED)
+    now_ms, due_ms = snapshot.now_ms, snapshot.due_ms
+    waiting = [backlog for queues in snapshot.ready.values() for backlog in queues.values() if backlog.jobs]
     return StoreStatus(
-        books={one.tenant: one.book for one in found},
-        book=total(one.book for one in found),
-        forecasts={one.tenant: forecaster(one, now) for one in found},
-        oldest_ready_age_s=max(0.0, now / 1000 - min(ready) / 1_000_000) if ready else None,
-        oldest_overdue_s=(now - due) / 1000 if due is not None and due < now else None,
-        blocked=tuple(blocked for one in found for blocked in _blocked(one.tenant, one.state, now)),
-        workers={text(name): max(0.0, (now - seen) / 1000) for name, seen in seen_at},
-        admission_closed=bool(closed),
-        newer=newer,
+        books=snapshot.books,
+        book=total(snapshot.books.values()),
+        forecasts={name: forecaster(tenant, now_ms) for name, tenant in snapshot.tenants.items()},
+        oldest_ready_age_s=max((backlog.oldest_age_s for backlog in waiting), default=None),
+        oldest_overdue_s=(now_ms - due_ms) / 1000 if due_ms is not None and due_ms < now_ms else None,
+        blocked=tuple(
+            blocked for name, tenant in snapshot.tenants.items() for blocked in tenant.record.blocked(name, now_ms)
+        ),
+        workers=snapshot.workers,
+        admission_closed=snapshot.admission_closed,
+        newer=snapshot.newer,
     )
-
-
-def _blocked(tenant: str, state: Mapping[str, str], now: int) -> list[BlockedTenant]:
-    found = []
-    if "paused" in state:
-        why, by = state.get("paused_why", "-"), state.get("paused_by")
-        found.append(BlockedTenant(tenant, "paused", why, by, int(state["paused"]), None))
-    if "hold" in state:
-        since, probe = int(state.get("held_since", 0)) or None, int(state.get("probe_at", 0)) or None
-        kind = {OUTAGE: "breaker", THROTTLED: "frozen"}.get(state["hold"], "hold")
-        found.append(BlockedTenant(tenant, kind, state["hold"], None, since, probe))
-    until = int(state.get("frozen_until", 0))
-    if until > now:
-        found.append(BlockedTenant(tenant, "frozen", state.get("frozen_reason", "-"), None, None, until))
-    return found

@@ -1,4 +1,4 @@
-"""One look at tenants: books, operational state and ready queues, for status, forecasts and metrics alike.
+"""Snapshots of tenants: ledger, operational state and ready queues, for status, forecasts and metrics.
 
 A script reads them, many tenants a call: single commands cost 300 ms for a thousand tenants, most of it in the
 client.
@@ -10,9 +10,10 @@ from typing import Any
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass
-from trackdesk_producer.contract.scripts import ScriptCall, clock, text
+from trackdesk_producer.contract.scripts import ScriptCall, clock
 from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import Book, parse_book
+from trackdesk_worker.store.tenant_record import TenantRecord, parse_tenant
 
 BATCH = 100
 """Tenants per call: a call holds the store for about a millisecond."""
@@ -27,7 +28,7 @@ class ReadyQueue:
     """When the first of them became ready."""
     overdue: int = 0
     late: int = 0
-    """How many became ready before the two times asked for."""
+    """How many became ready before the two times of the call."""
     sample: tuple[tuple[int, int], ...] = ()
     """Place and start of the horizon (ms) of some, evenly over the queue."""
 
@@ -38,8 +39,7 @@ class TenantSnapshot:
 
     tenant: str
     book: Book
-    state: Mapping[str, str]
-    """The fields of ``tenant:<tenant>``."""
+    record: TenantRecord
     queues: Mapping[JobClass, ReadyQueue]
 
 
@@ -52,7 +52,7 @@ def tenant_snapshots(
     sample: int = 0,
     now_ms: int | None = None,
 ) -> list[ScriptCall[list[TenantSnapshot]]]:
-    """Return the calls that look at all of `tenants`; `sample` jobs of each queue are read too."""
+    """Return the calls that read all of `tenants`, and `sample` jobs of each queue."""
     return [
         _tenant_snapshots(keys, tenants[start : start + BATCH], (overdue_before_us, late_before_us), sample, now_ms)
         for start in range(0, len(tenants), BATCH)
@@ -74,7 +74,7 @@ def _read(tenant: str, reply: list[Any]) -> TenantSnapshot:
     return TenantSnapshot(
         tenant,
         parse_book(_pairs(ledger)),
-        {text(name): text(value) for name, value in _pairs(state).items()},
+        parse_tenant(_pairs(state)),
         {job_class: _queue(queue) for job_class, queue in zip(JobClass, queues, strict=True)},
     )
 

@@ -206,7 +206,7 @@ BUDGET_RATE = Metric(
 BUDGET_SPENT = Metric(
     "trackdesk_budget_spent_total", _C, "Jobs ever claimed, each a request of its tenant's budget.", (TENANT,)
 )
-WORKERS = Metric("trackdesk_workers", _G, "Worker processes with a heartbeat in the last 30 s.")
+WORKERS = Metric("trackdesk_workers", _G, "Worker processes with a heartbeat in the last 15 s.")
 WAKEUPS_WAITING = Metric(
     "trackdesk_wakeups_waiting", _G, "Wake-ups in the Celery queue; a few are enough for any load."
 )

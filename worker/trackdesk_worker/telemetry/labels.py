@@ -8,6 +8,7 @@ from trackdesk_producer.contract.record import NO_CURRENCY, JobClass, State
 from trackdesk_producer.conversion.currencies import MINOR_UNITS
 from trackdesk_producer.receipts import Durability
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
+from trackdesk_worker.domain.tenant_state import TenantState
 
 OTHER = "other"
 """The value that stands for all values without one of their own."""
@@ -48,23 +49,6 @@ class Signal(StrEnum):
     LOG = "log"
     TRACE = "trace"
     METRIC = "metric"
-
-
-class TenantState(StrEnum):
-    """Whether jobs of a tenant may leave; the first that applies, in this order."""
-
-    PAUSED = "paused"
-    HELD = "held"
-    BREAKER = "breaker"
-    FROZEN = "frozen"
-    AT_BUDGET = "at_budget"
-    """Its jobs leave, as fast as its budget allows: whatever waits, waits for the budget and for nothing else."""
-    RUNNING = "running"
-
-    @property
-    def blocks(self) -> bool:
-        """Whether nothing leaves."""
-        return self not in (TenantState.AT_BUDGET, TenantState.RUNNING)
 
 
 class Queue(StrEnum):

@@ -11,8 +11,10 @@ from trackdesk_worker.console.pages.overview import SHOWN_STATES, blocked_of, bu
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.ops import tenant_actions
 from trackdesk_worker.ops.audit_log import Operator, read_page, walk_entries
-from trackdesk_worker.ops.status import WORKER_SEEN_S, BlockedTenant, StoreStatus, read_status
+from trackdesk_worker.ops.status import StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import iso
+from trackdesk_worker.store.snapshot import WORKER_SEEN_S
+from trackdesk_worker.store.tenant_record import BlockedTenant
 
 
 def _status(deployment: Deployment, _: Call) -> m.Status:

@@ -15,9 +15,11 @@ from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.console.sampler import KEPT
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.status import WORKER_SEEN_S, BlockedTenant, StoreStatus, read_status
+from trackdesk_worker.ops.status import StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.ledger import Money, add_money
+from trackdesk_worker.store.snapshot import WORKER_SEEN_S
+from trackdesk_worker.store.tenant_record import BlockedTenant
 
 OVERDUE_AFTER_S = 60
 """Due jobs that wait longer are reported: many maintenance periods have passed."""

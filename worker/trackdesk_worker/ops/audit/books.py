@@ -13,6 +13,7 @@ from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKin
 from trackdesk_worker.ops.audit.sums import BooksSnapshot, Tally, TenantIndexes
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
+from trackdesk_worker.store.tenant_record import PAUSED
 
 _SINGLE = (State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 """States whose index holds the jobs of all tenants."""
@@ -41,7 +42,7 @@ def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> BooksSnapsho
             for job_class in JobClass:
                 pipeline.zcard(keys.ready(tenant, job_class))
             pipeline.zscore(keys.turn, tenant)
-            pipeline.hexists(keys.tenant(tenant), "paused")
+            pipeline.hexists(keys.tenant(tenant), PAUSED)
             pipeline.sismember(keys.tenants, tenant)
         replies = iter(pipeline.execute(raise_on_error=False))
     moves, names, cause_books = next(replies), next(replies), next(replies)

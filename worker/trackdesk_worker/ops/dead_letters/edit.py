@@ -25,6 +25,7 @@ from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.job_detail import MASK, PERSONAL
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.store.plans import record_acts
+from trackdesk_worker.store.tenant_record import parse_tenant
 
 
 class EditInvalid(OpsError):
@@ -190,8 +191,8 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
 
 
 def _restored_ms(client: redis.Redis, keys: Keys, tenant: str) -> int:
-    restored: Any = client.hget(keys.tenant(tenant), "doubt")
-    return -1 if restored is None else int(restored)
+    stored: Any = client.hgetall(keys.tenant(tenant))
+    return parse_tenant(stored).restored_ms
 
 
 def _flat(body: Mapping[str, Any]) -> dict[str, str | list[str]]:

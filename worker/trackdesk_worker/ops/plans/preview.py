@@ -15,6 +15,7 @@ from trackdesk_worker.ops.dead_letters.search import Search, money_of, summary
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit
 from trackdesk_worker.store.ledger import Money, add_money
+from trackdesk_worker.store.tenant_record import parse_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,10 @@ def seconds_at_budget(client: redis.Redis, keys: Keys, by_tenant: Mapping[str, i
     """Return how long so many requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
     with client.pipeline(transaction=False) as pipeline:
         for tenant in by_tenant:
-            pipeline.hget(keys.tenant(tenant), "rate_us")
-        paces = pipeline.execute()
+            pipeline.hgetall(keys.tenant(tenant))
+        own = [parse_tenant(stored).rate_us for stored in pipeline.execute()]
     longest = 0.0
-    for jobs, own_us in zip(by_tenant.values(), paces, strict=True):
-        rate = rate_limit if own_us is None else (1_000_000 / int(own_us) if int(own_us) else 0)
+    for jobs, own_us in zip(by_tenant.values(), own, strict=True):
+        rate = rate_limit if own_us is None else (1_000_000 / own_us if own_us else 0)
         longest = max(longest, jobs / rate if rate else 0)
     return math.ceil(longest * 10) / 10
