@@ -1,4 +1,4 @@
-"""The seeded simulation: its smoke share, that a seed always lives the same, and that each planted bug is caught and cut down to its history.
+"""The seeded simulation: its smoke share; a seed lives the same again; each planted bug is caught and cut down.
 
 `make oracle SEED=7 LIVES=100000` is the long run.
 """

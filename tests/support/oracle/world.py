@@ -31,6 +31,7 @@ from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.edit import EditInvalid, edit_and_redrive, propose
+from trackdesk_worker.store import jobs as store_jobs
 from trackdesk_worker.store.ledger import read_books
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -193,6 +194,9 @@ class World:
         """By when the damage of a wrong store's clock must be over, if maintenance goes on."""
         self._rounds_since = 0
         self._attempts = [self._attempts_of(worker, seed) for worker in range(workers)]
+        for name in ("settle", "claim", "promote", "reclaim", "wake"):
+            # Those that share a round trip: one that the server does not know yet would go behind the other.
+            client.execute_command("SCRIPT", "LOAD", store_jobs.script(name).source)
         self._set_limits()
         self.move_to(START_MS)
 
