@@ -20,6 +20,7 @@ from trackdesk_worker.local.embedded import EmbeddedServer
 
 LIVES_A_WORLD = 20_000
 TELL_EVERY_S = 30.0
+SHOWN = 20
 
 
 def live(client: ClockedRedis, spec: WorldSpec) -> Report:
@@ -80,7 +81,7 @@ def _explain(client: ClockedRedis, spec: WorldSpec, violation: Violation) -> Non
     print(f"shortest history found, {len(small.lives)} sales: {found}")
     for happening in small.happenings:
         print(f"  {happening}")
-    for life in small.lives:
+    for life in small.lives[:SHOWN]:
         print(f"  {life}")
     if found.life is not None:
         print(found.life.history(START_MS))

@@ -20,7 +20,9 @@ def shrink(spec: WorldSpec, first: Violation, fails: Fails, *, within_s: float =
     if first.life is not None:
         number = first.life.external_id
         alone = tuple(life for life in spec.lives if life.sale["externalId"] == number)
-        search.try_(replace(spec, lives=alone, happenings=())) or search.try_(replace(spec, lives=alone))
+        beside = tuple(life for life in spec.lives if life.tenant == first.life.tenant)
+        smaller = (replace(spec, lives=alone, happenings=()), replace(spec, lives=alone), replace(spec, lives=beside))
+        any(search.try_(one) for one in smaller)
     search.reduce(lambda s: s.lives, lambda s, lives: replace(s, lives=lives))
     search.reduce(lambda s: s.happenings, lambda s, happenings: replace(s, happenings=happenings))
     for place in range(len(search.spec.lives)):

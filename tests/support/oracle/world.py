@@ -242,7 +242,12 @@ class World:
         self.clock.set(now_ms / 1000)
 
     def jump_store(self, ahead_ms: int) -> None:
-        """Set the store's clock wrong by so much, or right: 0."""
+        """Set the store's clock wrong by so much, or right: 0.
+
+        Never behind a restore that was reported: what is in doubt is a matter of that clock, and would be forgotten.
+        """
+        if self.restores and ahead_ms < 0:
+            return
         self.store_ahead_ms = ahead_ms
         self._sound_again_ms = self.now_ms + JUMP_COSTS_MS
         self._rounds_since = 0
