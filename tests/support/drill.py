@@ -82,6 +82,29 @@ def _start_worker(s: Stack) -> None:
     s.worker = s.start_worker(s.metrics_port)
 
 
+def _start_worker_on_a_full_disk(s: Stack) -> None:
+    s.end(s.worker)
+    with Path("/dev/full").open("wb") as full:
+        s.worker = s.start_worker(s.metrics_port, output=full)
+
+
+def _start_worker_again(s: Stack) -> None:
+    _kill_worker(s)
+    _start_worker(s)
+
+
+def _plans_unreadable(s: Stack) -> None:
+    s.client.set(s.running.keys.plans_open, "no sorted set")
+
+
+def _plans_readable(s: Stack) -> None:
+    s.client.delete(s.running.keys.plans_open)
+
+
+def _tenants_file(content: str) -> Act:
+    return lambda s: s.tenants_file.write_text(content, "utf-8") and None
+
+
 def _kill_console(s: Stack) -> None:
     s.end(s.console)
 
@@ -238,6 +261,16 @@ SCENARIOS = (
     Scenario("known ids with other amounts", ["TrackdeskConflictsRising"], _conflicts, lambda _: None),
     Scenario("a worker nobody scrapes", ["TrackdeskWorkersUnseen"], _unseen_worker, _end_unseen_worker),
     Scenario("a record of a newer release", ["TrackdeskNewerRecords"], _newer, _older),
+    Scenario(
+        "a list that the plans' duty reads is damaged", ["TrackdeskDutyFailing"], _plans_unreadable, _plans_readable
+    ),
+    Scenario("the tenants file is wrong", ["TrackdeskTenantsFileRefused"], _tenants_file("[slow"), _tenants_file("")),
+    Scenario(
+        "a worker's log cannot be written",
+        ["TrackdeskTelemetryDropped"],
+        _start_worker_on_a_full_disk,
+        _start_worker_again,
+    ),
     Scenario(
         "an import beyond the budget",
         ["TrackdeskSalesWillBeLate", "TrackdeskBudgetTooSmall"],

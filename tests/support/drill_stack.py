@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -137,9 +137,9 @@ class Stack:
         """Start the simulated Trackdesk, or start it again on its port."""
         self.simulator = self.trackdesk.enter_context(simulator_process(port=self.simulator_port, latency_s=0.02))
 
-    def start_worker(self, metrics_port: int) -> subprocess.Popen[bytes]:
-        """Start one more worker process."""
-        return self.running.start_worker({"TRACKDESK_METRICS_PORT": str(metrics_port)})
+    def start_worker(self, metrics_port: int, *, output: BinaryIO | None = None) -> subprocess.Popen[bytes]:
+        """Start one more worker process; its log goes to a file, or to `output`."""
+        return self.running.start_worker({"TRACKDESK_METRICS_PORT": str(metrics_port)}, output=output)
 
     def start_console(self) -> subprocess.Popen[bytes]:
         """Start the exporter."""

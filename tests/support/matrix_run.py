@@ -31,7 +31,7 @@ from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.store.dead_letters.causes import group_sizes
 
 RESUMES_WITHIN_S = 15.0
-FINISHES_WITHIN_S = 60.0
+FINISHES_WITHIN_S = 150.0
 FORGOTTEN_S = 2.0
 """The stated loss of AOF everysec under a power cut."""
 LATENCY_S = 0.05

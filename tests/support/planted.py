@@ -49,6 +49,9 @@ EDITS = {
         "promote", "leave(id, job)\n    to_ready(", "book(tenant_of(id), job.state, job, -1)\n    to_ready("
     ),
     "reclaim that forgets the doubt": Edit("reclaim", "add_doubt(id, job, '')", ""),
+    "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
+}
+TENANT_EDITS = {
     "one job's failures open the breaker": Edit("settle", "if state.failing ~= SEVERAL then", "if false then"),
     "the breaker counts in a row only": Edit("settle", "if ok + failed < volume then", "if true then"),
     "no job is ever alone": Edit(
@@ -58,8 +61,8 @@ EDITS = {
         "settle", "hold(state, effect == 'freeze' and THROTTLED or reason, PAUSE_MS)", "freeze(state, for_ms)"
     ),
     "no horizon in an outage": Edit("settle", "= state.hold, ARGV[base + 13] == '1'", "= state.hold, false"),
-    "settle that books nothing": Edit("settle", "close_books()\nreturn", "return"),
 }
+"""Of "one sale cannot stop its tenant"; `tests/integration/test_store_breaker.py` catches them."""
 CONTENT_EDITS = {
     "settle that forgets a refusal": Edit("settle", "set_later_word(job, 'refused', integer(NOW_MS))", ""),
     "a dedupe key that changes in doubt": Edit("edit", "if new_key and job.ambiguous == '1' then", "if false then"),
@@ -103,7 +106,7 @@ def plant(name: str) -> Callable[[], None]:
         return _plant_success(Reason.DUPLICATE_DIFFERS)
     if name == KEY_IN_DOUBT:
         return _plant_key_in_doubt()
-    return _plant_edit((EDITS | CONTENT_EDITS | CLOCK_EDITS)[name])
+    return _plant_edit((EDITS | TENANT_EDITS | CONTENT_EDITS | CLOCK_EDITS)[name])
 
 
 def _plant_edit(edit: Edit) -> Callable[[], None]:
