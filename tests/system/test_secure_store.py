@@ -85,13 +85,13 @@ def test_everything_works_over_tls_with_the_least_privilege(
             assert "cannot be used" not in result.err, result
             assert "NOPERM" not in result.err + result.out, result
         run.wait_until_finished()
-        proposed = propose(run.client, keys, "acme/dead-3", {"conversionTypeCode": "sale"})
+        proposed = propose(run.client, keys, "acme/dead-3", {"amount.value": "99.90"})
         with open_client(secure.url, socket_timeout=5) as client:
             edit_and_redrive(
                 client,
                 keys,
                 "acme/dead-3",
-                {"conversionTypeCode": "sale"},
+                {"amount.value": "99.90"},
                 Operator("ann", "test"),
                 expect=proposed.shown,
             )

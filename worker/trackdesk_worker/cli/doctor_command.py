@@ -17,7 +17,7 @@ _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 def command(as_json: bool) -> int:
     """Check the settings and the store for what loses money; exit 1 if anything does.
 
-    Each warning and failure comes with the line that mends it.
+    Each warning and failure comes with the line that fixes it.
     """
     checks = _checks()
     failed = any(check.level is Level.FAIL for check in checks)

@@ -1,4 +1,4 @@
-"""Checks of settings and store for what loses money, each with the line that mends it. Secrets are never told."""
+"""Checks of settings and store for what loses money, each with the line that fixes it. Secrets are never told."""
 
 import ipaddress
 import time
@@ -42,7 +42,7 @@ class Check:
     level: Level
     finding: str
     remedy: str | None = None
-    """The line that mends it."""
+    """The line that fixes it."""
 
 
 Checks: TypeAlias = list[Check]
