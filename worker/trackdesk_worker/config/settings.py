@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         None, description="Address people use, where a proxy stands before the console: https://desk.example.com"
     )
     console_proxies: str = Field(
-        "", description="Addresses and networks of proxies whose word on the user counts: 10.0.0.5,10.1.0.0/16"
+        "", description="Addresses and networks of trusted proxies, which name the user: 10.0.0.5,10.1.0.0/16"
     )
     console_user_header: str = Field(
         "X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{1,64}$", description="Header in which such a proxy names the user"
