@@ -10,6 +10,7 @@ import pytest
 import redis
 from hypothesis import settings
 
+from tests.support.frozen import resume
 from tests.support.simulator import SimulatorProcess, simulator_process
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer, valkey_binary
@@ -71,7 +72,7 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(tmp_path / "valkey", binary=server_binary("valkey"))
     server.start()
     yield server
-    server.resume()
+    resume(server)
     server.stop()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.frozen import resume, suspend
 from tests.support.producers import KINDS, AnyProducer
 from tests.support.sentinels import FAILOVER_WITHIN_S, Sentinels, sentinels
 from tests.support.simulator import sale, simulator_process
@@ -108,7 +109,7 @@ def test_a_master_without_replicas_refuses_sales_instead_of_losing_them(cluster:
     with Producer(cluster.url, tenant="acme", namespace=keys.namespace, timeout_s=2) as producer:
         producer.enqueue(sale("order-1"))
         for replica in cluster.servers[1:]:
-            replica.suspend()
+            suspend(replica)
 
         def refused() -> bool:
             try:
@@ -119,7 +120,7 @@ def test_a_master_without_replicas_refuses_sales_instead_of_losing_them(cluster:
 
         wait_until(refused, "the master notices that it is alone", within_s=15)
         for replica in cluster.servers[1:]:
-            replica.resume()
+            resume(replica)
         wait_until(lambda: not refused(), "and that it is not any more", within_s=15)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.reads import read_audit_log
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer import State
@@ -20,7 +21,7 @@ from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
+from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.store.jobs import Jobs
 

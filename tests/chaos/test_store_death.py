@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.frozen import resume, suspend
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer import State
@@ -24,7 +25,7 @@ def always_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(tmp_path / "store", config={"appendfsync": "always"})
     server.start()
     yield server
-    server.resume()
+    resume(server)
     server.stop()
 
 
@@ -69,9 +70,9 @@ def test_a_store_that_hangs_holds_work_up_and_costs_nothing(
         run.start_worker(SHORT_LEASE)
         wait_until(lambda: run.book().jobs[State.DELIVERED] > 50, "deliveries under way")
 
-        own_server.suspend()
+        suspend(own_server)
         wait_until(lambda: trackdesk.stats()["in_flight"] == 0, "requests in flight end without the store")
-        own_server.resume()
+        resume(own_server)
         book = run.wait_until_finished()
 
         assert book.jobs["delivered"] == len(ids)

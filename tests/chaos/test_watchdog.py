@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.frozen import resume, suspend
 from tests.support.simulator import sale, simulator_process
 from tests.support.workers import deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
@@ -223,10 +224,10 @@ def test_a_silent_store_is_no_reason_to_end(own_server: EmbeddedServer, keys: Ke
     ):
         worker = run.start_worker()
         wait_until(run.worker_seen, "the worker signed on")
-        own_server.suspend()
+        suspend(own_server)
         with pytest.raises(AssertionError, match="not within"):
             wait_until(lambda: worker.poll() is not None, "the worker ended", within_s=60)
-        own_server.resume()
+        resume(own_server)
         run.producer.enqueue(sale("order-1"))
         run.wait_until_finished(within_s=15)
         with pytest.raises(AssertionError, match="not within"):

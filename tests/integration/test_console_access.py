@@ -10,13 +10,13 @@ import redis
 from starlette.routing import BaseRoute, Mount, Route
 
 from tests.support.console import Console, console_on
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.console import application
 from trackdesk_worker.console.access import AccessInvalid, Role, grant, read_people, revoke
 from trackdesk_worker.console.auth import MAX_BODY_BYTES
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit_log import read_audit_log
 
 OPEN = {
     ("GET", "/sign-in"),

@@ -12,12 +12,13 @@ import pytest
 import redis
 
 from tests.support.console import Console, console_on
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import tenant_actions
-from trackdesk_worker.ops.audit_log import Operator, read_audit_log
+from trackdesk_worker.ops.audit_log import Operator
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}&lt;"
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from tests.support.acting import act_now
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop, sale
 from tests.support.store_check import check_store
 from trackdesk_producer import ReceiptStatus
@@ -16,7 +17,7 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Operator, read_audit_log
+from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.edit import Change, Edit, EditInvalid, edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.search import Search, search
 from trackdesk_worker.store.ledger import read_books

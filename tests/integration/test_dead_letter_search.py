@@ -16,7 +16,6 @@ from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.ops.dead_letters.search import Found, Search, SearchInvalid, dead_by_cause, search, summary
 from trackdesk_worker.store.dead_letters import index_query
-from trackdesk_worker.store.dead_letters.causes import adopt, group_sizes
 from trackdesk_worker.store.dead_letters.index_query import walk
 
 DEAD = Search(state=State.DEAD)
@@ -283,32 +282,6 @@ def test_beyond_so_many_causes_types_are_filed_together_and_still_told_apart(
     kinds = {c.conversion_type: c.jobs for c in dead_by_cause(dead.store.client, dead.store.keys, Search()).rows}
     assert kinds == {OTHER_TYPES: 2, "sale": 1}
     assert summary(dead.store.client, dead.store.keys, replace(DEAD, conversion_type="lead")).jobs == 1
-
-
-def test_what_an_older_version_buried_is_filed_by_and_by(dead: Dead) -> None:
-    """Before causes, dead letters were indexed by tenant and reason only."""
-    keys, client = dead.store.keys, dead.store.client
-    dead.bury("acme/o-1", cid="click-1")
-    dead.bury("acme/o-2")
-    records = {name: client.get(keys.job(name)) for name in ("acme/o-1", "acme/o-2")}
-    histories = {name: client.lrange(keys.history(name), 0, -1) for name in records}
-    ledger, tenants = client.hgetall(keys.ledger("acme")), client.smembers(keys.tenants)
-    client.delete(*client.scan_iter(match=f"{keys.prefix}*", count=1000))
-    client.hset(keys.ledger("acme"), mapping=ledger)
-    client.sadd(keys.tenants, *tenants)
-    for name, raw in records.items():
-        client.set(keys.job(name), raw)
-        client.rpush(keys.history(name), *histories[name])
-        client.zadd(keys.dead, {name: dead.store.record(name).at})
-        client.zadd(f"{keys.prefix}dead:acme:type_not_found", {name: dead.store.record(name).at})
-    client.hset(f"{keys.prefix}dead_groups", "acme:type_not_found", 2)
-    assert dead.store.redrive("acme/o-2") == ["redriven"], "also one that was not yet filed"
-    while adopt(client, keys, 1):
-        pass
-    check_store(client, keys)
-    assert group_sizes(client, keys) == {("acme", "type_not_found"): 1}
-    assert dead.ids(replace(DEAD, cid="click-1", http_status=400)) == ["o-1"]
-    assert not [name for name in client.scan_iter(match=f"{keys.prefix}dead*") if b"dead_references" not in name][1:]
 
 
 def test_a_search_by_external_id_looks_up_every_tenant_and_type_or_says_that_it_did_not(

@@ -16,6 +16,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.frozen import resume, suspend
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
@@ -65,9 +66,9 @@ async def test_a_full_store_is_ready_because_deliveries_go_on(own_server, keys):
 
 
 async def test_without_a_store_the_exporter_is_alive_and_not_ready(own_server, keys):
-    own_server.suspend()
+    suspend(own_server)
     assert await ask(own_server.port, keys, "/readyz", 0.2) == (503, "the store did not answer within 0.2 s")
-    own_server.resume()
+    resume(own_server)
     own_server.kill()
     assert await ask(own_server.port, keys, "/readyz") == (503, "the store cannot be reached: ConnectionError")
     assert await ask(own_server.port, keys, "/livez") == (200, "alive")

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import server_binary
+from tests.support.frozen import resume, suspend
 from tests.support.store import Item, Store
 from tests.support.workers import wait_until
 from trackdesk_producer import Durability
@@ -333,7 +334,7 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
     one = exporter(own_server.port, keys, timeout_s=0.3)
     assert await one.value("trackdesk_workers") == 0
 
-    own_server.suspend()
+    suspend(own_server)
     began = time.monotonic()
     found = await one.scrape()
     assert time.monotonic() - began < 2
@@ -342,7 +343,7 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
         *("trackdesk_build_info", "trackdesk_collector_success", "trackdesk_collector_duration_seconds")
     }
 
-    own_server.resume()
+    resume(own_server)
     assert await one.value("trackdesk_collector_success") == 1
     own_server.kill()
     assert await one.value("trackdesk_collector_success") == 0

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from tests.support.acting import act_now
+from tests.support.reads import read_audit_log
 from tests.support.shop import WINDOW_S, Shop, sale
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
@@ -17,7 +18,7 @@ from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
+from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.dead_letters.search import Search, SearchInvalid
 from trackdesk_worker.ops.plans import Plan, PlanEmpty, PlanInvalid, PlanUnknown
 from trackdesk_worker.store import plans as store

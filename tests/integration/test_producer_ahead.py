@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.frozen import resume, suspend
 from tests.support.producers import KINDS, AnyProducer, sale, within
 from tests.support.store_check import check_store
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
@@ -81,13 +82,13 @@ def test_a_store_that_stops_in_the_middle_is_told_for_the_rest_and_repeating_is_
     def items() -> Iterator[dict[str, Any]]:
         for number in range(MANY):
             if number == 1_000:
-                own_server.suspend()
+                suspend(own_server)
             yield sale(f"o-{number}")
 
     with AnyProducer(kind, own_server.url, tenant="acme", namespace=keys.namespace, timeout_s=0.4) as producer:
         with within(3):
             receipts = producer.enqueue_many(items())
-        own_server.resume()
+        resume(own_server)
         assert len(receipts) == MANY
         assert all(receipt.ok for receipt in receipts[:500])
         assert all(isinstance(receipt.error, QueueUnavailable) for receipt in receipts[1_000:])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from tests.support.frozen import resume, suspend
 from tests.support.producers import (
     KINDS,
     AnyProducer,
@@ -223,11 +224,11 @@ def test_a_call_repeated_after_a_freeze_is_accepted_or_a_duplicate_and_never_two
 ) -> None:
     with AnyProducer(kind, own_server.url, tenant="acme", namespace=keys.namespace, **SHORT) as producer:
         producer.enqueue(sale("warm"))
-        own_server.suspend()
+        suspend(own_server)
         for name in ("a", "b"):
             with within(0.4 + TOLERANCE_S), pytest.raises(QueueUnavailable):
                 producer.enqueue(sale(name))
-        own_server.resume()
+        resume(own_server)
         for name in ("a", "b"):
             assert producer.enqueue(sale(name)).ok
             assert producer.enqueue(sale(name)).status is ReceiptStatus.DUPLICATE
@@ -241,10 +242,10 @@ def test_a_late_reply_is_never_taken_for_the_next_calls(kind: str, own_server: E
         for name in ("first", "second", "third"):
             producer.enqueue(sale(name))
         for _ in range(2):
-            own_server.suspend()
+            suspend(own_server)
             with pytest.raises(QueueUnavailable):
                 producer.get("first")
-            own_server.resume()
+            resume(own_server)
             for name in ("second", "third"):
                 status = producer.get(name)
                 assert status is not None

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from tests.conftest import server_binary
+from tests.support.frozen import resume, suspend
 from tests.support.producers import KINDS, AnyProducer, sale, wait_for
 from trackdesk_producer import Durability, DurabilityNotMet, QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
@@ -32,7 +33,7 @@ def replica(own_server: EmbeddedServer, tmp_path: Path) -> Iterator[EmbeddedServ
             "the replica confirms a write",
         )
     yield follower
-    follower.resume()
+    resume(follower)
     follower.stop()
 
 
@@ -101,10 +102,10 @@ def test_replicated_means_that_the_replica_has_it(
         for n in range(5):
             assert producer.enqueue(sale(f"{n}")).status is ReceiptStatus.ACCEPTED
             assert second.exists(keys.job(f"acme/{n}")) == 1
-        replica.suspend()
+        suspend(replica)
         with pytest.raises(DurabilityNotMet, match="only 0 of 1"):
             producer.enqueue(sale("late"))
-        replica.resume()
+        resume(replica)
         assert producer.enqueue(sale("late")).status is ReceiptStatus.DUPLICATE
 
 

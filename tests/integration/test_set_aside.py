@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.reads import read_audit_log
 from tests.support.shop import WINDOW_S, Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
@@ -13,7 +14,7 @@ from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
-from trackdesk_worker.ops.audit_log import Act, Operator, read_audit_log
+from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.plans import Plan
 from trackdesk_worker.store import plans as store
 from trackdesk_worker.store.dead_letters.query import Search

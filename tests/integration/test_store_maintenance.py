@@ -5,6 +5,7 @@ import json
 import pytest
 import redis
 
+from tests.support.reads import group_sizes
 from tests.support.store import LEASE_MS, START_MS, UNLIMITED, WINDOW_MS, Item, Store
 from tests.support.store_check import HOUR_MS, check_store
 from trackdesk_producer.contract.keys import Keys
@@ -13,7 +14,6 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.dead_letters.causes import group_sizes
 from trackdesk_worker.store.jobs import Reclaimed
 
 

@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from tests.support.reads import group_sizes
 from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
@@ -13,7 +14,6 @@ from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker
 from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
-from trackdesk_worker.store.dead_letters.causes import group_sizes
 from trackdesk_worker.store.jobs import script
 
 

@@ -20,6 +20,7 @@ from tests.support.faked_clock import libfaketime
 from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, StoreFault, Trouble
 from tests.support.matrix_store import SufferingStore, suffering_store
 from tests.support.planted import VARIABLE as PLANT_VARIABLE
+from tests.support.reads import group_sizes
 from tests.support.simulator import SimulatorProcess, sale
 from tests.support.store_check import walk_store
 from tests.support.workers import Deployment, deployment, wait_until
@@ -28,7 +29,6 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, job_id
 from trackdesk_worker.local.embedded import valkey_binary
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.store.dead_letters.causes import group_sizes
 
 RESUMES_WITHIN_S = 15.0
 FINISHES_WITHIN_S = 150.0

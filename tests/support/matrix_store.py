@@ -12,6 +12,7 @@ import redis
 
 from tests.support.faked_clock import FakedClock
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.frozen import resume, suspend
 from tests.support.matrix_plan import Plan, StoreFault
 from tests.support.one_address import OneAddress, one_address
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -79,9 +80,9 @@ class SufferingStore:
                 self._lose_the_last_second()
                 self._process.start()
             case StoreFault.SUSPEND:
-                self._process.suspend()
+                suspend(self._process)
                 self._done.wait(self._plan.fault_s)
-                self._process.resume()
+                resume(self._process)
             case StoreFault.HALF_OPEN:
                 assert self._proxy is not None
                 assert self._proxy.half_open() > 0
@@ -218,7 +219,7 @@ def suffering_store(plan: Plan, directory: Path, binary: Path) -> Iterator[Suffe
             if watcher.is_alive():
                 watcher.join(5)
     finally:
-        server.resume()
+        resume(server)
         server.kill()
 
 

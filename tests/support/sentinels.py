@@ -10,6 +10,7 @@ import trustme
 from redis.exceptions import RedisError
 
 from tests.conftest import server_binary
+from tests.support.frozen import resume
 from tests.support.workers import wait_until
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
@@ -132,7 +133,7 @@ class Sentinels:
             process.kill()
             process.wait(10)
         for server in self.servers:
-            server.resume()
+            resume(server)
             server.kill()
 
     def _states(self) -> list[dict[str, object]]:

@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from tests.support.cli import Cli
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.cli import output
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
-from trackdesk_worker.ops.audit_log import read_audit_log
 
 PERSONAL = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
 

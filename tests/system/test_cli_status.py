@@ -9,13 +9,14 @@ import redis
 
 from tests.support.acting import act_now
 from tests.support.cli import Cli
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.audit_log import now_ms, read_audit_log
+from trackdesk_worker.ops.audit_log import now_ms
 
 CID = "6f1c0a52-1111-4222-8333-444455556666"
 STATES = ["ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded"]

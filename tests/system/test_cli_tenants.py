@@ -6,10 +6,10 @@ import pytest
 import redis
 
 from tests.support.cli import Cli
+from tests.support.reads import read_audit_log
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit_log import read_audit_log
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 

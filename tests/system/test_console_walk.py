@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.support.console import CHROMIUM_FLAGS, Console, chromium, console_on
+from tests.support.reads import read_audit_log
 from tests.support.shop import sale
 from tests.support.simulator import SimulatorProcess, simulator_process
 from tests.support.walk import PHONE, WIDE, Visitor, visitor
@@ -17,7 +18,6 @@ from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
-from trackdesk_worker.ops.audit_log import read_audit_log
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

@@ -11,7 +11,8 @@ import redis
 
 from trackdesk_worker.config.settings import Settings, SettingsInvalid
 from trackdesk_worker.ops.readiness import judge_readiness
-from trackdesk_worker.process.metrics_server import WorkerServer, worker_server
+from trackdesk_worker.process.celery_app import start_metrics_server
+from trackdesk_worker.process.metrics_server import WorkerServer
 from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 from trackdesk_worker.telemetry.probe import probe
@@ -128,17 +129,17 @@ def test_a_loop_that_stands_still_makes_a_worker_dead(serve):
     assert (status, json.loads(body)["detail"]) == (503, "no beat: delivery for 3600 s")
 
 
-def test_a_worker_server_ends_with_its_block_and_is_off_at_port_0():
+def test_a_worker_serves_its_health_on_the_port_of_the_settings_or_says_that_it_cannot():
     metrics, health = WorkerMetrics(), Health()
-    with worker_server(Settings(metrics_port=0), metrics=metrics, health=health) as nothing:
-        assert nothing is None
+    assert start_metrics_server(Settings(metrics_port=0), metrics, health) is None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused = worker_server(Settings(metrics_port=port), metrics=metrics, health=health)
-        with pytest.raises(SettingsInvalid, match=f"TRACKDESK_METRICS_PORT: 127.0.0.1:{port} cannot be used"), refused:
-            pass
-    with worker_server(Settings(metrics_port=port), metrics=metrics, health=health):
-        assert get(f"http://127.0.0.1:{port}/readyz")[0] == 503
+        with pytest.raises(SettingsInvalid, match=f"TRACKDESK_METRICS_PORT: 127.0.0.1:{port} cannot be used"):
+            start_metrics_server(Settings(metrics_port=port), metrics, health)
+    server = start_metrics_server(Settings(metrics_port=port), metrics, health)
+    assert server is not None
+    assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
+    server.stop()
     with pytest.raises(urllib.error.URLError):
         get(f"http://127.0.0.1:{port}/livez")
 

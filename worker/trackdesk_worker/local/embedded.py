@@ -1,7 +1,6 @@
 """A Redis-compatible server of our own, for one machine: Valkey from a wheel, persistent, loopback only."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -121,16 +120,6 @@ class EmbeddedServer:
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
         self._end(signal.SIGKILL)
-
-    def suspend(self) -> None:
-        """Freeze the process (SIGSTOP): connections stay open and nothing answers."""
-        if self._process:
-            os.kill(self._process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a frozen process go on."""
-        if self._process:
-            os.kill(self._process.pid, signal.SIGCONT)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -12,7 +12,6 @@ import structlog
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.admission import Admission
 from trackdesk_worker.maintenance.duty import DutyContext
-from trackdesk_worker.maintenance.file_letters import FileLetters
 from trackdesk_worker.maintenance.heartbeat import Heartbeat
 from trackdesk_worker.maintenance.loop import PERIOD_S, Maintenance, MaintenanceLoop
 from trackdesk_worker.maintenance.plans import DrivePlans, PrunePlans, RecordActs
@@ -54,7 +53,6 @@ def all_duties(
         Wake(context, wake),
         Prune(context),
         PrunePlans(context),
-        FileLetters(context),
         Admission(context),
     )
     return Maintenance(duties, sign_off=heartbeat.sign_off, metrics=metrics, log=log, beat=beat)

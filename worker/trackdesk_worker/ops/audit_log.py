@@ -85,11 +85,6 @@ def record(client: redis.Redis, keys: Keys, act: Act, operator: Operator, *, cou
     append(client, keys, entry_of(client, act, operator, count=count, **more))
 
 
-def read_audit_log(client: redis.Redis, keys: Keys, *, newest: int = 100) -> list[dict[str, Any]]:
-    """Return the newest entries, the newest last."""
-    return [json.loads(raw) for raw in client.lrange(keys.audit_log, -newest, -1)]
-
-
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One entry of the log."""

@@ -132,7 +132,7 @@ def _serve(settings: Settings, metrics: WorkerMetrics, health: Health) -> int:
 
     signals.worker_shutting_down.connect(begin_stop, weak=False)
     signals.setup_logging.connect(keep_logging, weak=False)
-    server = _metrics_server(settings, metrics, health)
+    server = start_metrics_server(settings, metrics, health)
     try:
         worker = app.Worker(
             consumer_cls=Listener, without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
@@ -152,7 +152,12 @@ def _tell_tracing(problem: str) -> None:
     structlog.get_logger("trackdesk.tracing").warning("tracing.unavailable", detail=problem)
 
 
-def _metrics_server(settings: Settings, metrics: WorkerMetrics, health: Health) -> WorkerServer | None:
+def start_metrics_server(settings: Settings, metrics: WorkerMetrics, health: Health) -> WorkerServer | None:
+    """Serve metrics and health on the port of the settings; port 0 serves nothing.
+
+    Raises:
+        SettingsInvalid: if the address cannot be used.
+    """
     if not settings.metrics_port:
         return None
     client = bootstrap.open_redis(settings)

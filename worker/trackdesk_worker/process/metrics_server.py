@@ -2,17 +2,14 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from trackdesk_worker.config.settings import Settings, SettingsInvalid
 from trackdesk_worker.telemetry.health import Health, HealthStatus
-from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,38 +55,6 @@ class WorkerServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-
-
-@contextmanager
-def worker_server(
-    settings: Settings, *, metrics: WorkerMetrics, health: Health, ready: Callable[[], HealthStatus] | None = None
-) -> Iterator[WorkerServer | None]:
-    """Serve while the block runs, on the port of the settings; port 0: do not serve at all.
-
-    Without `ready`, ``/readyz`` says no: nobody vouches for the store.
-
-    Raises:
-        SettingsInvalid: if the address cannot be used.
-    """
-    if settings.metrics_port == 0:
-        yield None
-        return
-    try:
-        server = WorkerServer(
-            settings.metrics_host,
-            settings.metrics_port,
-            registry=metrics.registry,
-            health=health,
-            ready=ready or (lambda: HealthStatus(False, "the store is not checked")),
-        )
-    except OSError as error:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise SettingsInvalid(f"TRACKDESK_METRICS_PORT: {where} cannot be used: {error.strerror or error}") from error
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -39,7 +39,6 @@ class DutyName(StrEnum):
     WAKE = "wake"
     PRUNE = "prune"
     PRUNE_PLANS = "prune_plans"
-    FILE_LETTERS = "file_letters"
     ADMISSION = "admission"
 
 

@@ -14,9 +14,9 @@ import redis
 
 from trackdesk_producer.contract.constants import OTHER_TYPES, REFERENCE_DIGITS
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import Command, run
+from trackdesk_producer.contract.runner import Command
 from trackdesk_producer.contract.scripts import ScriptCall, clock, text
-from trackdesk_worker.store.jobs import reading_script, script
+from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import LIMB_EXPONENTS, Money
 
 NONE = "-"
@@ -97,14 +97,6 @@ def read_causes(client: redis.Redis, keys: Keys) -> list[Cause]:
     return parse_causes(names, books)
 
 
-def group_sizes(client: redis.Redis, keys: Keys) -> Counter[tuple[str, str]]:
-    """Return the number of dead letters by tenant and reason, without reading them."""
-    sizes: Counter[tuple[str, str]] = Counter()
-    for cause in read_causes(client, keys):
-        sizes[cause.tenant, cause.reason] += cause.jobs
-    return sizes
-
-
 def reference(name: str, value: str) -> str:
     """Return what a person's cid or customerId is filed under; the id follows it."""
     digest = hashlib.sha1(f"{name}{_SEPARATOR}{value}".encode(), usedforsecurity=False).hexdigest()
@@ -146,8 +138,3 @@ def merged_page(
         return [IndexEntry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
 
     return ScriptCall(reading_script("merge_page"), keys.prefix, arguments, read)
-
-
-def adopt(client: redis.Redis, keys: Keys, most: int = 200) -> int:
-    """File up to `most` dead letters of a version that knew no causes; return how many were looked at."""
-    return run(client, ScriptCall(script("adopt"), keys.prefix, (clock(None), most), int))
