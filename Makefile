@@ -68,7 +68,7 @@ test-full: $(READY) ## Run the long tests: 10,000 sales under each profile, slow
 		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py tests/chaos
 
 test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd of its own (Linux, root; five minutes)
-	$(BIN)/python -m pytest -rsP --no-header tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -rsP --no-header tests/deploy/containers $(ARGS)
 
 SEED ?= 1
 RUNS ?= 585
@@ -81,7 +81,7 @@ chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus (20 minutes)
-	$(BIN)/python -m tests.support.drill $(ARGS)
+	$(BIN)/python -m tests.tools.drill $(ARGS)
 
 bench: $(READY) ## Measure this machine beside other queues (an hour; ARGS=--short: 12 minutes, ARGS=--quick: a look)
 	$(BIN)/python -m tests.benchmarks.compare $(ARGS)
@@ -90,7 +90,7 @@ bench: $(READY) ## Measure this machine beside other queues (an hour; ARGS=--sho
 
 pictures: $(READY) ## Draw the dashboards anew, from eight hours in virtual time (a minute)
 	$(BIN)/python -m deploy.grafana.generate
-	$(BIN)/python -m tests.support.dashboard_picture
+	$(BIN)/python -m tests.tools.dashboard_picture
 
 screenshots: $(READY) ## Take the console's pictures anew, in a real browser
 	TRACKDESK_TEST_SCREENSHOTS=1 $(BIN)/python -m pytest tests/system/test_console_walk.py
@@ -102,10 +102,10 @@ wheels: $(READY) ## Build the wheels in dist
 
 sbom: $(READY) ## Write the bill of materials (CycloneDX) of what is locked to build/sbom.cdx.json
 	mkdir -p build
-	$(BIN)/python -m tests.support.supply_chain sbom build/sbom.cdx.json
+	$(BIN)/python -m tests.tools.supply_chain sbom build/sbom.cdx.json
 
 licences: $(READY) ## Check that every locked package has an allowed licence
-	$(BIN)/python -m tests.support.supply_chain licences
+	$(BIN)/python -m tests.tools.supply_chain licences
 
 lock: ## Pin the newest allowed versions with hashes, for Python 3.11 and newer on Linux and macOS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drill import SCENARIOS, Scenario, drill, table
-from tests.support.drill_stack import stack
 from tests.support.promql import rules
+from tests.tools.drill.runner import drill, table
+from tests.tools.drill.scenarios import SCENARIOS, Scenario
+from tests.tools.drill.stack import stack
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 AT_ONCE = ("it may evict", "a column of the books is changed", "the key is refused (401)")
@@ -16,7 +17,7 @@ def named(name: str) -> Scenario:
     return next(scenario for scenario in SCENARIOS if scenario.name == name)
 
 
-def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when_it_is_mended(tmp_path: Path):
+def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when_it_is_repaired(tmp_path: Path):
     several = [named(name) for name in AT_ONCE]
 
     def all_of(acts):
@@ -26,12 +27,12 @@ def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when
         "several things at once",
         [alert for scenario in several for alert in scenario.alerts],
         all_of([scenario.damage for scenario in several]),
-        all_of([scenario.mend for scenario in several]),
+        all_of([scenario.repair for scenario in several]),
         quiet=["TrackdeskNoWorkers", "TrackdeskAdmissionClosed"],
     )
     with stack(tmp_path, factor=300) as (running, _):
         rows = drill(running, [at_once, named("the exporter is killed")], lambda _: None)
-    assert not [row for row in rows if row.wrong or row.told != "pager"], table(rows)
+    assert not [row for row in rows if row.wrong or row.notified != "pager"], table(rows)
 
 
 def test_there_is_a_scenario_for_every_alert():

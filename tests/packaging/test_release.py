@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.release import ROOT, NotReleasable, notes
+from tests.tools.release import ROOT, NotReleasable, notes
 
 VERSION = tomllib.loads((ROOT / "producer/pyproject.toml").read_text("utf-8"))["project"]["version"]
 

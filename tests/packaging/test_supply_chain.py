@@ -8,8 +8,8 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tests.support.supply_chain import is_allowed, locked, refused, sbom
 from tests.support.tools import ROOT, run, tool
+from tests.tools.supply_chain import is_allowed, locked, refused, sbom
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 

@@ -2,8 +2,8 @@
 
 import json
 
-from tests.deploy.conftest import DEMO, IMAGE, bases
-from tests.support.engine import Engine
+from tests.deploy.containers.conftest import DEMO, IMAGE, bases
+from tests.deploy.containers.engine import Engine
 
 MIB = 1024 * 1024
 LOCKED_DOWN = ("--rm", "--read-only", "--cap-drop", "ALL", "--network", "none")

@@ -1,6 +1,6 @@
 """Draws a dashboard as Grafana lays it out, from its own JSON and the answers of a real Prometheus, as SVG.
 
-``python -m tests.support.dashboard_picture`` lives through eight hours of the product in virtual time and writes the
+``python -m tests.tools.dashboard_picture`` lives through eight hours of the product in virtual time and writes the
 pictures of docs/images/. It draws what our panels use and no more: numbers, lines, bars and tables.
 """
 

@@ -1,6 +1,6 @@
 """What the product is made of, from the lock: a CycloneDX bill of materials, and whether every licence is allowed.
 
-``python -m tests.support.supply_chain sbom FILE`` and ``… licences``; both run where the locked packages are installed.
+``python -m tests.tools.supply_chain sbom FILE`` and ``… licences``; both run where the locked packages are installed.
 """
 
 import re
@@ -142,7 +142,7 @@ def main() -> int:
             sys.stdout.write("".join(f"{line}\n" for line in wrong) or "every licence is allowed\n")
             return 1 if wrong else 0
         case _:
-            sys.stderr.write("usage: python -m tests.support.supply_chain sbom FILE | licences\n")
+            sys.stderr.write("usage: python -m tests.tools.supply_chain sbom FILE | licences\n")
             return 2
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import IMAGE
-from tests.support.engine import ROOT, Engine
+from tests.deploy.containers.conftest import IMAGE
+from tests.deploy.containers.engine import ROOT, Engine
 from tests.support.workers import wait_until
 from trackdesk_worker.local.embedded import free_port
 

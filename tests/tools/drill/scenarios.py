@@ -1,29 +1,17 @@
-"""``python -m tests.support.drill``: break each thing an alert is for, see it fire, mend it, see it resolve.
+"""What to break, the alerts that must fire, and how to repair it: one scenario per kind of trouble."""
 
-Real processes of the product, a real Prometheus and Alertmanager with the committed rules in a hurry
-(`tests/support/quick_rules.py`), and a receiver of notifications. Prints a table; exits 1 if an alert did not fire, did
-not resolve, or was not told.
-"""
-
-import argparse
 import resource
-import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.support.drill_stack import TENANT, Stack, stack
-from tests.support.promql import rules
 from tests.support.simulator import sale
 from tests.support.workers import wait_until
+from tests.tools.drill.stack import TENANT, Stack
 from trackdesk_producer import EnqueueItem
 from trackdesk_producer.errors import ProducerError
 
-FACTOR = 60.0
 PATIENCE_S = 180.0
 SLOW_TO_RESOLVE = {"TrackdeskSalesLateSlow", "TrackdeskDurabilityNotMet"}
 """Their windows are days: waited for at the end of the drill."""
@@ -32,12 +20,12 @@ Act = Callable[[Stack], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What to break, what must fire, and how to mend it."""
+    """What to break, what must fire, and how to repair it."""
 
     name: str
     alerts: Sequence[str]
     damage: Act
-    mend: Act
+    repair: Act
     quiet: Sequence[str] = ()
     """What must not fire meanwhile."""
     about: Callable[[dict[str, str]], bool] = lambda _: True
@@ -280,126 +268,3 @@ SCENARIOS = (
     ),
     Scenario("the replica is lost", ["TrackdeskDurabilityNotMet"], lambda s: s.replica.kill(), _start_replica),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was seen of one alert in one scenario."""
-
-    scenario: str
-    alert: str
-    fired_s: float | None = None
-    resolved_s: float | None = None
-    told: str = ""
-    wrong: str = ""
-
-
-def drill(running: Stack, scenarios: Sequence[Scenario], notify: Callable[[str], None] = print) -> list[Row]:
-    """Run scenarios one after the other."""
-    rows: list[Row] = []
-    waiting: list[tuple[str, str, float, float]] = []
-    for scenario in scenarios:
-        notify(f"… {scenario.name}")
-        found, later = _one(running, scenario)
-        for row in found:
-            notify(_line(row))
-        rows += found
-        waiting += later
-    for name, alert, broken, mended in waiting:
-        notify(f"… {alert} resolves")
-        rows.append(_end(running, name, alert, broken, mended, within_s=900))
-    return rows
-
-
-def _one(running: Stack, scenario: Scenario) -> tuple[list[Row], list[tuple[str, str, float, float]]]:
-    watch = running.watch
-    broken = time.monotonic()
-    scenario.damage(running)
-    for alert in scenario.alerts:
-        deadline = time.monotonic() + PATIENCE_S
-        while watch.fired(alert, broken, scenario.about) is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-    mended = time.monotonic()
-    scenario.mend(running)
-    rows, later = [], []
-    for alert in scenario.alerts:
-        if watch.fired(alert, broken, scenario.about) is None:
-            rows.append(Row(scenario.name, alert, wrong="did not fire"))
-        elif alert in SLOW_TO_RESOLVE:
-            later.append((scenario.name, alert, broken, mended))
-        else:
-            rows.append(_end(running, scenario.name, alert, broken, mended, within_s=PATIENCE_S, about=scenario.about))
-    rows += [
-        Row(scenario.name, alert, wrong="fired, and should not")
-        for alert in scenario.quiet
-        if watch.fired(alert, broken) is not None
-    ]
-    return rows, later
-
-
-def _end(
-    running: Stack,
-    name: str,
-    alert: str,
-    broken: float,
-    mended: float,
-    *,
-    within_s: float,
-    about: Callable[[dict[str, str]], bool] = lambda _: True,
-) -> Row:
-    watch = running.watch
-    first = watch.fired(alert, broken, about)
-    assert first is not None
-    deadline = time.monotonic() + within_s
-    while watch.firing(alert, about) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if watch.firing(alert, about):
-        return Row(name, alert, first.fired_at - broken, wrong="did not resolve")
-    last = watch.last_end(alert, about)
-    # Notifications follow within their group's interval, unless another alert silences this one.
-    ending = time.monotonic() + 15
-    while watch.told(alert, "resolved") is None and time.monotonic() < ending:
-        time.sleep(0.1)
-    told = watch.told(alert, "firing")
-    return Row(name, alert, first.fired_at - broken, last - mended, told or "silenced by another alert")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table."""
-    lines = ["| what was broken | alert | fired after | resolved after | told |", "|---|---|--:|--:|---|"]
-    return "\n".join([*lines, *map(_line, rows)])
-
-
-def _line(row: Row) -> str:
-    fired = "" if row.fired_s is None else f"{row.fired_s:.0f} s"
-    resolved = "" if row.resolved_s is None else f"{max(0.0, row.resolved_s):.0f} s"
-    return f"| {row.scenario} | {row.alert} | {fired} | {resolved} | {row.wrong or row.told} |"
-
-
-def main() -> int:
-    """Run the drill."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", nargs="*", help="part of a scenario's name; all by default")
-    parser.add_argument("--factor", type=float, default=FACTOR, help="what durations are divided by")
-    chosen = parser.parse_args()
-    scenarios = [s for s in SCENARIOS if not chosen.scenario or any(part in s.name for part in chosen.scenario)]
-    directory = Path(tempfile.mkdtemp(prefix="trackdesk-drill-"))
-    began = time.monotonic()
-    try:
-        with stack(directory, factor=chosen.factor) as (running, _):
-            _start_replica(running)
-            wait_until(lambda: running.client.info("replication")["connected_slaves"] == 1, "a replica")
-            rows = drill(running, scenarios)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print(table(rows))
-    missing = {rule["alert"] for rule in rules() if "alert" in rule} - {row.alert for row in rows}
-    if not chosen.scenario and missing:
-        print(f"without a scenario: {', '.join(sorted(missing))}")
-    wrong = [row for row in rows if row.wrong]
-    print(f"{len(rows) - len(wrong)} of {len(rows)} fired and resolved, {time.monotonic() - began:.0f} s")
-    return 1 if wrong or (missing and not chosen.scenario) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

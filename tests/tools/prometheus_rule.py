@@ -1,6 +1,6 @@
-"""The rules as the Prometheus Operator wants them: ``python -m tests.support.prometheus_rule`` writes the file.
+"""The rules as the Prometheus Operator wants them: ``python -m tests.tools.prometheus_rule`` writes the file.
 
-One source, deploy/prometheus; tests/deploy_files/test_kubernetes.py holds the copy true.
+One source, deploy/prometheus; tests/deploy/test_kubernetes.py holds the copy true.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TARGET = DEPLOY / "kubernetes/components/prometheus-operator/rules.yaml"
 HEADER = """\
-# Written by `python -m tests.support.prometheus_rule` from deploy/prometheus; change the rules there.
+# Written by `python -m tests.tools.prometheus_rule` from deploy/prometheus; change the rules there.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

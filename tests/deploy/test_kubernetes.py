@@ -10,9 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.support.custom_kinds import SCHEMAS
-from tests.support.prometheus_rule import TARGET, render
+from tests.deploy.custom_kinds import SCHEMAS
 from tests.support.tools import ROOT, run, tool
+from tests.tools.prometheus_rule import TARGET, render
 from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.local.embedded import SAFE_CONFIG
 from trackdesk_worker.telemetry.catalogue import CATALOGUE

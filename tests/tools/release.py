@@ -1,4 +1,4 @@
-"""Whether a tag may be released: ``python -m tests.support.release v1.2.3`` prints its part of the changelog.
+"""Whether a tag may be released: ``python -m tests.tools.release v1.2.3`` prints its part of the changelog.
 
 Exits 1 with one sentence when the tag, the distributions and the changelog do not have one version.
 """
@@ -41,7 +41,7 @@ def notes(tag: str, *, root: Path = ROOT) -> str:
 def main(arguments: list[str]) -> int:
     """Print the notes, or say why there is nothing to release."""
     if len(arguments) != 1:
-        sys.stderr.write("usage: python -m tests.support.release TAG\n")
+        sys.stderr.write("usage: python -m tests.tools.release TAG\n")
         return 2
     try:
         sys.stdout.write(notes(arguments[0]))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SUITE = "trixie"
 """Debian 13: Python 3.13, as FROM asks for, Redis 8, Prometheus and Alertmanager."""
 PACKAGES = ("ca-certificates", "python3", "python3-venv", "redis-server", "prometheus", "prometheus-alertmanager")

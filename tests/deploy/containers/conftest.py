@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import ROOT, Engine, engine, why_not
+from tests.deploy.containers.engine import ROOT, Engine, engine, why_not
 
 HERE = Path(__file__).parent
 IMAGE, DEMO = "trackdesk:test", "trackdesk-demo:test"

@@ -1,4 +1,4 @@
-"""What production has, as processes of one machine, with alerts in a hurry: what a drill breaks and mends."""
+"""What production has, as processes of one machine, with alerts in a hurry: what a drill breaks and repairs."""
 
 import json
 import os
@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import httpx
 
 from tests.support.prometheus import Prometheus, prometheus, rules_config
-from tests.support.quick_rules import quick_alertmanager, quick_rules
 from tests.support.simulator import sale, simulator_process
 from tests.support.tools import tool
 from tests.support.workers import Deployment, deployment, wait_until
+from tests.tools.drill.quick_rules import quick_alertmanager, quick_rules
 from trackdesk_producer import Producer, ProducerError
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port, valkey_binary
@@ -38,7 +38,7 @@ def _any(_: dict[str, str]) -> bool:
 
 @dataclass
 class Alert:
-    """One alert with its labels, as Prometheus and Alertmanager told of it."""
+    """One alert with its labels, as Prometheus and Alertmanager report it."""
 
     name: str
     labels: dict[str, str]
@@ -68,7 +68,7 @@ class Watch:
     def post(self, receiver: str, body: dict[str, Any]) -> None:
         """Take one notification."""
         with self.lock:
-            self.posts += [(receiver, told["labels"]["alertname"], told["status"]) for told in body["alerts"]]
+            self.posts += [(receiver, alert["labels"]["alertname"], alert["status"]) for alert in body["alerts"]]
 
     def firing(self, name: str, about: About = _any) -> bool:
         """Whether the alert fires now."""
@@ -85,8 +85,8 @@ class Watch:
         with self.lock:
             return max(a.resolved_at or 0.0 for a in self.alerts if a.name == name and about(a.labels))
 
-    def told(self, name: str, status: str) -> str | None:
-        """The receiver that was told, if any was."""
+    def notified(self, name: str, status: str) -> str | None:
+        """The receiver that was notified, if any was."""
         with self.lock:
             return next((to for to, alert, said in self.posts if (alert, said) == (name, status)), None)
 
