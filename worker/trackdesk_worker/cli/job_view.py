@@ -6,13 +6,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State
+from trackdesk_producer.contract.record import NO_CURRENCY
 from trackdesk_producer.contract.trace import trace_id_of
 from trackdesk_worker.cli.options import open_session
 from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table
 from trackdesk_worker.domain.money import in_doubt, plain_amount, readable_money
 from trackdesk_worker.ops.audit_log import Operator
-from trackdesk_worker.ops.job_detail import JobDetail, read_job
+from trackdesk_worker.ops.job_detail import JobDetail, flat_text, moments, read_job
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso, readable_moment
@@ -43,21 +43,6 @@ def print_job(
     return detail
 
 
-def _moments(record: JobRecord) -> dict[str, int]:
-    """Return the times a record knows, in ms; what ``at`` means depends on the state."""
-    match record.state:
-        case State.READY:
-            return {"accepted": record.accepted_ms, "ready": record.at // 1000}
-        case State.SCHEDULED:
-            return {"accepted": record.accepted_ms, "due": record.at}
-        case State.IN_FLIGHT:
-            return {"accepted": record.accepted_ms, "lease_ends": record.at}
-        case State.DEAD:
-            return {"accepted": record.accepted_ms, "died": record.at}
-        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
-            return {"accepted": record.accepted_ms, "ended": record.at}
-
-
 def _as_json(detail: JobDetail) -> dict[str, Any]:
     record = detail.record
     currency = None if record.currency == NO_CURRENCY else record.currency
@@ -69,7 +54,7 @@ def _as_json(detail: JobDetail) -> dict[str, Any]:
         "reason": record.reason,
         "amount": None if record.amount is None else plain_amount(record.amount, currency),
         "currency": currency,
-        **{f"{name}_at": iso(at_ms) for name, at_ms in _moments(record).items()},
+        **{f"{name.removesuffix('_since')}_at": iso(at_ms) for name, at_ms in moments(record).items()},
         "attempts": record.attempts_total,
         "attempts_in_budget": record.attempts,
         "may_have_landed": record.ambiguous,
@@ -92,7 +77,7 @@ def _print(to: Console, detail: JobDetail) -> None:
                 "tenant": record.tenant,
                 "state": state if record.reason is None else f"{state} ({record.reason})",
                 "money": None if record.amount is None else readable_money({record.currency or "": record.amount}),
-                **{f"{name.replace('_', ' ')} (UTC)": readable_moment(at) for name, at in _moments(record).items()},
+                **{f"{name.replace('_', ' ')} (UTC)": readable_moment(at) for name, at in moments(record).items()},
                 "attempts": record.attempts_total,
                 "redrives": record.redrives or None,
                 "trace": trace_id_of(record.trace),
@@ -104,7 +89,7 @@ def _print(to: Console, detail: JobDetail) -> None:
     )
     if detail.conversion is not None:
         to.print()
-        to.print(facts(_flat(detail.conversion), title="Conversion"))
+        to.print(facts(flat_text(detail.conversion, ", "), title="Conversion"))
     if detail.history:
         rows = table(
             "when (UTC)",
@@ -135,14 +120,3 @@ def _row(entry: Mapping[str, Any]) -> tuple[object, ...]:
         outcome += ", may have landed"
     attempt = f"attempt {entry.get('attempt')}"
     return (attempt, outcome, entry.get("status"), entry.get("code"), entry.get("duration_ms"), entry.get("excerpt"))
-
-
-def _flat(conversion: Mapping[str, Any]) -> dict[str, object]:
-    """Return the body by the guide's dotted names."""
-    flat: dict[str, object] = {}
-    for name, value in conversion.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{inner}": text for inner, text in value.items()})
-        else:
-            flat[name] = ", ".join(value) if isinstance(value, list) else value
-    return flat

@@ -6,7 +6,7 @@ from typing import Any
 
 from trackdesk_producer.contract.record import type_of
 from trackdesk_producer.conversion.names import QUERY_NAMES
-from trackdesk_worker.ops.job_detail import MASK
+from trackdesk_worker.ops.job_detail import MASK, flat_text
 
 FIELD = "field."
 """What the names of the form's fields begin with."""
@@ -29,12 +29,7 @@ class EditField:
 
 def edit_fields(job_id: str, conversion: Mapping[str, Any], given: Mapping[str, str]) -> list[EditField]:
     """Return the fields, with what somebody has typed already in place of what they hold."""
-    now: dict[str, str] = {}
-    for name, value in conversion.items():
-        if isinstance(value, Mapping):
-            now |= {f"{name}.{inner}": _text(text) for inner, text in value.items()}
-        else:
-            now[name] = _text(value)
+    now = flat_text(conversion, ",")
     fixed = {IDENTITY} | ({"conversionTypeCode"} if type_of(job_id) is not None else set())
     names = [name for name in dict.fromkeys([*now, *QUERY_NAMES]) if name not in fixed]
     made = []
@@ -59,9 +54,3 @@ def changes_of(fields: list[EditField], given: Mapping[str, str]) -> dict[str, s
         elif TAKE_AWAY + field.name in given:
             changes[field.name] = None
     return changes
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(str(part) for part in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

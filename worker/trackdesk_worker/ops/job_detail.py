@@ -67,3 +67,36 @@ def masked(conversion: Mapping[str, Any]) -> dict[str, Any]:
     if "customParams" in shown:
         shown["customParams"] = dict.fromkeys(shown["customParams"], MASK)
     return shown
+
+
+def moments(record: JobRecord) -> dict[str, int]:
+    """Return the times a record knows, in ms; what ``at`` means depends on the state."""
+    match record.state:
+        case State.READY:
+            return {"accepted": record.accepted_ms, "ready_since": record.at // 1000}
+        case State.SCHEDULED:
+            return {"accepted": record.accepted_ms, "due": record.at}
+        case State.IN_FLIGHT:
+            return {"accepted": record.accepted_ms, "lease_ends": record.at}
+        case State.DEAD:
+            return {"accepted": record.accepted_ms, "died": record.at}
+        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
+            return {"accepted": record.accepted_ms, "ended": record.at}
+
+
+def flat(body: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """Return a body's values as text by the guide's dotted names (``amount.value``), as the guide's GET has them."""
+    found: dict[str, str | list[str]] = {}
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": str(text) for inner, text in value.items()}
+        elif isinstance(value, list):
+            found[name] = [str(part) for part in value]
+        else:
+            found[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return found
+
+
+def flat_text(body: Mapping[str, Any], separator: str) -> dict[str, str]:
+    """Return `flat` with the parts of a list joined."""
+    return {name: separator.join(v) if isinstance(v, list) else v for name, v in flat(body).items()}

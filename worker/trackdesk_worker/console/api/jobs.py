@@ -12,13 +12,12 @@ from trackdesk_worker.console.api import models as m
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.console.filters import read_filter
-from trackdesk_worker.console.pages.job import moments
 from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
 from trackdesk_worker.ops.dead_letters.search import JobRow, Search, dead_by_cause, search
-from trackdesk_worker.ops.job_detail import JobDetail, read_job
+from trackdesk_worker.ops.job_detail import JobDetail, moments, read_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso
 
@@ -119,7 +118,7 @@ def _detail(detail: JobDetail) -> m.Job:
         reason=record.reason,
         amount=None if record.amount is None else plain_amount(record.amount, currency),
         currency=currency,
-        moments={name.lower().replace(" ", "_"): iso(at_ms) for name, at_ms in moments(record)},
+        moments={name: iso(at_ms) for name, at_ms in moments(record).items()},
         attempts=record.attempts_total,
         redrives=record.redrives,
         may_have_landed=record.ambiguous,

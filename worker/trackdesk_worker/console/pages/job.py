@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from trackdesk_producer.contract.record import JobRecord, State
+from trackdesk_producer.contract.record import State
 from trackdesk_worker.console import actions
 from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.auth import Refused, RequestContext
@@ -15,36 +15,9 @@ from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.domain.money import in_doubt
 from trackdesk_worker.ops.audit_log import Operator, now_ms
-from trackdesk_worker.ops.job_detail import JobDetail, read_job
+from trackdesk_worker.ops.job_detail import JobDetail, flat_text, moments, read_job
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.remedies import remedy
-
-
-def moments(record: JobRecord) -> list[tuple[str, int]]:
-    """Return the times of a record as name and ms."""
-    accepted = ("Accepted", record.accepted_ms)
-    match record.state:
-        case State.READY:
-            return [accepted, ("Ready since", record.at // 1000)]
-        case State.SCHEDULED:
-            return [accepted, ("Due", record.at)]
-        case State.IN_FLIGHT:
-            return [accepted, ("Lease ends", record.at)]
-        case State.DEAD:
-            return [accepted, ("Died", record.at)]
-        case State.DELIVERED | State.CANCELLED | State.DISCARDED:
-            return [accepted, ("Ended", record.at)]
-
-
-def flat(conversion: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the body by the guide's dotted names."""
-    found = []
-    for name, value in conversion.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}.{inner}", str(text)) for inner, text in value.items()]
-        else:
-            found.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +94,9 @@ def _show(deployment: Deployment, request: RequestContext, detail: JobDetail, *,
         request,
         "job.html",
         job=record,
-        moments=moments(record),
+        moments={name.replace("_", " ").capitalize(): at_ms for name, at_ms in moments(record).items()},
         in_doubt=in_doubt(record),
-        conversion=None if detail.conversion is None else flat(detail.conversion),
+        conversion=None if detail.conversion is None else flat_text(detail.conversion, ", "),
         history=[history_row(entry) for entry in detail.history],
         remedy=remedy(record.reason or "") if detail.dead else None,
         revealed=revealed,

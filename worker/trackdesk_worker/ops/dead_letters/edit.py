@@ -22,7 +22,7 @@ from trackdesk_producer.conversion.wire import fingerprint, post_body
 from trackdesk_worker.domain.money import in_doubt
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
 from trackdesk_worker.ops.errors import OpsError
-from trackdesk_worker.ops.job_detail import MASK, PERSONAL
+from trackdesk_worker.ops.job_detail import MASK, PERSONAL, flat
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.store.plans import record_acts
 from trackdesk_worker.store.tenant_record import parse_tenant
@@ -154,7 +154,7 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
     raw: Any = client.get(keys.job(job_id))
     try:
         record = None if raw is None else JobRecord.parse(job_id, raw)
-        before = {} if record is None or not record.body else _flat(json.loads(record.body))
+        before = {} if record is None or not record.body else flat(json.loads(record.body))
     except (ValueError, ArithmeticError) as error:
         raise EditInvalid("the record of this sale cannot be read; `trackdesk audit` says more") from error
     if record is None or record.state is not State.DEAD:
@@ -172,7 +172,7 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
         conversion = parse_query(wanted)
     except ConversionInvalid as error:
         errors += [str(problem) for problem in error.problems]
-    after = wanted if conversion is None else _flat(json.loads(post_body(conversion)))
+    after = wanted if conversion is None else flat(json.loads(post_body(conversion)))
     diff = tuple(
         Change(field, _shown(field, before.get(field), hide=True), _shown(field, after.get(field), hide=False))
         for field in dict.fromkeys([*before, *after])
@@ -193,19 +193,6 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
 def _restored_ms(client: redis.Redis, keys: Keys, tenant: str) -> int:
     stored: Any = client.hgetall(keys.tenant(tenant))
     return parse_tenant(stored).restored_ms
-
-
-def _flat(body: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """Return a body by the guide's dotted names, as the guide's GET has them."""
-    flat: dict[str, str | list[str]] = {}
-    for name, value in body.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": str(text) for inner, text in value.items()}
-        elif isinstance(value, list):
-            flat[name] = [str(part) for part in value]
-        else:
-            flat[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return flat
 
 
 def _wire_name(name: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.money import plain_amount
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.ops.dead_letters.search import Search
+from trackdesk_worker.ops.job_detail import flat_text
 from trackdesk_worker.ops.timestamps import iso
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit
@@ -94,7 +95,7 @@ def _csv_line(cells: tuple[str, ...]) -> str:
 def _cells(hit: Hit) -> tuple[str, ...]:
     record = hit.record
     known: dict[str, Any] = {
-        **_flat(hit.conversion),
+        **flat_text(hit.conversion, ","),
         "tenant": record.tenant,
         "reason": hit.reason,
         "died_at": iso(hit.at_ms),
@@ -110,15 +111,3 @@ def _trackdesk_cells(hit: Hit) -> tuple[str, ...]:
     amount = "" if hit.amount is None else plain_amount(hit.amount, hit.currency)
     created = hit.conversion.get("createdAt") or iso(hit.record.accepted_ms)
     return (hit.record.external_id, amount, hit.currency or "", str(created))
-
-
-def _flat(body: Mapping[str, Any]) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in body.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": str(text) for inner, text in value.items()}
-        elif isinstance(value, list):
-            flat[name] = ",".join(map(str, value))
-        else:
-            flat[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return flat
