@@ -174,6 +174,8 @@ def test_redrive_narrows_by_cause_and_limit(shop: Shop, cli: Cli) -> None:
         ("redrive", "o-1", "--all", "--reason", "x", "--yes"),
         ("redrive", "o-1", "--cause", "x", "--yes"),
         ("redrive", "--all", "--older-than", "soon", "--dry-run"),
+        ("redrive", "--all", "--external-id", "", "--dry-run"),
+        ("redrive", "--all", "--min-amount", "ten", "--dry-run"),
         ("redrive", "--all", "--tenant", "Not A Tenant", "--dry-run"),
         ("redrive", "--all", "--reason", "x\ny", "--yes"),
         ("discard", "o-1", "--yes"),

@@ -134,7 +134,7 @@ def test_a_sale_that_was_never_sent_is_cancelled_on_record(shop: Shop, cli: Cli)
     shop.claim()
     refused = cli("cancel", "o-2")
     assert (refused.code, refused.out) == (1, "")
-    assert "only a waiting sale that cannot be there" in refused.err
+    assert "Only a waiting sale that cannot have reached Trackdesk can be cancelled" in refused.err
     assert cli("cancel", "o-2", "--json").code == 1
     assert cli("cancel", "o-9").code == 1
 
@@ -145,9 +145,9 @@ def test_a_tenant_is_paused_and_resumed_on_record(shop: Shop, cli: Cli) -> None:
     assert cli("pause", "acme", "--reason", "wrong prices").out == "acme is paused\n"
     assert shop.claim() == []
     assert cli("pause", "acme", "--reason", "again", "--json").json == {"tenant": "acme", "changed": False}
-    assert cli("resume", "acme").out == "acme goes on\n"
+    assert cli("resume", "acme").out == "acme is resumed\n"
     assert len(shop.claim()) == 1
-    assert cli("resume", "acme").out == "acme did not stand still\n"
+    assert cli("resume", "acme").out == "acme was not blocked\n"
     assert [e["kind"] for e in read_audit_log(shop.client, shop.keys)] == ["pause", "resume"]
     assert cli("pause", "acmee", "--reason", "slip").code == 1
 

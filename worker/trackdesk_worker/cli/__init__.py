@@ -37,7 +37,14 @@ COMMANDS = {
     "doctor": "Check the settings and the store for what loses money",
     "simulate": "Run a local Trackdesk for trials and tests",
 }
-"""Name → one line of help. The code of a command is in the module of its name and imported when it runs."""
+"""Name → one line of help. A command's code is in the module `<name>_command`, unless `_SHARED` names another."""
+
+_SHARED = {
+    **dict.fromkeys(("redrive", "discard"), "act_commands"),
+    **dict.fromkeys(("show", "cancel"), "job_commands"),
+    **dict.fromkeys(("tenants", "pause", "resume", "restored"), "tenant_commands"),
+}
+"""Modules that hold several commands, each as a function of its name."""
 
 
 class CommandFailed(Exception):
@@ -53,8 +60,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name}_command")
-        command: click.Command = module.command
+        module = importlib.import_module(f"{__name__}.{_SHARED.get(cmd_name, f'{cmd_name}_command')}")
+        command: click.Command = getattr(module, cmd_name if cmd_name in _SHARED else "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

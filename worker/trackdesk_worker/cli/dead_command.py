@@ -1,7 +1,6 @@
 """``trackdesk dead``: look at dead letters, export them, correct one. Acting on many is `redrive` and `discard`."""
 
 import shlex
-from dataclasses import replace
 from typing import Any, get_args
 
 import click
@@ -15,6 +14,7 @@ from trackdesk_worker.cli.options import (
     open_session,
     operator_of,
     operator_options,
+    reveal_option,
     search_of,
     tenant_option,
     type_option,
@@ -25,6 +25,7 @@ from trackdesk_worker.domain.money import plain_amount, plain_money, readable_mo
 from trackdesk_worker.domain.outcome import Reason
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form, export
+from trackdesk_worker.ops.dead_letters.filters import ANY_STATE
 from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, Order, SearchInvalid, dead_by_cause, search
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.timestamps import iso, readable_moment
@@ -38,7 +39,11 @@ def command() -> None:
 @command.command("list")
 @filter_options("--reason", "--cause")
 @click.option(
-    "--state", type=click.Choice([*map(str, State), "any"]), default="dead", show_default=True, help="In this state."
+    "--state",
+    type=click.Choice([*map(str, State), ANY_STATE]),
+    default="dead",
+    show_default=True,
+    help="In this state.",
 )
 @click.option("--sort", "order", type=click.Choice(get_args(Order)), default="newest", show_default=True)
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="At most so many.")
@@ -47,7 +52,7 @@ def command() -> None:
 def list_command(limit: int, after: str | None, as_json: bool, state: str, order: Order, **chosen: Any) -> None:
     """List dead letters, the youngest first. With --state: sales in other states."""
     with open_session() as session:
-        wanted = replace(search_of(session, **chosen), state=None if state == "any" else State(state), order=order)
+        wanted = search_of(session, state=state, order=order, **chosen)
         try:
             page = search(session.client, session.keys, wanted, limit=limit, after=after, within_s=None)
         except SearchInvalid as error:
@@ -81,7 +86,7 @@ def list_command(limit: int, after: str | None, as_json: bool, state: str, order
 @click.argument("external_id")
 @tenant_option
 @type_option
-@click.option("--reveal", is_flag=True, help="Show personal data too; put on record.")
+@reveal_option
 @operator_options
 @json_option
 def show_command(external_id: str, operator: str | None, why: str | None, reveal: bool, **chosen: Any) -> None:
@@ -94,7 +99,7 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
 @command.command("causes")
 @filter_options("--reason", "--cause")
 @json_option
-def clusters_command(as_json: bool, **chosen: Any) -> None:
+def causes_command(as_json: bool, **chosen: Any) -> None:
     """Count dead letters by cause, with what to do about each."""
     with open_session() as session:
         found = dead_by_cause(

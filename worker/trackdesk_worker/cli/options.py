@@ -1,10 +1,8 @@
 """What the commands share: the store they work on, and options with one meaning everywhere."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
@@ -12,13 +10,12 @@ import redis
 
 from trackdesk_producer import ConversionInvalid
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.record import State
 from trackdesk_producer.conversion.rules import check_tenant
 from trackdesk_worker.config.settings import Settings, load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid, now_ms
 from trackdesk_worker.ops.backlog_forecast import Forecaster
-from trackdesk_worker.ops.timestamps import parse_age_s
+from trackdesk_worker.ops.dead_letters import filters
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.store.dead_letters.query import Search
 
@@ -57,32 +54,7 @@ class _Tenant(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
-class _Age(click.ParamType[float]):
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_age_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Amount(click.ParamType[Decimal]):
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        if isinstance(value, Decimal):
-            return value
-        if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", value, re.ASCII) is None:
-            self.fail("write an amount with a point and without a currency: 100.50", param, ctx)
-        return Decimal(value)
-
-
 TENANT = _Tenant()
-AMOUNT = _Amount()
-AGE = _Age()
 
 
 def json_option(command: F) -> F:
@@ -102,6 +74,11 @@ def type_option(command: F) -> F:
     return click.option("--type", "conversion_type", metavar="CODE", help="Of this conversion type.")(command)
 
 
+def reveal_option(command: F) -> F:
+    """``--reveal``: personal data too."""
+    return click.option("--reveal", is_flag=True, help="Show personal data too; recorded in the audit log.")(command)
+
+
 def yes_option(command: F) -> F:
     """``--yes``: for scripts."""
     return click.option("--yes", is_flag=True, help="Do not ask; for scripts.")(command)
@@ -118,10 +95,13 @@ def detach_option(command: F) -> F:
 
 
 def operator_options(command: F) -> F:
-    """``--operator`` and ``--reason``, which are put on record."""
-    command = click.option("--reason", "why", metavar="TEXT", help="Why; put on record.")(command)
+    """``--operator`` and ``--reason``, recorded in the audit log."""
+    command = click.option("--reason", "why", metavar="TEXT", help="Why; recorded in the audit log.")(command)
     return click.option(
-        "--operator", metavar="NAME", envvar=["USER", "LOGNAME"], help="Who acts; put on record. Default: $USER."
+        "--operator",
+        metavar="NAME",
+        envvar=["USER", "LOGNAME"],
+        help="Who acts; recorded in the audit log. Default: $USER.",
     )(command)
 
 
@@ -139,17 +119,17 @@ def filter_options(*cause_flags: str) -> Callable[[F], F]:
     def add(command: F) -> F:
         options = (
             click.option(
-                *cause_flags, "cause", metavar="REASON", help="Died for this reason, as `dead causes` names it."
+                *cause_flags, "reason", metavar="REASON", help="Died for this reason, as `dead causes` names it."
             ),
             click.option("--status", type=click.IntRange(100, 599), help="With this HTTP status at the last attempt."),
             click.option("--external-id", metavar="ID", help="Of the sale with this externalId."),
             click.option("--cid", metavar="ID", help="Of this click."),
             click.option("--customer-id", metavar="ID", help="Of this customer."),
             click.option("--currency", metavar="CODE", help="In this currency: EUR."),
-            click.option("--min-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or more: 100.50."),
-            click.option("--max-amount", type=AMOUNT, metavar="AMOUNT", help="Of this amount or less."),
-            click.option("--older-than", type=AGE, metavar="AGE", help="Died longer ago than this: 30m, 2h, 7d."),
-            click.option("--newer-than", type=AGE, metavar="AGE", help="Died within this time: 30m, 2h, 7d."),
+            click.option("--min-amount", "min", metavar="AMOUNT", help="Of this amount or more: 100.50."),
+            click.option("--max-amount", "max", metavar="AMOUNT", help="Of this amount or less."),
+            click.option("--older-than", "until", metavar="AGE", help="Died longer ago than this: 30m, 2h, 7d."),
+            click.option("--newer-than", "since", metavar="AGE", help="Died within this time: 30m, 2h, 7d."),
         )
         for option in reversed(options):
             command = option(command)
@@ -158,27 +138,18 @@ def filter_options(*cause_flags: str) -> Callable[[F], F]:
     return add
 
 
-def search_of(
-    session: Session,
-    *,
-    tenant: str | None,
-    cause: str | None,
-    status: int | None,
-    currency: str | None,
-    older_than: float | None,
-    newer_than: float | None,
-    state: State | None = State.DEAD,
-    **more: Any,
-) -> Search:
-    """Return the search that the options mean; ages count from the store's clock."""
-    now = now_ms(session.client) if older_than is not None or newer_than is not None else 0
-    return Search(
-        tenant=tenant or session.settings.tenant,
-        state=state,
-        reason=cause,
-        http_status=status,
-        currency=None if currency is None else currency.upper(),
-        since_ms=None if newer_than is None else now - round(newer_than * 1000),
-        until_ms=None if older_than is None else now - round(older_than * 1000),
-        **more,
-    )
+_OPTION_OF = {"min": "--min-amount", "max": "--max-amount", "until": "--older-than", "since": "--newer-than"}
+
+
+def search_of(session: Session, *, tenant: str | None, conversion_type: str | None, **chosen: Any) -> Search:
+    """Return the search for the values of `filter_options`; ages count from the store's clock."""
+    given = {"tenant": tenant or session.settings.tenant, "type": conversion_type, **chosen}
+    fields = {name: str(value) for name, value in given.items() if value is not None}
+    try:
+        for name, value in fields.items():
+            if not value.strip():
+                raise filters.FilterInvalid(name, "is empty; leave the option out to match all")
+        return filters.search_of(fields, now_ms=now_ms(session.client))
+    except filters.FilterInvalid as error:
+        option = _OPTION_OF.get(error.field, f"--{error.field.replace('_', '-')}")
+        raise click.UsageError(f"{option}: {error.problem}") from error

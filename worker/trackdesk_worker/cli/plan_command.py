@@ -15,8 +15,8 @@ from trackdesk_worker.cli.options import (
     search_of,
     yes_option,
 )
-from trackdesk_worker.cli.output import add_row, confirm, confirm_count, console, emit_json, facts, table, warn
-from trackdesk_worker.cli.plan_runner import confirmed_of, follow_to_the_end, report_outcome, show_list
+from trackdesk_worker.cli.output import add_row, console, emit_json, facts, table, warn
+from trackdesk_worker.cli.plan_runner import ask, confirmed_of, follow_to_the_end, report_outcome, show_list
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act
@@ -157,10 +157,7 @@ def start_command(
         plan = plans.read(session.client, session.keys, plan_id)
         if plan.state == "ready":
             show_list(session, plan, to_json=as_json)
-            if plan.act is Act.DISCARD:
-                confirm_count(f"Type the number of jobs to give up ({plan.listed})", plan.listed, yes=yes, given=count)
-            else:
-                confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
+            ask(plan, yes=yes, count=count)
         plans.start(session.client, session.keys, plan_id, who, confirm_count=confirmed_of(plan))
         if follow:
             return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)

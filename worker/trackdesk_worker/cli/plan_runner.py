@@ -1,7 +1,7 @@
 """What `redrive` and `discard` share: from words to a plan, and from its verdicts to words."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,7 +9,7 @@ import click
 from trackdesk_producer.contract.record import State, external_id_of, job_id
 from trackdesk_worker.cli import CommandFailed
 from trackdesk_worker.cli.options import Session, search_of
-from trackdesk_worker.cli.output import console, emit_json, facts, progress, warn
+from trackdesk_worker.cli.output import confirm, confirm_count, console, emit_json, facts, progress, warn
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act, Operator
@@ -26,10 +26,10 @@ TOLD = 20
 """Jobs that did not move which are named on stderr."""
 
 
-def meaning(
+def selection(
     session: Session, external_ids: Sequence[str], every: bool, limit: int | None, chosen: dict[str, Any]
 ) -> Search | list[str]:
-    """Return what the arguments mean: a search of dead letters, or jobs by id."""
+    """Return the jobs that the arguments select: a search of dead letters, or ids of jobs."""
     narrowing = [name for name, value in chosen.items() if value is not None and name not in NAMING]
     if every and external_ids:
         raise click.UsageError("name sales or pass --all, not both")
@@ -54,7 +54,7 @@ def meaning(
     return list(dict.fromkeys(ids))
 
 
-def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, to_json: bool, sends: bool) -> None:
+def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, act: Act, to_json: bool) -> None:
     """Count and print; nothing is stored."""
     if isinstance(wanted, Search):
         found = plans.preview(
@@ -80,7 +80,7 @@ def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, 
             }
         )
         return
-    console().print(facts(_figures(jobs, money, by_reason, by_tenant, seconds if sends else None)))
+    console().print(facts(_figures(jobs, money, by_reason, by_tenant, seconds if act is Act.REDRIVE else None)))
     if not isinstance(wanted, Search) and len(wanted) > jobs:
         warn(f"{len(wanted) - jobs:,} of the {len(wanted):,} named are no dead letters")
 
@@ -93,13 +93,14 @@ def carry_out(
     act: Act,
     name: str | None,
     operator: Operator,
-    ask: Callable[[Plan], None],
+    yes: bool,
+    count: int | None,
     detach: bool,
     to_json: bool,
 ) -> int:
     """Make a plan, show its list, ask, start it, and follow it unless detached; return the exit code.
 
-    A plan that `ask` does not agree to is cancelled.
+    A plan that is not confirmed is cancelled.
     """
     try:
         plan = _make_plan(session, wanted, limit, act=act, name=name, operator=operator, to_json=to_json)
@@ -107,13 +108,21 @@ def carry_out(
         return _nothing_to_do(to_json=to_json, word=DONE[act])
     try:
         show_list(session, plan, to_json=to_json)
-        ask(plan)
+        ask(plan, yes=yes, count=count)
         plans.start(session.client, session.keys, plan.id, operator, confirm_count=confirmed_of(plan))
     finally:
         _drop(session, plan, operator)
     if detach:
         return _report_detached(plans.read(session.client, session.keys, plan.id), to_json=to_json)
     return report_outcome(session, follow_to_the_end(session, plan.id, to_json=to_json), to_json=to_json)
+
+
+def ask(plan: Plan, *, yes: bool, count: int | None) -> None:
+    """Have a plan confirmed before it starts; discarding needs the number of jobs."""
+    if plan.act is Act.DISCARD:
+        confirm_count(f"Type the number of dead letters to give up ({plan.left})", plan.left, yes=yes, given=count)
+    else:
+        confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
 
 
 def confirmed_of(plan: Plan) -> int | None:

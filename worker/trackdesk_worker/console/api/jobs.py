@@ -11,9 +11,9 @@ from trackdesk_worker.console.api import Call, Endpoint
 from trackdesk_worker.console.api import models as m
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
-from trackdesk_worker.console.filters import read_filter
 from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.dead_letters import filters
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
 from trackdesk_worker.ops.dead_letters.search import JobRow, Search, dead_by_cause, search
@@ -23,13 +23,13 @@ from trackdesk_worker.ops.timestamps import iso
 
 
 def search_of(deployment: Deployment, asked: m.Filter) -> Search:
-    """Return the search that a filter means.
+    """Return the search for a filter.
 
     Raises:
-        Refused: a part cannot be meant so.
+        FilterInvalid: a field cannot be read.
     """
     given: dict[str, Any] = asked.model_dump(exclude_none=True)
-    return read_filter({name: str(value) for name, value in given.items()}, now_ms=now_ms(deployment.client)).search
+    return filters.search_of({name: str(value) for name, value in given.items()}, now_ms=now_ms(deployment.client))
 
 
 def _search(deployment: Deployment, call: Call) -> m.JobPage:

@@ -9,11 +9,12 @@ from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.auth import Refused, RequestContext
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
-from trackdesk_worker.console.filters import PERSONAL, Filter, carried, in_address, read_filter
+from trackdesk_worker.console.filters import Filter, carried, in_address, read_filter
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters.export import Form
+from trackdesk_worker.ops.dead_letters.filters import PERSONAL_FIELDS
 from trackdesk_worker.ops.dead_letters.search import CauseSummary, dead_by_cause, search
 from trackdesk_worker.ops.lookup import tenants_of
 
@@ -29,7 +30,9 @@ def _dead(deployment: Deployment, request: RequestContext) -> Response:
 
 def _by_person(deployment: Deployment, request: RequestContext) -> Response:
     """Search by click or customer. A POST, so that personal data appears in no URL."""
-    return _list(deployment, request, request.form, by_person={name: request.form.get(name, "") for name in PERSONAL})
+    return _list(
+        deployment, request, request.form, by_person={name: request.form.get(name, "") for name in PERSONAL_FIELDS}
+    )
 
 
 def _list(
