@@ -22,7 +22,7 @@ from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit_log import Act, Operator
-from trackdesk_worker.ops.dead_letters.search import Search
+from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.jobs import Jobs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]

@@ -11,7 +11,7 @@ from tests.support.workers import deployment, wait_until
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.maintenance import PERIOD_S
+from trackdesk_worker.maintenance.loop import PERIOD_S
 from trackdesk_worker.ops.audit import audit
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]

@@ -69,7 +69,7 @@ DeliveryLoop._round_trip = gone
     ),
     "the maintenance's thread is gone": (
         """
-from trackdesk_worker.maintenance import Maintenance
+from trackdesk_worker.maintenance.loop import (Maintenance)
 once = Maintenance.run_once
 def gone(self):
     if struck():
@@ -81,7 +81,7 @@ Maintenance.run_once = gone
     ),
     "the maintenance hangs": (
         """
-from trackdesk_worker.maintenance import Maintenance
+from trackdesk_worker.maintenance.loop import (Maintenance)
 once = Maintenance.run_once
 def hung(self):
     if struck():

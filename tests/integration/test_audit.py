@@ -13,7 +13,8 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit import AuditReport, DiscrepancyKind, audit
+from trackdesk_worker.ops.audit import AuditReport, audit
+from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.store.audit_chain import link
 

@@ -19,7 +19,8 @@ from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.edit import Change, Edit, EditInvalid, edit_and_redrive, propose
-from trackdesk_worker.ops.dead_letters.search import Search, search
+from trackdesk_worker.ops.dead_letters.search import search
+from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.ledger import read_books
 
 ANN = Operator("ann", "wrong type code")

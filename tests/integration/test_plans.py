@@ -19,10 +19,11 @@ from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit_log import Act, Operator
-from trackdesk_worker.ops.dead_letters.search import Search, SearchInvalid
+from trackdesk_worker.ops.dead_letters.search import SearchInvalid
 from trackdesk_worker.ops.plans import Plan, PlanEmpty, PlanInvalid, PlanUnknown
 from trackdesk_worker.store import plans as store
 from trackdesk_worker.store.dead_letters import index_query
+from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.ledger import read_books, total
 
 ANN = Operator("ann", "type created")

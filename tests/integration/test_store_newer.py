@@ -16,7 +16,8 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.ops.audit import DiscrepancyKind, audit
+from trackdesk_worker.ops.audit import audit
+from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
 from trackdesk_worker.store.jobs import Unparked
 
 

@@ -12,9 +12,9 @@ import pytest
 import trustme
 
 from tests.support.raw_http import Handler, RawRequest, always, answer, raw_server
-from trackdesk_worker.trackdesk.answers import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 from trackdesk_worker.trackdesk.endpoint import Endpoint
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 
 BODY = b'{"conversionTypeCode":"sale","cid":"x","customerId":"jane@example.com"}'
 CONNECT_TIMEOUT_S = 0.4

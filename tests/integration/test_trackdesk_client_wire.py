@@ -7,10 +7,9 @@ import tracemalloc
 import pytest
 
 from tests.support.raw_http import RawRequest, RawServer, always, answer, raw_server
-from trackdesk_worker.trackdesk.answers import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 from trackdesk_worker.trackdesk.endpoint import Endpoint
-from trackdesk_worker.trackdesk.exchange import NotSent
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
 
 BODY = (
     b'{"conversionTypeCode":"sale","cid":"0b7a4a5e-4c1e","amount":{"value":"100.50"},"currency":{"code":"EUR"},'

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
-from trackdesk_worker.trackdesk.answers import Answer, AnswerContext, Failure, FailureKind, read_answer
+from trackdesk_worker.trackdesk.answers import AnswerContext, read_answer
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.parsed_answer import EXCERPT_CHARS
 
 NOW_MS = 1_800_000_000_000

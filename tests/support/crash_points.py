@@ -213,9 +213,9 @@ def _wrap_delivery(fuse: Fuse) -> None:
 
 
 def _wrap_maintenance(fuse: Fuse) -> None:
-    from trackdesk_worker.maintenance import Maintenance
     from trackdesk_worker.maintenance.admission import Admission
     from trackdesk_worker.maintenance.heartbeat import Heartbeat
+    from trackdesk_worker.maintenance.loop import Maintenance
 
     _wrap(fuse, Maintenance, "run_once", before="maintenance.begins", after="maintenance.ends")
     _wrap(fuse, Admission, "run_once", before="maintenance.tidied")
@@ -223,7 +223,7 @@ def _wrap_maintenance(fuse: Fuse) -> None:
 
 
 def _wrap_stop(fuse: Fuse) -> None:
-    from trackdesk_worker.maintenance import MaintenanceLoop
+    from trackdesk_worker.maintenance.loop import MaintenanceLoop
     from trackdesk_worker.process.runtime import WorkerRuntime
 
     _wrap(fuse, WorkerRuntime, "stop_claiming", after="stop.begins")

@@ -9,8 +9,9 @@ from structlog.testing import LogCapture
 
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
-from trackdesk_worker.maintenance import Maintenance, all_duties
+from trackdesk_worker.maintenance import all_duties
 from trackdesk_worker.maintenance.duty import DutyContext
+from trackdesk_worker.maintenance.loop import Maintenance
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 

@@ -13,7 +13,9 @@ from tests.support.shop import sale
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.importing import ImportSummary, RejectsFile, import_file, importer
+from trackdesk_worker.ops.importing import importer
+from trackdesk_worker.ops.importing.importer import ImportSummary, import_file
+from trackdesk_worker.ops.importing.rejects import RejectsFile
 from trackdesk_worker.store.ledger import read_books, total
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from trackdesk_producer.contract.doubt import Doubt, Past
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
-from trackdesk_worker.trackdesk.answers import TABLE, Answer, AnswerContext, Failure, FailureKind, read_answer
+from trackdesk_worker.trackdesk.answers import TABLE, AnswerContext, read_answer
+from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 
 NOW_MS = 1_800_000_000_000
 GATEWAY = {3: 400, 9: 400, 11: 400, 16: 401, 7: 403, 5: 404, 6: 409, 10: 409, 8: 429, 1: 499}

@@ -26,9 +26,10 @@ from trackdesk_worker.domain.outcome import Reason
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form, export
 from trackdesk_worker.ops.dead_letters.filters import ANY_STATE
-from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, Order, SearchInvalid, dead_by_cause, search
+from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, SearchInvalid, dead_by_cause, search
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.timestamps import iso, readable_moment
+from trackdesk_worker.store.dead_letters.query import Order
 
 
 @click.group("dead", context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,7 +13,9 @@ from trackdesk_worker.cli import CommandFailed
 from trackdesk_worker.cli.options import TENANT, json_option
 from trackdesk_worker.cli.output import emit_json, warn
 from trackdesk_worker.config.settings import load_settings
-from trackdesk_worker.ops.importing import DEFAULT_PATIENCE_S, FileUnreadable, ImportSummary, RejectsFile, import_file
+from trackdesk_worker.ops.importing.importer import DEFAULT_PATIENCE_S, ImportSummary, import_file
+from trackdesk_worker.ops.importing.lines import FileUnreadable
+from trackdesk_worker.ops.importing.rejects import RejectsFile
 from trackdesk_worker.process import bootstrap
 
 _FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}

@@ -13,12 +13,12 @@ from trackdesk_worker.cli.output import confirm, confirm_count, console, emit_js
 from trackdesk_worker.domain.money import plain_money, readable_money
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act, Operator
-from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.plans import DONE, Plan, PlanEmpty
 from trackdesk_worker.ops.plans.preview import add_up, figures_of
 from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.dead_letters.index_query import read_hits
+from trackdesk_worker.store.dead_letters.query import Search
 
 NAMING = ("tenant", "conversion_type")
 """Options that also say which sale is meant by an externalId."""

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.export import Form, export
-from trackdesk_worker.ops.dead_letters.search import Search
+from trackdesk_worker.store.dead_letters.query import Search
 
 CHUNK = 64 * 1024
 TYPES = {

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from trackdesk_worker.console.auth import RequestContext
 from trackdesk_worker.ops.dead_letters.filters import PERSONAL_FIELDS, filter_fields, search_of
-from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.timestamps import iso
+from trackdesk_worker.store.dead_letters.query import Search
 
 CARRIED = "filter_"
 

@@ -12,8 +12,8 @@ from trackdesk_worker.console.auth import Principal, Refused
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act, Operator
-from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.plans import DONE, Plan, Preview
+from trackdesk_worker.store.dead_letters.query import Search
 
 PlanAction = Literal["start", "pause", "resume", "cancel"]
 COUNTED = 1000

@@ -13,7 +13,7 @@ from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.admission import Admission
 from trackdesk_worker.maintenance.duty import DutyContext
 from trackdesk_worker.maintenance.heartbeat import Heartbeat
-from trackdesk_worker.maintenance.loop import PERIOD_S, Maintenance, MaintenanceLoop
+from trackdesk_worker.maintenance.loop import Maintenance
 from trackdesk_worker.maintenance.plans import DrivePlans, PrunePlans, RecordActs
 from trackdesk_worker.maintenance.promote import Promote
 from trackdesk_worker.maintenance.prune import Prune
@@ -23,8 +23,6 @@ from trackdesk_worker.maintenance.unpark import Unpark
 from trackdesk_worker.maintenance.wake import Wake
 from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
-
-__all__ = ["PERIOD_S", "Maintenance", "MaintenanceLoop", "all_duties"]
 
 
 def all_duties(

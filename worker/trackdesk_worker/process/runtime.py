@@ -17,7 +17,8 @@ from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.config.tenants import RESTED_S, Tenants
 from trackdesk_worker.delivery.attempt import Attempts
 from trackdesk_worker.delivery.loop import DeliveryConfig, DeliveryLoop
-from trackdesk_worker.maintenance import MaintenanceLoop, all_duties
+from trackdesk_worker.maintenance import all_duties
+from trackdesk_worker.maintenance.loop import MaintenanceLoop
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.process.watchdog import Watchdog
 from trackdesk_worker.store.jobs import Jobs

@@ -23,8 +23,6 @@ from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
 from trackdesk_worker.trackdesk.messages import Meaning
 from trackdesk_worker.trackdesk.parsed_answer import ParsedAnswer, excerpt_of, parse_answer, retry_after_s
 
-__all__ = ["TABLE", "Answer", "AnswerContext", "AnswerRow", "Failure", "FailureKind", "read_answer"]
-
 FEW_TRIES = 3
 CLICK_TRIES, CLICK_WAIT_S = 2, 600.0
 """A click is written before its conversion; one slow retry covers a lag between Trackdesk's own parts."""

@@ -13,8 +13,6 @@ from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, No
 from trackdesk_worker.trackdesk.failures import TROUBLE, failure_of
 from trackdesk_worker.trackdesk.transport import Transport, client_builder
 
-__all__ = ["TrackdeskClient"]
-
 MAX_BODY_BYTES = 16_384
 REDACTED = b"[redacted]"
 

@@ -16,10 +16,11 @@ from trackdesk_worker.ops.audit_log import Operator, now_ms
 from trackdesk_worker.ops.dead_letters import filters
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
-from trackdesk_worker.ops.dead_letters.search import JobRow, Search, dead_by_cause, search
+from trackdesk_worker.ops.dead_letters.search import JobRow, dead_by_cause, search
 from trackdesk_worker.ops.job_detail import JobDetail, moments, read_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso
+from trackdesk_worker.store.dead_letters.query import Search
 
 
 def search_of(deployment: Deployment, asked: m.Filter) -> Search:

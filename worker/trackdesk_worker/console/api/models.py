@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trackdesk_producer.contract.record import State
 from trackdesk_producer.conversion.rules import AMOUNT_PATTERN, NON_BLANK_PATTERN
-from trackdesk_worker.ops.dead_letters.search import Order
+from trackdesk_worker.store.dead_letters.query import Order
 
 Money = Annotated[dict[str, str], Field(description="Sum per ISO 4217 code; XXX is for amounts without a currency")]
 Reason = Annotated[

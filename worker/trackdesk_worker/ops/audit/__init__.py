@@ -12,14 +12,12 @@ import redis
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit.books import check_books, check_sums, read_moves, take_snapshot
-from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
+from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings
 from trackdesk_worker.ops.audit.log_chain import check_audit_log, check_set_aside
 from trackdesk_worker.ops.audit.records import name_unfiled, walk_records
 from trackdesk_worker.ops.audit.sums import BooksSnapshot
 from trackdesk_worker.store.audit_chain import ChainVerdict
 from trackdesk_worker.store.ledger import Book, total
-
-__all__ = ["AuditReport", "Discrepancy", "DiscrepancyKind", "audit"]
 
 WALKS = 3
 """Walks at most, in the hope of one without a change meanwhile."""

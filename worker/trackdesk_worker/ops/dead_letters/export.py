@@ -13,11 +13,10 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.money import plain_amount
 from trackdesk_worker.ops.audit_log import Act, Operator, record
-from trackdesk_worker.ops.dead_letters.search import Search
 from trackdesk_worker.ops.job_detail import flat_text
 from trackdesk_worker.ops.timestamps import iso
 from trackdesk_worker.store.dead_letters.index_query import walk
-from trackdesk_worker.store.dead_letters.query import Hit
+from trackdesk_worker.store.dead_letters.query import Hit, Search
 
 ABOUT = frozenset({"reason", "died_at", "accepted_at", "attempts", "may_have_landed"})
 """Keys of a line that are about the death, beside the conversion's; import passes them over."""

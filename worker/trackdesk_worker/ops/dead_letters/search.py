@@ -17,22 +17,8 @@ from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.store.dead_letters.causes import Cause, parse_causes, read_causes
 from trackdesk_worker.store.dead_letters.index_query import BATCH, count, find
-from trackdesk_worker.store.dead_letters.query import Hit, Order, Search, SearchUnclear
+from trackdesk_worker.store.dead_letters.query import Hit, Search, SearchUnclear
 from trackdesk_worker.store.ledger import Money, add_money
-
-__all__ = [
-    "CauseSummaries",
-    "CauseSummary",
-    "Found",
-    "JobRow",
-    "Order",
-    "Search",
-    "SearchInvalid",
-    "Summary",
-    "dead_by_cause",
-    "search",
-    "summary",
-]
 
 MAX_LIMIT = 10_000
 WITHIN_S = 0.06

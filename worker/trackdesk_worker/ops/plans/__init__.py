@@ -20,10 +20,11 @@ from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
-from trackdesk_worker.ops.dead_letters.search import Search, summary
+from trackdesk_worker.ops.dead_letters.search import summary
 from trackdesk_worker.ops.plans.preview import Preview, preview, seconds_at_budget
 from trackdesk_worker.ops.plans.views import DONE, Item, Items, Plan, PlanInvalid, PlanUnknown, items, read, recent
 from trackdesk_worker.store import plans as store
+from trackdesk_worker.store.dead_letters.query import Search
 
 __all__ = [
     "DONE",

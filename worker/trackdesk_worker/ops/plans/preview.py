@@ -11,9 +11,9 @@ import redis
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.limits import Shares
-from trackdesk_worker.ops.dead_letters.search import Search, money_of, summary
+from trackdesk_worker.ops.dead_letters.search import money_of, summary
 from trackdesk_worker.store.dead_letters.index_query import walk
-from trackdesk_worker.store.dead_letters.query import Hit
+from trackdesk_worker.store.dead_letters.query import Hit, Search
 from trackdesk_worker.store.ledger import Money, add_money
 from trackdesk_worker.store.tenant_record import parse_tenant
 
