@@ -108,6 +108,14 @@ class _Bounded(Renewed):
     socket_connect_timeout = _Bound()
     socket_timeout = _Bound()
 
+    def __init__(
+        self, *, socket_timeout: float | None = None, socket_connect_timeout: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(socket_timeout=socket_timeout, socket_connect_timeout=socket_connect_timeout, **options)
+        # redis-py 8 keeps the first under a name of its own, past the property above.
+        self.socket_timeout = socket_timeout
+        self.socket_connect_timeout = socket_connect_timeout or socket_timeout
+
     def _connect(self) -> Any:
         return _Socket(super()._connect())
 
