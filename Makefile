@@ -9,7 +9,7 @@ SOURCES := producer worker tests deploy docs
 # One test process a core, four at most: the tests start servers of their own.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: help setup demo up unit test test-full test-deploy lint format docs reference oracle chaos drill bench pictures \
+.PHONY: help setup demo up unit test test-full test-deploy coverage lint format docs reference oracle chaos drill bench pictures \
 	screenshots wheels sbom licences lock clean
 
 # A line that starts with `##@` is a heading of the list, `target: ## text` an entry below it.
@@ -43,6 +43,12 @@ unit: $(READY) ## Run the tests that need no server (under 30 seconds)
 
 test: $(READY) ## Run all tests on real servers (between five and six minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
+
+coverage: $(READY) ## Run unit and integration tests, and show per package what they execute (five minutes)
+	mkdir -p build/coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q --hypothesis-profile quick --cov --cov-report=html --cov-report=json tests/unit \
+		$(PURE) tests/integration $(ARGS)
+	$(BIN)/python -m tests.tools.coverage_table build/coverage/report.json
 
 lint: $(READY) ## Check format, lint, types and the arrows between modules
 	$(BIN)/ruff format --check $(SOURCES)

@@ -77,7 +77,7 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def client(server: EmbeddedServer) -> Iterator["redis.Redis[bytes]"]:
+def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
     """A blocking client of `server`."""
     with redis.Redis(port=server.port) as connection:
         yield connection

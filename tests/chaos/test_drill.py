@@ -1,12 +1,13 @@
 """A share of the firing drill: real Prometheus and Alertmanager, the product's processes. All of it: `make drill`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.promql import rules
 from tests.tools.drill.runner import drill, table
-from tests.tools.drill.scenarios import SCENARIOS, Scenario
+from tests.tools.drill.scenarios import SCENARIOS, Act, Scenario
 from tests.tools.drill.stack import stack
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
@@ -17,11 +18,11 @@ def named(name: str) -> Scenario:
     return next(scenario for scenario in SCENARIOS if scenario.name == name)
 
 
-def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when_it_is_repaired(tmp_path: Path):
+def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when_it_is_repaired(tmp_path: Path) -> None:
     several = [named(name) for name in AT_ONCE]
 
-    def all_of(acts):
-        return lambda running: [act(running) for act in acts] and None
+    def all_of(acts: Sequence[Act]) -> Act:
+        return lambda running: [act(running) for act in acts]
 
     at_once = Scenario(
         "several things at once",
@@ -35,7 +36,7 @@ def test_alerts_fire_when_something_breaks_reach_their_receiver_and_resolve_when
     assert not [row for row in rows if row.wrong or row.notified != "pager"], table(rows)
 
 
-def test_there_is_a_scenario_for_every_alert():
+def test_there_is_a_scenario_for_every_alert() -> None:
     assert {rule["alert"] for rule in rules() if "alert" in rule} == {
         alert for scenario in SCENARIOS for alert in scenario.alerts
     }

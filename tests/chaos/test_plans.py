@@ -71,7 +71,10 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
             plans.start(run.client, keys, plan.id, Operator(operator, "mended"))
             assert listed.listed == len(first_meant if operator == "ann" else second_meant)
         began = time.monotonic()
-        decided = lambda: sum(plans.read(run.client, keys, plan.id).decided for plan in made)  # noqa: E731
+
+        def decided() -> int:
+            return sum(plans.read(run.client, keys, plan.id).decided for plan in made)
+
         wait_until(lambda: decided() > DEAD // 8, "plans under way", poll_s=0.005)
         victim.send_signal(signal.SIGKILL)
         victim.wait(10)
@@ -119,4 +122,5 @@ def bury(run: Deployment, amounts: dict[str, Decimal], type_not_found: set[str])
             )
             for job in claims
         ]  # fmt: skip
-        assert all(run_operation(run.client, jobs.settle(settlements, dedupe_window_ms=3_600_000)))
+        settled = run_operation(run.client, jobs.settle(settlements, dedupe_window_ms=3_600_000))
+        assert all(settled)

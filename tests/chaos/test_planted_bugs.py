@@ -1,5 +1,6 @@
 """Checks that can fail: each bug is planted in a test build only, and caught by the check that guards against it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_state_machine_catches(bug: str, server: EmbeddedServer) -> None:
     take_out = plant(bug)
     try:
         with redis.Redis(port=server.port) as client, pytest.raises(AssertionError):
-            run_state_machine_as_test(lambda: StoreMachine(client), settings=FEW)
+            run_state_machine_as_test(lambda: StoreMachine(client), settings=FEW)  # type: ignore[arg-type] # a factory
     finally:
         take_out()
 
@@ -64,7 +65,7 @@ def test_the_tests_of_one_part_catch_its_bugs(
         rewriting = test_tenants.test_no_part_of_a_file_that_is_rewritten_in_place_comes_into_force
         refusal = test_log_writer.test_a_descriptor_that_refuses_costs_lines_only
         newer = test_maintenance.poison_the_newer
-        checks = {
+        checks: dict[str, Callable[[], object]] = {
             "duties without a guard of their own": lambda: damage(store, Duties(client, store.jobs), newer),
             "a tenants file that applies at once": lambda: rewriting(load, file, clock),
             "a log written by whoever logs": lambda: refusal("/dev/full"),

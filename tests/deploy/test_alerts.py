@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,22 +29,22 @@ def run(name: str, *arguments: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_prometheus_accepts_its_configuration_and_rules():
+def test_prometheus_accepts_its_configuration_and_rules() -> None:
     run("promtool", "check", "config", "prometheus.yml", cwd=PROMETHEUS)
 
 
-def test_each_alert_fires_and_stays_quiet_when_it_should():
+def test_each_alert_fires_and_stays_quiet_when_it_should() -> None:
     run("promtool", "test", "rules", "rules_test.yml", cwd=PROMETHEUS)
 
 
-def test_alertmanager_accepts_its_configuration_and_sends_pages_to_the_pager():
+def test_alertmanager_accepts_its_configuration_and_sends_pages_to_the_pager() -> None:
     run("amtool", "check-config", str(ALERTMANAGER))
     for severity, receiver in (("page", "pager"), ("ticket", "tickets")):
         route = run("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
         assert route.split() == [receiver]
 
 
-def test_alertmanager_silences_only_alerts_that_exist():
+def test_alertmanager_silences_only_alerts_that_exist() -> None:
     inhibitions = yaml.safe_load(ALERTMANAGER.read_text("utf-8"))["inhibit_rules"]
     matchers = [text for rule in inhibitions for side in ("source", "target") for text in rule[f"{side}_matchers"]]
     for matcher in matchers:
@@ -53,7 +54,7 @@ def test_alertmanager_silences_only_alerts_that_exist():
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_is_tested_firing_and_quiet_with_links_that_can_be_set(alert):
+def test_an_alert_is_tested_firing_and_quiet_with_links_that_can_be_set(alert: str) -> None:
     cases = [case for test in RULE_TESTS for case in test["alert_rule_test"] if case["alertname"] == alert]
     assert any(case["exp_alerts"] for case in cases)
     assert any(not case["exp_alerts"] for case in cases)
@@ -72,7 +73,7 @@ def test_an_alert_is_tested_firing_and_quiet_with_links_that_can_be_set(alert):
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_how_urgent_it_is_and_leads_to_its_runbook_entry_and_its_panel(alert):
+def test_an_alert_says_how_urgent_it_is_and_leads_to_its_runbook_entry_and_its_panel(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in ("page", "ticket")
@@ -87,21 +88,21 @@ def test_an_alert_says_how_urgent_it_is_and_leads_to_its_runbook_entry_and_its_p
     assert parts == sorted(parts)
 
 
-def test_no_runbook_entry_is_about_an_alert_that_is_gone():
+def test_no_runbook_entry_is_about_an_alert_that_is_gone() -> None:
     assert sorted(re.findall(r"^### (Trackdesk\w+)$", RUNBOOK, re.MULTILINE)) == sorted(ALERTS)
 
 
-def test_the_runbook_s_index_has_every_alert_with_its_anchor_and_its_urgency():
+def test_the_runbook_s_index_has_every_alert_with_its_anchor_and_its_urgency() -> None:
     rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| (page|ticket) \| ", RUNBOOK, re.MULTILINE)
     assert sorted(rows) == sorted((name, name.lower(), rule["labels"]["severity"]) for name, rule in ALERTS.items())
 
 
-def test_links_lead_to_the_runbook_unless_a_base_is_set():
+def test_links_lead_to_the_runbook_unless_a_base_is_set() -> None:
     default = re.escape('{{ or $externalLabels.runbook_base "docs/runbook.md" }}#')
     assert all(re.match(default, rule["annotations"]["runbook_url"]) for rule in ALERTS.values())
 
 
-def test_a_panel_named_in_the_runbook_exists():
+def test_a_panel_named_in_the_runbook_exists() -> None:
     boards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "deploy/grafana/dashboards").glob("*.json")]
     titles = {
         f"{board['title'].removeprefix('Trackdesk: ')} / {panel['title']}"
@@ -114,7 +115,7 @@ def test_a_panel_named_in_the_runbook_exists():
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_a_rule_asks_only_for_what_is_exported(rule):
+def test_a_rule_asks_only_for_what_is_exported(rule: dict[str, Any]) -> None:
     assert strangers(rule["expr"]) == []
 
 
@@ -124,7 +125,7 @@ PAGES = [PROMETHEUS / "rules_test.yml", *(ROOT / "docs").rglob("*.md")]
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_metric_named_is_exported(file):
+def test_every_metric_named_is_exported(file: Path) -> None:
     text = file.read_text("utf-8")
     named = set(re.findall(r"\btrackdesk[_:][a-z0-9_:]*[a-z0-9]\b", text)) - NOT_METRICS
     assert named <= exported().keys() | {name.removesuffix("_bucket") for name in exported()}

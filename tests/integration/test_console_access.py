@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -123,7 +124,7 @@ def ask(client: httpx.Client, method: str, path: str) -> httpx.Response:
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(served: Served) -> None:
-    routes = application.console_routes(None, application.Rules(None, None, "", Role.VIEWER, None))  # type: ignore[arg-type]
+    routes = application.console_routes(None, application.Rules(None, None, "", Role.VIEWER, None))  # type: ignore[arg-type, attr-defined]
     assert methods_of(routes) == RULES.keys() | OPEN
 
 
@@ -353,7 +354,7 @@ def test_a_proxy_is_believed_only_from_its_address(valkey: EmbeddedServer, keys:
         assert client.get("/api/v1/status").status_code == 401
     file = tmp_path / "people"
     grant(file, "ann", Role.ADMIN, with_token=False)
-    given = {"console_proxies": "127.0.0.0/8", "console_url": "https://desk.example.com"}
+    given: dict[str, Any] = {"console_proxies": "127.0.0.0/8", "console_url": "https://desk.example.com"}
     with console_on(valkey, keys, file, **given) as console, console.client() as client:
         for forged in ([], [("x-forwarded-user", "ann"), ("x-forwarded-user", "bea")], [("x-forwarded-user", "<b>")]):
             assert client.get("/", headers=forged).status_code == 303

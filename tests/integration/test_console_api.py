@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,7 +46,7 @@ def api(served: tuple[Console, Shop]) -> Iterator[httpx.Client]:
 @schema.parametrize()
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_the_api_is_what_its_document_says_whatever_is_sent(
-    case: schemathesis.Case, served: tuple[Console, Shop]
+    case: schemathesis.Case[Any], served: tuple[Console, Shop]
 ) -> None:
     token = {"Authorization": f"Bearer {served[0].tokens['admin']}"}
     # What the schema cannot say (an id's form, a plan that is there) may be refused with 400.

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -57,7 +58,7 @@ def admin(console: Console) -> Iterator[httpx.Client]:
 
 
 def test_hostile_text_of_shops_and_operators_stays_text_on_every_page(shop: Shop, admin: httpx.Client) -> None:
-    hostile = {"conversionTypeCode": EVIL, "customerId": EVIL, "customParams": {"advS1": EVIL}}
+    hostile: dict[str, Any] = {"conversionTypeCode": EVIL, "customerId": EVIL, "customParams": {"advS1": EVIL}}
     hostile |= {"couponCodes": [EVIL], "revenueOriginId": EVIL}
     shop.sell(EVIL, **hostile)
     (job,) = shop.claim()

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from deploy.grafana.generate.boards import BOARDS, DIRECTORY
-from deploy.grafana.generate.panels import render
+from deploy.grafana.generate.panels import Board, render
 from tests.support.made_history import Span, make_history
 from tests.support.prometheus import Prometheus, import_openmetrics, prometheus, recording_rules_only, rules_config
 from tests.support.promql import PROMETHEUS, ROOT, strangers
@@ -23,18 +24,18 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
-def test_the_committed_dashboard_is_the_one_the_code_makes(board):
+def test_the_committed_dashboard_is_the_one_the_code_makes(board: Board) -> None:
     assert (DIRECTORY / f"{board.uid}.json").read_text("utf-8") == render(board), (
         "write it anew: .venv/bin/python -m deploy.grafana.generate"
     )
 
 
-def test_there_is_no_other_dashboard():
+def test_there_is_no_other_dashboard() -> None:
     assert {file.stem for file in DIRECTORY.glob("*.json")} == {board.uid for board in BOARDS}
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
-def test_panels_have_ids_of_their_own_and_do_not_overlap(board):
+def test_panels_have_ids_of_their_own_and_do_not_overlap(board: Board) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(render(board))["panels"]:
         at = panel["gridPos"]
@@ -47,12 +48,20 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(board):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_no_transformation_of_a_table_is_disabled(board: Board) -> None:
+    panels = json.loads((DIRECTORY / f"{board.uid}.json").read_text("utf-8"))["panels"]
+    for transformation in (one for panel in panels for one in panel.get("transformations", [])):
+        assert not transformation.get("disabled")
+        assert transformation["options"]
+
+
 @pytest.mark.parametrize(("kind", "expr"), QUERIES)
-def test_a_query_asks_only_for_what_is_exported(kind, expr):
+def test_a_query_asks_only_for_what_is_exported(kind: str, expr: str) -> None:
     assert strangers(expr.replace("$tenant", "acme")) == []
 
 
-def test_grafana_finds_the_dashboards_and_the_data_source_where_compose_puts_them():
+def test_grafana_finds_the_dashboards_and_the_data_source_where_compose_puts_them() -> None:
     provisioning = DIRECTORY.parent / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text("utf-8"))["datasources"]
     assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
@@ -70,13 +79,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     file = directory / "hour.om"
     make_history(directory, span, file)
     import_openmetrics(file, directory)
-    rules = {"objectives.yml": recording_rules_only(), "rules.yml": PROMETHEUS / "rules.yml"}
+    rules: dict[str, str | Path] = {"objectives.yml": recording_rules_only(), "rules.yml": PROMETHEUS / "rules.yml"}
     with prometheus(directory, rules_config(), rules) as server:
         yield server, span
 
 
 @pytest.mark.xdist_group("dashboards")
-def test_a_real_prometheus_answers_every_query_with_data_the_product_made(history):
+def test_a_real_prometheus_answers_every_query_with_data_the_product_made(history: tuple[Prometheus, Span]) -> None:
     server, span = history
     start_s, end_s = span.start_ms / 1000, span.end_ms / 1000
     deadline = time.monotonic() + 20
@@ -100,7 +109,7 @@ def test_a_real_prometheus_answers_every_query_with_data_the_product_made(histor
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
-def test_the_picture_shows_every_panel_of_today_with_data(board):
+def test_the_picture_shows_every_panel_of_today_with_data(board: Board) -> None:
     picture = (ROOT / f"docs/images/{board.uid}.svg").read_text("utf-8")
     for panel in board.panels:
         assert f">{panel.title}</text>" in picture, "draw it anew: make pictures"

@@ -24,7 +24,7 @@ from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.ledger import read_books
 
 ANN = Operator("ann", "wrong type code")
-JANE = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
+JANE: dict[str, Any] = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
     server: EmbeddedServer, client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed: list[tuple[float, int]] = []
-    right = delivery.run_pipeline
+    right = delivery.run_pipeline  # type: ignore[attr-defined]
 
     async def held_up(client: Any, operations: Sequence[ScriptCall[Any]]) -> Replies:
         began = time.monotonic()
@@ -173,7 +173,7 @@ async def test_claims_that_came_with_a_refused_settlement_are_sent_all_the_same(
                 return settle([settlements[0]._replace(reason="no word")], **options)
             return settle(settlements, **options)
 
-        loop._jobs.settle = refused_once  # type: ignore[method-assign]
+        loop._jobs.settle = refused_once  # type: ignore[method-assign, assignment]
         for _ in range(3):
             await sender.arrived.get()
     assert [store.record(f"acme/{n}").state for n in (1, 2, 3)] == [State.DELIVERED] * 3
@@ -227,7 +227,7 @@ async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: r
                 settled.append(settlement.id)
             return settle(settlements, *arguments, **options)
 
-        loop._jobs.settle = watched  # type: ignore[method-assign]
+        loop._jobs.settle = watched  # type: ignore[method-assign, assignment]
         for _ in range(3):
             await sender.arrived.get()
     assert sorted(settled) == ["acme/1", "acme/2", "acme/3"]

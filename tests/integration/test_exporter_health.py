@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -30,7 +31,7 @@ FORECASTER = Forecaster(Tenants(load_settings()), Shares())
 
 
 async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
-    async with redis.asyncio.Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as store:
+    async with redis.asyncio.Redis(port=port, protocol=2, retry=AsyncRetry(NoBackoff(), 0)) as store:
         transport = httpx.ASGITransport(create_app(store, keys, forecast=FORECASTER, timeout_s=timeout_s))
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as http:
             answer = await http.get(path)
@@ -38,7 +39,7 @@ async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple
             return answer.status_code, answer.json()["detail"]
 
 
-async def test_a_store_that_is_safe_is_ready(server, keys):
+async def test_a_store_that_is_safe_is_ready(server: EmbeddedServer, keys: Keys) -> None:
     assert await ask(server.port, keys, "/readyz") == (200, "ready")
 
 
@@ -50,14 +51,16 @@ async def test_a_store_that_is_safe_is_ready(server, keys):
         ("min-replicas-to-write", "1", "the store takes no writes: NOREPLICAS Not enough good replicas to write."),
     ],
 )
-async def test_a_store_that_would_lose_sales_is_not_ready(own_server, keys, name, value, said):
+async def test_a_store_that_would_lose_sales_is_not_ready(
+    own_server: EmbeddedServer, keys: Keys, name: str, value: str, said: str
+) -> None:
     with redis.Redis(port=own_server.port) as client:
         client.config_set(name, value)
         assert await ask(own_server.port, keys, "/readyz") == (503, said)
         assert store_ready(client, keys).detail == said
 
 
-async def test_a_full_store_is_ready_because_deliveries_go_on(own_server, keys):
+async def test_a_full_store_is_ready_because_deliveries_go_on(own_server: EmbeddedServer, keys: Keys) -> None:
     with redis.Redis(port=own_server.port) as client:
         client.config_set("maxmemory", "1mb")
         with pytest.raises(redis.OutOfMemoryError):
@@ -65,7 +68,7 @@ async def test_a_full_store_is_ready_because_deliveries_go_on(own_server, keys):
     assert (await ask(own_server.port, keys, "/readyz"))[0] == 200
 
 
-async def test_without_a_store_the_exporter_is_alive_and_not_ready(own_server, keys):
+async def test_without_a_store_the_exporter_is_alive_and_not_ready(own_server: EmbeddedServer, keys: Keys) -> None:
     suspend(own_server)
     assert await ask(own_server.port, keys, "/readyz", 0.2) == (503, "the store did not answer within 0.2 s")
     resume(own_server)
@@ -107,7 +110,7 @@ def wait_until_up(process: subprocess.Popen[str], port: int) -> None:
     pytest.fail(f"no console: {process.communicate(timeout=1)}")
 
 
-def test_the_console_serves_on_loopback_and_ends_well_on_a_signal(console):
+def test_the_console_serves_on_loopback_and_ends_well_on_a_signal(console: tuple[subprocess.Popen[str], int]) -> None:
     process, port = console
     wait_until_up(process, port)
 
@@ -129,7 +132,7 @@ def other_address() -> str:
     return "127.0.0.2" if sys.platform == "linux" else "::1"
 
 
-def test_a_console_open_to_everyone_is_refused_with_what_to_set(own_server):
+def test_a_console_open_to_everyone_is_refused_with_what_to_set(own_server: EmbeddedServer) -> None:
     process = start("--host", "0.0.0.0", TRACKDESK_REDIS_URL=own_server.url)
     _, errors = process.communicate(timeout=15)
     assert process.returncode == 1
@@ -143,7 +146,7 @@ def test_a_console_open_to_everyone_is_refused_with_what_to_set(own_server):
         assert way_out in errors
 
 
-def test_metrics_and_health_alone_may_be_on_any_interface(own_server):
+def test_metrics_and_health_alone_may_be_on_any_interface(own_server: EmbeddedServer) -> None:
     port = free_port()
     process = start("--host", "0.0.0.0", "--port", str(port), "--metrics-only", TRACKDESK_REDIS_URL=own_server.url)
     try:
@@ -157,7 +160,7 @@ def test_metrics_and_health_alone_may_be_on_any_interface(own_server):
     assert process.returncode == 0
 
 
-def test_a_port_in_use_is_one_sentence():
+def test_a_port_in_use_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start("--port", str(port))

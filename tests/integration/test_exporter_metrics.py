@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -33,6 +35,7 @@ from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
 
 Scrape = dict[str, dict[frozenset[tuple[str, str]], float]]
+MakeExporter = Callable[..., "Exporter"]
 
 FORECASTER = Forecaster(Tenants(load_settings()), Shares())
 
@@ -54,15 +57,15 @@ class Exporter:
                 found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
         return found
 
-    async def value(self, name: str, **labels: str) -> float | None:
-        return (await self.scrape()).get(name, {}).get(frozenset(labels.items()))
+    async def value(self, name: str, **labels: str) -> float:
+        return (await self.scrape())[name][frozenset(labels.items())]
 
 
 @pytest.fixture
-async def exporter() -> AsyncIterator[Callable[..., Exporter]]:
+async def exporter() -> AsyncIterator[MakeExporter]:
     made: list[Exporter] = []
 
-    def make(*args, **kwargs) -> Exporter:
+    def make(*args: Any, **kwargs: Any) -> Exporter:
         made.append(Exporter(*args, **kwargs))
         return made[-1]
 
@@ -81,7 +84,9 @@ def store(client: redis.Redis, keys: Keys) -> Store:
     return store
 
 
-async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, own_server, keys, tmp_path):
+async def test_every_metric_of_the_catalogue_is_exported_and_no_other(
+    exporter: MakeExporter, own_server: EmbeddedServer, keys: Keys, tmp_path: Path
+) -> None:
     client = redis.Redis(port=own_server.port)
     store = Store(client, keys)
     replica = EmbeddedServer(tmp_path / "replica", config={"replicaof": f"127.0.0.1 {own_server.port}"})
@@ -104,7 +109,9 @@ async def test_every_metric_of_the_catalogue_is_exported_and_no_other(exporter, 
         assert names == {tuple(sorted(metric.label_names))}, name
 
 
-async def test_jobs_money_and_events_are_those_of_the_books(exporter, server, keys, store):
+async def test_jobs_money_and_events_are_those_of_the_books(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.bury("acme/dead", reason="type_not_found")
     store.enqueue(Item("acme/sent", "5", "EUR"))
     store.end(store.claim_one(), Verb.DELIVER)
@@ -133,7 +140,9 @@ async def test_jobs_money_and_events_are_those_of_the_books(exporter, server, ke
     assert set(found["trackdesk_index_residual_jobs"].values()) == {0}
 
 
-async def test_ended_jobs_keep_counting_after_they_are_pruned(exporter, server, keys, store):
+async def test_ended_jobs_keep_counting_after_they_are_pruned(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.now_ms -= 10 * 3_600_000
     store.enqueue("acme/1")
     store.end(store.claim_one(), Verb.DELIVER)
@@ -146,7 +155,9 @@ async def test_ended_jobs_keep_counting_after_they_are_pruned(exporter, server, 
     assert found["trackdesk_ended_total"][labels] == 1
 
 
-async def test_work_is_overdue_a_minute_after_it_was_due_and_retries_that_wait_are_not(exporter, server, keys, store):
+async def test_work_is_overdue_a_minute_after_it_was_due_and_retries_that_wait_are_not(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.now_ms -= 90_000
     store.enqueue("acme/late")
     store.enqueue("halt/late")
@@ -167,7 +178,9 @@ async def test_work_is_overdue_a_minute_after_it_was_due_and_retries_that_wait_a
     assert of("trackdesk_oldest_overdue_age_seconds", "held") == 0
 
 
-async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, keys, store):
+async def test_scheduled_work_that_nobody_promotes_is_overdue(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.now_ms -= 700_000
     store.enqueue(Item("acme/1", due_ms=store.now_ms + 100_000))
     one = exporter(server.port, keys)
@@ -176,7 +189,9 @@ async def test_scheduled_work_that_nobody_promotes_is_overdue(exporter, server, 
     assert await one.value("trackdesk_overdue_jobs", tenant_state="running", queue="scheduled") == 1
 
 
-async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, server, keys, store):
+async def test_tenants_that_stand_still_are_named_with_the_reason(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue("run/1", "halt/1", "held/1", "cold/1", "thawed/1")
     store.pause("halt")
     store.hold("held", "unauthorized", 60_000)
@@ -190,8 +205,8 @@ async def test_tenants_that_stand_still_are_named_with_the_reason(exporter, serv
 
 
 async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_nobody_works_on(
-    exporter, server, keys, store
-):
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.now_ms -= 600_000
     store.enqueue(*[f"busy/{n}" for n in range(50)], *[f"idle/{n}" for n in range(50)])
     store.claim(100, limits=Limits(rate_per_s=5, burst=2))
@@ -221,7 +236,9 @@ async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_no
     assert of("trackdesk_ledger_events_total", event="freezes") == 1
 
 
-async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(own_server, server, keys):
+async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(
+    own_server: EmbeddedServer, server: EmbeddedServer, keys: Keys
+) -> None:
     async with redis.asyncio.Redis(port=own_server.port, protocol=2) as client:
         probe = DurabilityProbe(client, keys)
         registry = CollectorRegistry()
@@ -240,8 +257,8 @@ async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(own_s
 
 
 async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the_catalogue_allows(
-    exporter, server, keys, store
-):
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-somebody-made-up"]
     store.enqueue(*[Item(f"{tenant}/1", "1", f"Q{n:02}"[:3]) for n, tenant in enumerate(hostile)])
     for n in range(40):
@@ -264,7 +281,9 @@ async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the
                     assert label in most or dict(labels)[label.name] in {*label.values, OTHER}, metric.name
 
 
-async def test_no_number_of_tenants_makes_more_series_than_the_cap(exporter, server, keys, store):
+async def test_no_number_of_tenants_makes_more_series_than_the_cap(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue(*[f"t{n}/{i}" for n in range(30) for i in range(2 if n < 3 else 1)])
     one = exporter(server.port, keys, names=TenantNames(3))
     accepted = (await one.scrape())["trackdesk_accepted_total"]
@@ -274,7 +293,9 @@ async def test_no_number_of_tenants_makes_more_series_than_the_cap(exporter, ser
     }
 
 
-async def test_reasons_and_currencies_nobody_knows_become_other(exporter, server, keys, store):
+async def test_reasons_and_currencies_nobody_knows_become_other(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.bury("acme/1", reason="a_reason_of_tomorrow")
     store.enqueue(Item("acme/2", "3", "QQQ"))
     one = exporter(server.port, keys)
@@ -283,7 +304,9 @@ async def test_reasons_and_currencies_nobody_knows_become_other(exporter, server
     assert await one.value("trackdesk_value_at_risk", state="ready", currency="other") == 3
 
 
-async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(exporter, server, keys, store):
+async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue(Item("acme/1", "3", "EUR"), Item("zeta/1", "3", "EUR"))
     for tenant, sign in (("acme", 1), ("zeta", -1)):
         store.client.hincrby(keys.ledger(tenant), "ready", sign)
@@ -294,7 +317,9 @@ async def test_a_surplus_of_one_tenant_does_not_hide_a_loss_of_another(exporter,
     assert await one.value("trackdesk_audit_residual_money", currency="EUR") == 6
 
 
-async def test_a_job_that_a_newer_release_wrote_stands_aside_and_is_no_loss(exporter, server, keys, store):
+async def test_a_job_that_a_newer_release_wrote_stands_aside_and_is_no_loss(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue("acme/1", "acme/2")
     store.client.zrem(keys.ready("acme", "live"), "acme/1")
     store.client.zadd(keys.newer, {"acme/1": store.now_ms})
@@ -304,20 +329,26 @@ async def test_a_job_that_a_newer_release_wrote_stands_aside_and_is_no_loss(expo
     assert set(found["trackdesk_index_residual_jobs"].values()) == {0}
 
 
-async def test_an_index_that_lost_a_job_shows(exporter, server, keys, store):
+async def test_an_index_that_lost_a_job_shows(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue("acme/1", "acme/2")
     store.client.zrem(keys.ready("acme", "live"), "acme/1")
 
     assert await exporter(server.port, keys).value("trackdesk_index_residual_jobs", state="ready") == -1
 
 
-async def test_workers_count_while_their_heartbeat_is_fresh(exporter, server, keys, store):
+async def test_workers_count_while_their_heartbeat_is_fresh(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.client.zadd(keys.workers, {"a": store.now_ms, "b": store.now_ms - 5_000, "gone": store.now_ms - 60_000})
 
     assert await exporter(server.port, keys).value("trackdesk_workers") == 2
 
 
-async def test_a_closed_admission_and_the_state_of_redis_are_told(exporter, server, keys, store):
+async def test_a_closed_admission_and_the_state_of_redis_are_told(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     one = exporter(server.port, keys)
     assert await one.value("trackdesk_admission_closed") == 0
     store.client.set(keys.admission, "closed")
@@ -330,7 +361,9 @@ async def test_a_closed_admission_and_the_state_of_redis_are_told(exporter, serv
     assert found["trackdesk_redis_memory_max_bytes"][frozenset()] == 0
 
 
-async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(exporter, own_server, keys):
+async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
+    exporter: MakeExporter, own_server: EmbeddedServer, keys: Keys
+) -> None:
     one = exporter(own_server.port, keys, timeout_s=0.3)
     assert await one.value("trackdesk_workers") == 0
 
@@ -350,12 +383,15 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fills the disk of one process, as only Linux can")
-async def test_a_replica_and_a_disk_that_refuses_are_told_and_do_not_blind_the_exporter(exporter, keys, tmp_path):
+async def test_a_replica_and_a_disk_that_refuses_are_told_and_do_not_blind_the_exporter(
+    exporter: MakeExporter, keys: Keys, tmp_path: Path
+) -> None:
     starter = tmp_path / "server.sh"  # a full disk must be an error to the server, and not its death
     starter.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {server_binary('valkey')} \"$@\"\n", "utf-8")
     starter.chmod(0o755)
     server = EmbeddedServer(tmp_path / "store", binary=starter)
     server.start()
+    assert server.pid is not None
     try:
         with redis.Redis(port=server.port) as client:
             store = Store(client, keys)
@@ -383,14 +419,18 @@ def store_refuses(store: Store) -> bool:
     return False
 
 
-async def test_books_that_cannot_be_read_fail_the_scrape_and_not_the_exporter(exporter, server, keys, store):
+async def test_books_that_cannot_be_read_fail_the_scrape_and_not_the_exporter(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue("acme/1")
     store.client.hset(keys.ledger("acme"), "ready", "many")
 
     assert await exporter(server.port, keys).value("trackdesk_collector_success") == 0
 
 
-async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(server, keys, store):
+async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(
+    server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     async def commands_of_a_reading() -> int:
         async with redis.asyncio.Redis(port=server.port, protocol=2) as client:
             before = (await client.info("stats"))["total_commands_processed"]
@@ -404,7 +444,9 @@ async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(server, keys, st
     assert await commands_of_a_reading() == few
 
 
-async def test_scrapes_at_the_same_time_all_answer(exporter, server, keys, store):
+async def test_scrapes_at_the_same_time_all_answer(
+    exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
+) -> None:
     store.enqueue("acme/1")
     one = exporter(server.port, keys)
     answers = await asyncio.gather(*[one.value("trackdesk_collector_success") for _ in range(20)])
@@ -412,6 +454,6 @@ async def test_scrapes_at_the_same_time_all_answer(exporter, server, keys, store
     assert answers == [1] * 20
 
 
-def test_the_servers_of_these_tests_are_persistent(server: EmbeddedServer):
+def test_the_servers_of_these_tests_are_persistent(server: EmbeddedServer) -> None:
     with redis.Redis(port=server.port) as client:
         assert client.info("persistence")["aof_enabled"] == 1

@@ -270,7 +270,8 @@ def test_plans_and_their_jobs_are_paged(shop: Shop) -> None:
     assert sorted(seen) == [f"o-{n}" for n in range(5)]
     (refused, redriven) = plans.items(shop.client, shop.keys, made[0].id).items
     assert (refused.verdict, redriven.verdict, redriven.state_now) == ("refused:unknown", "redriven", State.READY)
-    for bad in ({"verdict": "nonsense"}, {"after": "x"}):
+    refused_options: list[dict[str, Any]] = [{"verdict": "nonsense"}, {"after": "x"}]
+    for bad in refused_options:
         with pytest.raises(PlanInvalid):
             plans.items(shop.client, shop.keys, plan.id, **bad)
 

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -136,7 +137,7 @@ def test_a_name_with_many_addresses_that_cannot_be_reached_does_not_stretch_the_
     with unreachable_listener() as reached:
         port = int(reached.rpartition(":")[2].removesuffix("/0"))
 
-        def many(_: str, asked: int, *__: object, **___: object) -> list[object]:
+        def many(_: str, asked: int, *__: object, **___: object) -> list[Any]:
             return right("127.0.0.1", asked, socket.AF_INET, socket.SOCK_STREAM) * 12
 
         monkeypatch.setattr(socket, "getaddrinfo", many)

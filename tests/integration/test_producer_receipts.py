@@ -43,7 +43,8 @@ def deliver_all(client: redis.Redis, keys: Keys) -> None:
     jobs = Jobs(keys)
     claims = run(client, jobs.claim(100, lease_ms=30_000, limits=Limits(rate_per_s=0)))
     settlements = [Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}") for job in claims.jobs]
-    assert all(run(client, jobs.settle(settlements, dedupe_window_ms=3_600_000)))
+    settled = run(client, jobs.settle(settlements, dedupe_window_ms=3_600_000))
+    assert all(settled)
 
 
 def test_a_new_sale_is_accepted_and_stored_as_it_will_be_sent(

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -64,7 +65,7 @@ def test_threads_share_a_producer_and_each_gets_its_own_receipts(
     with Producer(server.url, tenant="acme", namespace=keys.namespace) as producer:
 
         def sell(thread: int) -> list[str]:
-            said = []
+            said: list[str] = []
             for n in range(60):
                 name = f"o-{n}" if n % 2 else f"o-{thread}-{n}"  # every other one is everybody's
                 receipt = producer.enqueue(sale(name))
@@ -87,7 +88,7 @@ async def test_tasks_share_a_producer_and_each_gets_its_own_receipts(
     async with AsyncProducer(server.url, tenant="acme", namespace=keys.namespace) as producer:
 
         async def sell(task: int) -> list[str]:
-            said = []
+            said: list[str] = []
             for n in range(20):
                 name = f"o-{n}" if n % 2 else f"o-{task}-{n}"
                 receipt = await producer.enqueue(sale(name))
@@ -116,7 +117,7 @@ async def test_a_cancelled_task_leaves_no_reply_behind_for_the_next(server: Embe
 
 
 MANY = 1_000
-PATIENT = {"timeout_s": 20.0, "connect_timeout_s": 5.0}
+PATIENT: dict[str, Any] = {"timeout_s": 20.0, "connect_timeout_s": 5.0}
 """For a machine that does other work: the order of the calls is the test's matter, not their speed."""
 
 

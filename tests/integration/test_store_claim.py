@@ -1,6 +1,7 @@
 """Claim: who is served next, how fast, and what limits a tenant, at exact virtual times."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import redis
@@ -266,7 +267,7 @@ def test_the_probes_of_a_refused_tenant_are_its_newest_jobs_and_those_of_an_outa
     for tenant, reason in (("a", "forbidden"), ("b", "outage"), ("c", "rate_limited")):
         fill(store, tenant, 5)
         store.hold(tenant, reason, 0)
-    probes = {tenant: [] for tenant in "abc"}
+    probes: dict[str, list[Any]] = {tenant: [] for tenant in "abc"}
     for job in store.claim().jobs:
         probes[job.tenant].append(job.id[-1])
     assert probes == {"a": ["4", "3", "2"], "b": ["0", "1", "2"], "c": ["4"]}

@@ -1,7 +1,8 @@
 """A server that forgot its scripts, and one that is full."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import pytest
 import redis
@@ -66,9 +67,9 @@ def test_scripts_that_the_server_forgot_are_told_again(own_store: Store) -> None
 def test_of_several_calls_in_one_trip_only_the_forgotten_ones_run_again(own_store: Store) -> None:
     store = own_store
     store.enqueue(*(f"acme/{n}" for n in range(4)))
-    trips = []
+    trips: list[list[Any]] = []
 
-    def send(commands):
+    def send(commands: Sequence[Sequence[Any]]) -> list[Any]:
         trips.append([command[0] for command in commands])
         with store.client.pipeline(transaction=False) as pipeline:
             for command in commands:

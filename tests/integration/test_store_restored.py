@@ -62,7 +62,7 @@ def test_a_worker_that_outlived_the_store_settles_nothing_with_a_token_of_before
     for key in store.client.scan_iter(match=f"{store.keys.prefix}*"):
         store.client.delete(key)
     for key, value in snapshot.items():
-        store.client.restore(key, 0, value)  # type: ignore[arg-type]
+        store.client.restore(key, 0, value)
     store.restored()
     again = store.claim_one()
     assert store.settle(Settlement(before.id, before.token, Verb.DELIVER, "paired", entry="{}")) == [False]

@@ -1,5 +1,8 @@
 """Settle: only the holder may, each verb does what it says, and an unsound batch changes nothing."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import redis
 
@@ -239,7 +242,7 @@ def test_settling_nothing_is_nothing(store: Store) -> None:
         lambda a: [*a, "acme", "clear", 0, "-"],
     ],
 )
-def test_an_unsound_batch_is_refused_before_any_write(store: Store, change) -> None:
+def test_an_unsound_batch_is_refused_before_any_write(store: Store, change: Callable[[list[Any]], list[Any]]) -> None:
     store.enqueue(Item("acme/1", "10", "EUR"))
     job = store.claim_one()
     before = store.record("acme/1")

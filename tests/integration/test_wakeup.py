@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from tests.support.store import Store
 from trackdesk_producer.contract.keys import Keys
@@ -27,7 +27,7 @@ def app(server: EmbeddedServer, keys: Keys) -> Iterator[Celery]:
         broker_connection_retry_on_startup=True,
     )
 
-    @app.task(name=TASK_NAME, shared=False)
+    @app.task(name=TASK_NAME, shared=False)  # type: ignore[untyped-decorator]
     def deliver() -> None:
         """Never run here."""
 
@@ -39,7 +39,7 @@ def app(server: EmbeddedServer, keys: Keys) -> Iterator[Celery]:
 def ours(client: redis.Redis, keys: Keys) -> dict[str, Any]:
     """The message that an enqueue pushed."""
     Store(client, keys).enqueue("acme/1")
-    raw = client.rpop(keys.wakeups)
+    raw: Any = client.rpop(keys.wakeups)
     assert raw is not None
     return json.loads(raw)
 
@@ -48,7 +48,7 @@ def ours(client: redis.Redis, keys: Keys) -> dict[str, Any]:
 def theirs(app: Celery, client: redis.Redis, keys: Keys) -> dict[str, Any]:
     """The message that `apply_async` pushed."""
     app.tasks[TASK_NAME].apply_async(queue=keys.wakeups)
-    raw = client.rpop(keys.wakeups)
+    raw: Any = client.rpop(keys.wakeups)
     assert raw is not None, "Celery writes to the very key the scripts write to"
     return json.loads(raw)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -51,7 +52,7 @@ def test_the_workflows_have_no_known_weakness() -> None:
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_commit_and_nothing_is_permitted_by_default(file) -> None:
+def test_every_action_is_pinned_by_commit_and_nothing_is_permitted_by_default(file: Path) -> None:
     text = file.read_text("utf-8")
     used = re.findall(r"uses: (\S+)(.*)", text)
     assert used

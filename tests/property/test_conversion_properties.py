@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from tests.benchmarks.measure.sales import sale
 from trackdesk_producer.conversion.currencies import MINOR_UNITS
-from trackdesk_producer.conversion.fast_path import fill_from_guide_body
+from trackdesk_producer.conversion.fast_path import ALWAYS_FITS_CHARACTERS, fill_from_guide_body
 from trackdesk_producer.conversion.model import (
-    ALWAYS_FITS_CHARACTERS,
     Conversion,
     ConversionStatus,
     parse_conversion,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.ops.backlog_forecast import Forecaster
@@ -100,7 +100,7 @@ def test_the_exporter_answers_whatever_it_is_asked_while_its_store_is_away(
             statuses.append(message["status"])
 
     async def ask() -> None:
-        given = Settings(redis_url="redis://127.0.0.1:1/0")
+        given = load_settings(redis_url="redis://127.0.0.1:1/0")
         app = create_app(
             open_async_redis(given), Keys("x"), forecast=Forecaster(Tenants(given), given.shares), timeout_s=2
         )

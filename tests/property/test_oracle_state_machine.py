@@ -208,7 +208,7 @@ def search(client: redis.Redis, examples: int) -> None:
     """Look for a history that ends in a violation."""
     assert isinstance(client, ClockedRedis)
     run_state_machine_as_test(
-        lambda: OracleMachine(client),
+        lambda: OracleMachine(client),  # type: ignore[arg-type,return-value,unused-ignore] # a factory is asked for
         settings=settings(
             max_examples=examples,
             stateful_step_count=40,

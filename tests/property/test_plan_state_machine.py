@@ -161,7 +161,7 @@ def test_plans_side_by_side_give_each_job_one_verdict(server: EmbeddedServer, re
     kind = request.node.callspec.params["server"]
     with redis.Redis(port=server.port) as client:
         run_state_machine_as_test(
-            lambda: PlanMachine(client),
+            lambda: PlanMachine(client),  # type: ignore[arg-type,return-value,unused-ignore] # a factory is asked for
             settings=settings(
                 max_examples=EXAMPLES[kind],
                 stateful_step_count=30,

@@ -325,7 +325,7 @@ def test_random_interleavings_keep_every_invariant(server: EmbeddedServer, reque
     kind = request.node.callspec.params["server"]
     with redis.Redis(port=server.port) as client:
         run_state_machine_as_test(
-            lambda: StoreMachine(client),
+            lambda: StoreMachine(client),  # type: ignore[arg-type,return-value,unused-ignore] # a factory is asked for
             settings=settings(
                 max_examples=EXAMPLES[kind],
                 stateful_step_count=40,

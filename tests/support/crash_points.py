@@ -122,7 +122,7 @@ def _wrap_scripts(fuse: Fuse) -> None:
     from trackdesk_producer.contract import runner
 
     run_raw, arun_raw = runner.run_raw, runner.arun_raw
-    begin_raw, finish_raw = lines.begin_raw, lines.finish_raw
+    begin_raw, finish_raw = lines.begin_raw, lines.finish_raw  # type: ignore[attr-defined]
 
     def before(calls: Sequence[Any]) -> None:
         for call in calls:
@@ -162,10 +162,10 @@ def _wrap_scripts(fuse: Fuse) -> None:
         return begin_raw(write, calls, also)
 
     def dying_finish_raw(flight: runner.Flight, read: Callable[..., Any], send: Callable[..., Any]) -> list[Any]:
-        return after(flight.audit_entries, finish_raw(flight, read, send))
+        return after(flight.calls, finish_raw(flight, read, send))
 
     runner.run_raw, runner.arun_raw = dying_run_raw, dying_arun_raw
-    lines.run_raw, lines.begin_raw, lines.finish_raw = dying_run_raw, dying_begin_raw, dying_finish_raw
+    lines.run_raw, lines.begin_raw, lines.finish_raw = dying_run_raw, dying_begin_raw, dying_finish_raw  # type: ignore[attr-defined]
 
 
 def _wrap(fuse: Fuse, owner: Any, method: str, *, before: str | None = None, after: str | None = None) -> None:
@@ -209,7 +209,7 @@ def _wrap_delivery(fuse: Fuse) -> None:
             fuse.passed("request.sent")
             return await under_way
 
-        TrackdeskClient._exchange = watched  # type: ignore[method-assign]
+        TrackdeskClient._exchange = watched  # type: ignore[method-assign, assignment]
 
 
 def _wrap_maintenance(fuse: Fuse) -> None:

@@ -87,7 +87,7 @@ def _sell(world: World, span: Span, rng: random.Random) -> None:
             number += 1
             # More at noon than at night; some click ids are lost in the last third at one shop.
             lost = shop == "nova" and at_ms > span.start_ms + 0.7 * (span.end_ms - span.start_ms) and number % 3 == 0
-            changes = {"cid": f"unpaired-{number}"} if lost else {}
+            changes: dict[str, Any] = {"cid": f"unpaired-{number}"} if lost else {}
             changes["amount"] = {"value": f"{rng.lognormvariate(3.6, 0.7):.2f}"}
             changes["currency"] = {"code": "USD" if shop == "nova" else "EUR"}
             world.enqueue_later(round(at_ms), f"{shop}-{number}", tenant=shop, **changes)
@@ -100,7 +100,7 @@ def _sell(world: World, span: Span, rng: random.Random) -> None:
 def _trouble(world: World, span: Span) -> None:
     length_ms = span.end_ms - span.start_ms
 
-    def at(share: float, what: Callable[[], None]) -> None:
+    def at(share: float, what: Callable[[], object]) -> None:
         world.at(span.start_ms + round(share * length_ms), what)
 
     def tenant(name: str, **settings: Any) -> Callable[[], None]:

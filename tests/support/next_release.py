@@ -19,11 +19,11 @@ def become(kind: str) -> None:
     """Turn this process into one of a later release."""
     fields, base = record.FORMATS[record.FORMAT_LIVE]
     if kind == ADDED:
-        record.LIVE_FIELDS = (*fields, WORD)
+        record.LIVE_FIELDS = (*fields, WORD)  # type: ignore[assignment]
         record.FORMATS[record.FORMAT_LIVE] = (record.LIVE_FIELDS, base)
         return
     assert kind == REARRANGED
-    record.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)
+    record.LIVE_FIELDS = ("format", *reversed(fields[1:base]), *fields[base:], WORD)  # type: ignore[assignment]
     record.FORMATS["2"] = (record.LIVE_FIELDS, base)
     record.TOMBSTONE_FORMATS.add("t2")
     record.FORMAT_LIVE, record.FORMAT_TOMBSTONE = "2", "t2"

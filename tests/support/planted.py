@@ -128,7 +128,7 @@ def _plant_books_outside() -> Callable[[], None]:
     """The settle script leaves its sums aside, and the process writes them to the ledger a moment later."""
     keep = "redis.call('SET', PREFIX .. 'aside', cjson.encode(books))\nreturn"
     take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
-    original = delivery.run_pipeline
+    original = delivery.run_pipeline  # type: ignore[attr-defined]
 
     async def run_pipeline(client: Any, calls: Sequence[ScriptCall[Any]]) -> list[Any]:
         replies = await original(client, calls)
@@ -190,7 +190,7 @@ def _unguarded_duties() -> Callable[[], None]:
     original = loop.Maintenance._run
 
     def unguarded(self: loop.Maintenance, scheduled: loop._Scheduled) -> None:
-        scheduled.duty.run_once(loop.Turn(scheduled.duty.share_s))
+        scheduled.duty.run_once(loop.Turn(scheduled.duty.share_s))  # type: ignore[attr-defined]
 
     return _replaced(loop.Maintenance, "_run", original, unguarded)
 

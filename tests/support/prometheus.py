@@ -42,8 +42,8 @@ class Prometheus:
         return found
 
     def _get(self, path: str, params: Mapping[str, Any]) -> Any:
-        answer = self.http.post if params else self.http.get
-        said = answer(f"/api/v1/{path}", **({"data": dict(params)} if params else {})).json()
+        address = f"/api/v1/{path}"
+        said = (self.http.post(address, data=dict(params)) if params else self.http.get(address)).json()
         assert said["status"] == "success", said
         return said["data"]
 

@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import redis
 import trustme
@@ -144,7 +145,7 @@ class Sentinels:
         return states
 
     def _sentinel(self, port: int) -> redis.Redis:
-        secured = {"ssl": True, "ssl_ca_certs": self._tls["tls-ca-cert-file"]} if self._tls else {}
+        secured: dict[str, Any] = {"ssl": True, "ssl_ca_certs": self._tls["tls-ca-cert-file"]} if self._tls else {}
         return redis.Redis(host="127.0.0.1", port=port, socket_timeout=1, **secured)
 
     def _settled(self) -> bool:

@@ -35,7 +35,7 @@ class Shop:
     """Sales of one namespace, by default of the tenant acme, at the store's own time."""
 
     def __init__(self, server: EmbeddedServer, client: redis.Redis, keys: Keys) -> None:
-        self.client = client
+        self.client: Any = client  # redis-py's stubs answer `bytes | str` where these clients answer bytes
         self.keys = keys
         self.jobs = Jobs(keys)
         self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)

@@ -62,7 +62,7 @@ class Store:
     """One namespace; `now_ms` is its time. Tenants have shown that they answer, unless `proven` is false."""
 
     def __init__(self, client: redis.Redis, keys: Keys, *, proven: bool = True) -> None:
-        self.client = client
+        self.client: Any = client  # redis-py's stubs answer `bytes | str` where these clients answer bytes
         self.keys = keys
         self.jobs = Jobs(keys)
         self.now_ms = START_MS

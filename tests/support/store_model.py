@@ -324,22 +324,22 @@ class Model:
         taken: defaultdict[tuple[str, JobClass | None], list[str]] = defaultdict(list)
         for claim in jobs:
             taken[(claim.tenant, self.jobs[claim.id].job_class)].append(claim.id)
-        for (tenant, job_class), ids in taken.items():
+        for (name, job_class), ids in taken.items():
             queue = [
                 identity
                 for identity in self.in_order(State.READY)
-                if tenant_of(identity) == tenant and self.jobs[identity].job_class is job_class
+                if tenant_of(identity) == name and self.jobs[identity].job_class is job_class
             ]
-            if self.tenants[tenant].hold not in (None, "outage"):
+            if self.tenants[name].hold not in (None, "outage"):
                 queue.reverse()  # the probe of a refused tenant is its newest job
-            assert ids == queue[: len(ids)], f"{tenant}'s next {job_class} jobs are {queue}, handed out {ids}"
+            assert ids == queue[: len(ids)], f"{name}'s next {job_class} jobs are {queue}, handed out {ids}"
         for name in {claim.tenant for claim in jobs if self.tenants[claim.tenant].hold}:
             held, group = self.tenants[name], [claim for claim in jobs if claim.tenant == name]
             assert not (beside := self._live_probes(held)), f"probes {group} beside {beside}"
             held.probes += group
             held.probe_token, held.probing, held.probed = int(group[0].token), len(group), "-"
-        for tenant, number in Counter(claim.tenant for claim in jobs).items():
-            assert number <= self.may_be_handed_out(tenant, limits), f"{tenant} got {number} jobs beyond its limits"
+        for name, number in Counter(claim.tenant for claim in jobs).items():
+            assert number <= self.may_be_handed_out(name, limits), f"{name} got {number} jobs beyond its limits"
         for claim in jobs:
             job, tenant = self.jobs[claim.id], self.tenants[claim.tenant]
             assert int(claim.token) > self.last_token, "tokens rise"

@@ -114,7 +114,7 @@ class World:
         self._in_flight = [0] * processes
         self._claim_at: list[int | None] = [start_ms] * processes
         self._alive = [True] * processes
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._sender = _Sender()
         self._ended: list[Finished] = []
@@ -139,7 +139,7 @@ class World:
         """Requests under way, of all processes."""
         return sum(self._in_flight)
 
-    def at(self, when_ms: int, what: Callable[[], None]) -> None:
+    def at(self, when_ms: int, what: Callable[[], object]) -> None:
         """Have something happen."""
         heapq.heappush(self._events, (when_ms, next(self._order), what))
 

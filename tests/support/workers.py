@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from trackdesk_producer import Producer, State
 from trackdesk_producer._redis.connections import open_client
@@ -44,7 +44,9 @@ class Deployment:
         self.server = server
         self.keys = keys
         self.logs = logs
-        self.client = open_client(server.url, socket_timeout=5)
+        self.client: Any = open_client(
+            server.url, socket_timeout=5
+        )  # redis-py's stubs answer `bytes | str` where these clients answer bytes
         self.producer = Producer(server.url, tenant=tenant, namespace=keys.namespace, timeout_s=10)
         self.environment = {
             "TRACKDESK_REDIS_URL": url or server.url,

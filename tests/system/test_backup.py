@@ -103,7 +103,10 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
         simulator_process(latency_s=0.1) as trackdesk,
         deployment(own_server, keys, tmp_path, trackdesk.base_url) as run,
     ):
-        delivered = lambda: run.book().jobs["delivered"]  # noqa: E731 - read where it is used
+
+        def delivered() -> int:
+            return run.book().jobs["delivered"]
+
         run.producer.enqueue_many(sale(external_id) for external_id in ids)
         run.start_worker({**LEASE, "TRACKDESK_RATE_LIMIT": "300", "TRACKDESK_BURST": "50"})
         wait_until(lambda: delivered() >= 300, "a part of them delivered")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.acting import act_now
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import deployment, wait_until
+from tests.support.workers import Deployment, deployment, wait_until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -63,7 +63,7 @@ def test_four_processes_with_live_retry_and_redrive_work_use_the_budget_and_are_
         assert audit(run.client, keys).discrepancies == ()
 
 
-def _live_sales(run, seconds: int) -> list[float]:
+def _live_sales(run: Deployment, seconds: int) -> list[float]:
     """Enqueue a live sale a second and return, sorted, how long each waited until it had left the queue."""
     waiting: dict[str, float] = {}
     waits: list[float] = []

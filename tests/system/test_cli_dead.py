@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from trackdesk_worker.cli import output
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 
-PERSONAL = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
+PERSONAL: dict[str, Any] = {"customerId": "jane@example.com", "customParams": {"advS1": "Jane Doe"}}
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_from_the_alert_to_fixed_redriven_and_verified(
         ann.fill("Reason", "trying one after the type was created", within="form[action='/job/redrive']")
         ann.click("button", "Redrive")
         one = ann.page.locator("h1").inner_text().split()[0]
-        wait_until(lambda: run.producer.get(one).state == "delivered", "the first one is delivered")  # type: ignore[union-attr]
+        wait_until(lambda: run.producer.get(one).state == "delivered", "the first one is delivered")
 
         # The others as a plan.
         ann.click("link", "Causes")

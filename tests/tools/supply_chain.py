@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
+from typing import Any
 
 from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType
@@ -70,7 +71,7 @@ def licence_of(name: str) -> str | None:
     if name in READ:
         return READ[name]
     try:
-        said = metadata(name)
+        said: Any = metadata(name)  # a message: its type knows no get
     except PackageNotFoundError:
         return None
     expression = said.get("License-Expression")

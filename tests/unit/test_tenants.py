@@ -465,7 +465,7 @@ def test_a_file_put_in_the_place_of_the_old_one_is_seen(load: Load, file: Path, 
     assert tenants.get("acme").limits.burst == 4
 
 
-def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path):
+def test_a_forecast_follows_the_file_while_its_process_runs(tmp_path: Path) -> None:
     file = tmp_path / "tenants.toml"
     file.write_text("[acme]\nhorizon_s = 7200\n", "utf-8")
     clock = Clock()

@@ -31,6 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
     VariableSort,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 COLUMNS = 24
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -152,7 +153,7 @@ def _panel(panel: Panel) -> Any:
         if panel.kind in (Kind.TABLE, Kind.BARS):
             target = target.instant()
         if panel.kind is Kind.TABLE:
-            target = target.format("table")
+            target = target.format(PromQueryFormat.TABLE)
         built = built.with_target(target)
     return built
 
@@ -195,7 +196,7 @@ def _bars() -> Any:
 
 def _table() -> Any:
     hidden = {"Time": True, "Value": True}
-    return table.Panel().with_transformation(DataTransformerConfig("organize", {"excludeByName": hidden}))
+    return table.Panel().with_transformation(DataTransformerConfig("organize", options={"excludeByName": hidden}))
 
 
 def _thresholds(panel: Panel) -> Any:

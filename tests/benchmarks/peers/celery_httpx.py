@@ -10,6 +10,7 @@ sale; ``client`` shares one, as somebody who has measured would.
 import json
 import os
 import sys
+from typing import Any
 
 import httpx
 from celery import Celery
@@ -28,7 +29,7 @@ post = httpx.post if os.environ["BENCH_STYLE"] == "post" else httpx.Client(limit
 
 
 @app.task(bind=True, name="deliver", max_retries=20)
-def deliver(self, body: dict) -> None:
+def deliver(self: Any, body: dict[str, Any]) -> None:
     try:
         answer = post(URL, json=body)
         answer.raise_for_status()

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 
 import httpx
 from httpx_aiohttp import AiohttpTransport
@@ -26,7 +27,7 @@ async def open_client(state: TaskiqState) -> None:
 
 
 @broker.task("deliver", retry_on_error=True)
-async def deliver(body: dict) -> None:
+async def deliver(body: dict[str, Any]) -> None:
     answer = await broker.state.client.post(URL, json=body)
     answer.raise_for_status()
     answer.json()["cid"]

@@ -12,7 +12,14 @@ from trackdesk_producer import Conversion, Producer, ProducerError
 
 PAUSE_S = 0.02
 ended = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+
+def end_with_stdin() -> None:
+    sys.stdin.read()
+    ended.set()
+
+
+threading.Thread(target=end_with_stdin, daemon=True).start()
 
 accepted: list[str] = []
 repeated = 0

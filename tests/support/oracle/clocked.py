@@ -47,7 +47,7 @@ class ClockedRedis(redis.Redis):
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         """Send one command."""
-        return super().execute_command(*self.dated(command), **options)
+        return super().execute_command(*self.dated(command), **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_ClockedPipeline":
         """Return a pipeline under the same clock."""
@@ -60,7 +60,7 @@ class _ClockedPipeline(redis.client.Pipeline):
         self._dated = client.dated
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
-        return super().execute_command(*self._dated(command), **options)
+        return super().execute_command(*self._dated(command), **options)  # type: ignore[no-untyped-call]
 
 
 def _sha(source: str) -> str:

@@ -31,7 +31,7 @@ def shrink(spec: WorldSpec, first: Violation, fails: Fails, *, within_s: float =
         for field in ("episodes", "acts", "shop"):
             search.reduce(
                 lambda s: getattr(s.lives[place], field),  # noqa: B023 - called at once
-                lambda s, left: _with_life(s, place, replace(s.lives[place], **{field: left})),  # noqa: B023
+                lambda s, left: _with_life(s, place, replace(s.lives[place], **{field: left})),  # type: ignore[arg-type]  # noqa: B023
             )
     return search.spec, search.violation
 

@@ -15,7 +15,7 @@ from trackdesk_producer.errors import ProducerError
 PATIENCE_S = 180.0
 SLOW_TO_RESOLVE = {"TrackdeskSalesLateSlow", "TrackdeskDurabilityNotMet"}
 """Their windows are days: waited for at the end of the drill."""
-Act = Callable[[Stack], None]
+Act = Callable[[Stack], object]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scenario:
 
 
 def _configure(**settings: object) -> Act:
-    return lambda s: s.simulator.configure({"tenants": {TENANT: settings}}) and None
+    return lambda s: s.simulator.configure({"tenants": {TENANT: settings}})
 
 
 def _stop_simulator(s: Stack) -> None:
@@ -90,7 +90,7 @@ def _plans_readable(s: Stack) -> None:
 
 
 def _tenants_file(content: str) -> Act:
-    return lambda s: s.tenants_file.write_text(content, "utf-8") and None
+    return lambda s: s.tenants_file.write_text(content, "utf-8")
 
 
 def _kill_console(s: Stack) -> None:
@@ -102,7 +102,7 @@ def _start_console(s: Stack) -> None:
 
 
 def _store_config(name: str, value: str) -> Act:
-    return lambda s: s.client.config_set(name, value) and None
+    return lambda s: s.client.config_set(name, value)
 
 
 def _disk_full(s: Stack) -> None:
@@ -119,7 +119,7 @@ def _disk_freed(s: Stack) -> None:
 
 
 def _shift_books(by: int) -> Act:
-    return lambda s: s.client.hincrby(s.running.keys.ledger(TENANT), "ready", by) and None
+    return lambda s: s.client.hincrby(s.running.keys.ledger(TENANT), "ready", by)
 
 
 def _sell_as(**changes: object) -> Act:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from tests.support.frozen import resume
 from tests.support.prometheus import Prometheus, prometheus, rules_config
 from tests.support.simulator import sale, simulator_process
 from tests.support.tools import tool
@@ -107,7 +108,7 @@ class Stack:
         self.server = EmbeddedServer(directory / "store", binary=starter)
         self.server.start()
         exits.callback(self.server.kill)
-        exits.callback(self.server.resume)
+        exits.callback(resume, self.server)
         self.replica = EmbeddedServer(directory / "replica", config={"replicaof": f"127.0.0.1 {self.server.port}"})
         exits.callback(self.replica.kill)
         self.trackdesk = exits.enter_context(ExitStack())

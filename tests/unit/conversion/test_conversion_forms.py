@@ -104,7 +104,7 @@ def test_a_conversion_is_returned_as_it_is() -> None:
 
 def test_a_conversion_cannot_be_changed() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        parse_conversion(BODY).amount = "1"  # type: ignore[misc]
+        parse_conversion(BODY).amount = "1"
 
 
 def test_equal_conversions_have_equal_hashes() -> None:

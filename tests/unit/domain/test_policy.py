@@ -29,7 +29,7 @@ def job(**changes: Any) -> ClaimedJob:
 
 
 def retryable(**changes: Any) -> Outcome:
-    return Outcome(**({"kind": OutcomeKind.RETRYABLE, "reason": Reason.SERVER_ERROR, "row": 12} | changes))
+    return Outcome(**{"kind": OutcomeKind.RETRYABLE, "reason": Reason.SERVER_ERROR, "row": 12, **changes})
 
 
 def decided(claimed: ClaimedJob, outcome: Outcome, *, age_ms: int = 0, policy: Policy = POLICY) -> Decision:

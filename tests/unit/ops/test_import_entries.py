@@ -16,7 +16,7 @@ ROW = "sale,6f1c0a52-1111-4222-8333-444455556666,100.50,EUR,{},{}"
 
 
 def reader(data: bytes) -> LineReader:
-    return LineReader(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+    return LineReader(io.BufferedReader(io.BytesIO(data)))
 
 
 def json_lines(*lines: object, end: str = "\n") -> list[ImportEntry]:
@@ -33,7 +33,7 @@ def problems(found: list[ImportEntry]) -> list[tuple[int, str]]:
 
 
 def ids(found: list[ImportEntry]) -> list[str | None]:
-    return [entry.item.conversion.external_id for entry in found if entry.item]  # type: ignore[union-attr]
+    return [entry.item.conversion.external_id for entry in found if entry.item]
 
 
 def test_a_json_line_is_the_guides_body_with_tenant_and_not_before() -> None:
@@ -55,10 +55,10 @@ def test_a_csv_row_has_the_guides_get_names() -> None:
     first, second = (row.item for row in rows)
     assert first is not None
     assert second is not None
-    assert first.conversion.coupon_codes == ("A", "B")  # type: ignore[union-attr]
-    assert first.conversion.qualified is True  # type: ignore[union-attr]
+    assert first.conversion.coupon_codes == ("A", "B")
+    assert first.conversion.qualified is True
     assert (first.tenant, second.tenant) == ("bert", None)
-    assert second.conversion.customer_id is None  # type: ignore[union-attr]
+    assert second.conversion.customer_id is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trackdesk_simulator.config import RateLimit
+from trackdesk_simulator.config import LimitKind, RateLimit
 from trackdesk_simulator.limiter import Limiter
 
 MINUTE = 1_767_225_600.0  # a whole minute
@@ -65,7 +65,7 @@ def test_a_bucket_may_block_until_the_minute_ends() -> None:
 
 
 def test_the_minute_kind_admits_a_minutes_worth_and_blocks_until_the_minute_ends() -> None:
-    limiter = Limiter(RateLimit(kind="minute", per_s=5), now=MINUTE)
+    limiter = Limiter(RateLimit(kind=LimitKind.MINUTE, per_s=5), now=MINUTE)
     assert admitted(limiter, now=MINUTE + 10, tries=301) == 300
     assert limiter.take(now=MINUTE + 10) == pytest.approx(50)
     assert limiter.lockouts == 1

@@ -121,7 +121,7 @@ def test_a_limit_a_click_refuses_what_is_above_it_but_a_repeat_exists_already() 
 
 def test_the_attribution_window_ends_by_arrival_or_by_created_at() -> None:
     settings = {"attribution_window_s": 3_600}
-    late = {"now": NOW + 3_601, "createdAt": "2026-01-01T00:30:00Z"}
+    late: dict[str, Any] = {"now": NOW + 3_601, "createdAt": "2026-01-01T00:30:00Z"}
     assert isinstance(verdict(settings=settings, now=NOW + 3_600), Acceptance)
     assert verdict(settings=settings, **late) is BusinessError.SOURCE_EXPIRED
     by_created_at = settings | {"expiry_by_created_at": True}

@@ -97,7 +97,7 @@ def test_a_descriptor_that_refuses_costs_lines_only(device: str | None) -> None:
 
 def test_after_a_torn_line_the_next_begins_on_a_line_of_its_own(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
-    full = iter([4, OSError(28, "no space")])
+    full: Iterator[int | OSError] = iter([4, OSError(28, "no space")])
 
     def filling(descriptor: int, data: bytes) -> int:
         if descriptor != pipe.writing:

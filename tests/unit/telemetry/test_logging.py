@@ -4,7 +4,9 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import structlog
@@ -14,7 +16,7 @@ from trackdesk_worker.telemetry.logging import BufferedLog, buffered_log, config
 
 
 @pytest.fixture
-def stream():
+def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     kept = root.handlers[:], root.level
     yield io.StringIO()
@@ -25,11 +27,11 @@ def stream():
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def lines(stream: io.StringIO) -> list[dict]:
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_an_event_is_one_json_object_with_time_level_and_logger(stream):
+def test_an_event_is_one_json_object_with_time_level_and_logger(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     structlog.get_logger("trackdesk.delivery").info("delivery.attempt", tenant="acme", status=503)
     structlog.get_logger().debug("too.low")
@@ -45,7 +47,7 @@ def test_an_event_is_one_json_object_with_time_level_and_logger(stream):
     }
 
 
-def test_lines_of_libraries_are_json_too_and_written_once(stream):
+def test_lines_of_libraries_are_json_too_and_written_once(stream: io.StringIO) -> None:
     own = logging.getLogger("uvicorn.error")
     own.addHandler(logging.StreamHandler(stream))
     own.propagate = False
@@ -57,7 +59,7 @@ def test_lines_of_libraries_are_json_too_and_written_once(stream):
     assert (event["event"], event["level"], event["logger"]) == ("the answer is late", "warning", "uvicorn.error")
 
 
-def test_credentials_in_addresses_are_hidden_wherever_they_stand(stream):
+def test_credentials_in_addresses_are_hidden_wherever_they_stand(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     log = structlog.get_logger()
     log.info("store.away", detail="redis://worker:hunter2@store:6379/0 refused", parts=[{"url": "rediss://:hunter2@h"}])
@@ -74,21 +76,21 @@ def test_credentials_in_addresses_are_hidden_wherever_they_stand(stream):
 
 
 @pytest.mark.parametrize("name", ["api_key", "X-Api-Key", "authorization", "redis_password", "client_secret"])
-def test_values_under_the_name_of_a_secret_are_hidden(stream, name):
+def test_values_under_the_name_of_a_secret_are_hidden(stream: io.StringIO, name: str) -> None:
     configure_logging("info", stream)
     structlog.get_logger().info("started", **{name: "k-123", "headers": {name: "k-123"}})
 
     assert "k-123" not in stream.getvalue()
 
 
-def test_request_lines_of_the_http_client_never_appear(stream):
+def test_request_lines_of_the_http_client_never_appear(stream: io.StringIO) -> None:
     configure_logging("debug", stream)
     logging.getLogger("httpx").info("HTTP Request: GET https://a.example/?customerId=jane")
 
     assert stream.getvalue() == ""
 
 
-def test_warnings_are_logged(stream):
+def test_warnings_are_logged(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -97,7 +99,7 @@ def test_warnings_are_logged(stream):
     assert "old ways" in lines(stream)[0]["event"]
 
 
-def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(stream):
+def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     fields = {"tenant": "acme", "status": None, "ambiguous": False, "external_id": "Zo\xeb \u2028\n", "ms": 1.5}
     structlog.get_logger("trackdesk.delivery").info("delivery.attempt", **fields)
@@ -115,7 +117,7 @@ def test_the_buffered_log_writes_the_same_lines_as_structlog_when_it_is_flushed(
     assert len(lines(stream)) == 2
 
 
-def test_the_buffered_log_keeps_the_level(stream):
+def test_the_buffered_log_keeps_the_level(stream: io.StringIO) -> None:
     configure_logging("warning", stream)
     log = buffered_log("trackdesk.delivery")
     log.info("delivery.attempt")
@@ -124,7 +126,7 @@ def test_the_buffered_log_keeps_the_level(stream):
     assert stream.getvalue() == ""
 
 
-def test_the_buffered_log_hides_credentials_too(stream):
+def test_the_buffered_log_hides_credentials_too(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     log = buffered_log("trackdesk.delivery")
     log.info("delivery.attempt", external_id="redis://worker:hunter2@store/0", note="jane@example.com")
@@ -134,7 +136,7 @@ def test_the_buffered_log_hides_credentials_too(stream):
     assert (event["external_id"], event["note"]) == ("redis://***@store/0", "jane@example.com")
 
 
-def test_lines_reach_a_shared_pipe_whole():
+def test_lines_reach_a_shared_pipe_whole() -> None:
     written: list[str] = []
     log = BufferedLog("trackdesk.delivery", written.append)
     for number in range(100):
