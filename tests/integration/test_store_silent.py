@@ -7,7 +7,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.support.fault_proxy import fault_proxy
 from trackdesk_producer._redis.connections import open_async_client, open_client
-from trackdesk_worker.config.settings import Settings
+from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.process import bootstrap
 
@@ -45,7 +45,7 @@ async def test_an_asyncio_client_gives_up_after_its_answer_time(valkey: Embedded
 
 def test_the_client_of_maintenance_and_commands_has_an_answer_time(valkey: EmbeddedServer) -> None:
     with fault_proxy(valkey.port) as proxy:
-        settings = Settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", tenant="acme")
+        settings = load_settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", tenant="acme")
         with bootstrap.open_redis(settings) as client:
             client.ping()
             proxy.half_open()
