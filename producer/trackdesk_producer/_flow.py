@@ -151,14 +151,10 @@ class ProducerFlow:
     def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[Cancellation]:
         """Cancel a job that waits and cannot have reached Trackdesk."""
         identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
-        call = ScriptCall(self._cancel, self.keys.prefix, ("", self._dedupe_window_ms, identity), _first)
+        arguments = ("", self._dedupe_window_ms, identity)
+        call = ScriptCall(self._cancel, self.keys.prefix, arguments, partial(_cancellation, external_id))
         replies = yield Request([call])
-        verdict, _, state = call.read(_sound(replies[0])).partition(":")
-        if state == NEWER:
-            raise RecordTooNew(external_id)
-        if verdict == "cancelled":
-            return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
-        return Cancellation(CancelStatus(verdict), State(state) if state else None)
+        return _read(call, replies[0])
 
     def get(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[JobStatus | None]:
         """Read one job; None if there is none, or none any more."""
@@ -171,6 +167,11 @@ class ProducerFlow:
             record = JobRecord.parse(identity, raw)
         except RecordNewer as error:
             raise RecordTooNew(external_id) from error
+        except _SHAPE as error:
+            raise QueueUnavailable(
+                f"the record of {external_id!r} cannot be read ({_shape(raw)}): something else altered it, see "
+                "`trackdesk audit`; or the URL does not lead to the Redis of the workers"
+            ) from error
         return JobStatus(
             tenant=record.tenant,
             external_id=record.external_id,
@@ -257,9 +258,9 @@ class ProducerFlow:
             arguments: list[Argument] = ["", self._envelope, span.trace]
             for item in prepared:
                 arguments += item.arguments
-            call = ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), _verdicts)
+            call = ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), partial(_verdicts, len(prepared)))
             replies = yield Request([call], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s))
-            verdicts = call.read(_sound(replies[0]))
+            verdicts = _read(call, replies[0])
             span.tell(verdicts)
             if durability is not Durability.MEMORY:
                 check_durability(durability, replies[1], replicas=self._replicas)
@@ -342,14 +343,51 @@ def _given_external_id(given: object) -> str | None:
     return external_id if isinstance(external_id, str) else None
 
 
-def _first(reply: Any) -> str:
-    return text(reply[0])
+def _cancellation(external_id: str, reply: Any) -> Cancellation:
+    verdict, _, state = text(reply[0]).partition(":")
+    if state == NEWER:
+        raise RecordTooNew(external_id)
+    if verdict == "cancelled":
+        return Cancellation(CancelStatus.CANCELLED, State.CANCELLED)
+    return Cancellation(CancelStatus(verdict), State(state) if state else None)
 
 
-def _verdicts(reply: Any) -> list[str]:
-    if isinstance(reply, bytes | str):
+def _verdicts(count: int, reply: Any) -> list[str]:
+    if reply in (b"full", "full"):
         raise QueueFull("the store is nearly full and takes no new conversions until there is room; nothing was stored")
-    return [text(item) for item in reply]
+    verdicts = [text(item) for item in reply]
+    if len(verdicts) != count:
+        raise ValueError(f"{len(verdicts)} verdicts for {count} conversions")
+    for verdict in set(verdicts):
+        _meaning(verdict)
+    return verdicts
+
+
+_SHAPE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What reading a reply raises that has another shape than the store's."""
+
+
+def _read(call: ScriptCall[T], reply: Any) -> T:
+    """Return what a script replied.
+
+    Raises:
+        QueueFull: the store has no room.
+        QueueUnavailable: the store refused the call, or what answered is something else.
+    """
+    sound = _sound(reply)
+    try:
+        return call.read(sound)
+    except _SHAPE as error:
+        raise QueueUnavailable(
+            f"what answered is not a reply of this store ({_shape(sound)}): "
+            "check that the URL leads to the Redis of the workers"
+        ) from error
+
+
+def _shape(reply: Any) -> str:
+    """Return a reply's type and size; never its content, which may be anything."""
+    size = f" of length {len(reply)}" if isinstance(reply, list | bytes | str) else ""
+    return f"a value of type {type(reply).__name__}{size}"
 
 
 def _sound(reply: Any) -> Any:

@@ -33,10 +33,15 @@ def check_durability(durability: Durability, reply: Any, *, replicas: int) -> No
         raise DurabilityNotMet(
             f"stored, but the store cannot promise durability {durability.value!r}: {_refusal(reply)}"
         ) from reply
-    if durability is Durability.FSYNC and int(reply[0]) < 1:
-        raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
-    if durability is Durability.REPLICATED and int(reply) < replicas:
-        raise DurabilityNotMet(f"stored, but only {int(reply)} of {replicas} replicas confirmed in time")
+    match durability, reply:
+        case Durability.FSYNC, [int(disks), *_]:
+            if disks < 1:
+                raise DurabilityNotMet("stored, but the store did not confirm its disk in time")
+        case Durability.REPLICATED, int(confirmed):
+            if confirmed < replicas:
+                raise DurabilityNotMet(f"stored, but only {confirmed} of {replicas} replicas confirmed in time")
+        case _:
+            raise DurabilityNotMet(f"stored, but the store's reply is not a confirmation of {durability.value!r}")
 
 
 def _refusal(reply: RedisError) -> str:
