@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.reads import read_audit_log
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import Deployment, deployment
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import run as run_operation

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.frozen import resume, suspend
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import deployment
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer

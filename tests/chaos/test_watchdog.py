@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 from tests.support.frozen import resume, suspend
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import deployment, wait_until
+from tests.support.waiting import let_pass, wait_until
+from tests.support.workers import deployment
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
@@ -163,13 +163,15 @@ def is_stuck_and_ends(
         strike.touch()
         if "never connects" in way:
             run.client.execute_command("CLIENT", "KILL", "TYPE", "normal")
-        struck = time.monotonic()
         unhealthy = ""
-        while worker.poll() is None:
-            assert time.monotonic() - struck < within_s, run.log_text()
+
+        def has_ended() -> bool:
+            nonlocal unhealthy
             status, detail = livez(port)
             unhealthy = detail if status == 503 else unhealthy
-            time.sleep(0.05)
+            return worker.poll() is not None
+
+        wait_until(has_ended, run.log_text, within_s=within_s, poll_s=0.05)
         assert worker.returncode == 1, run.log_text()
         assert said in run.log_text()
         stacks = ("Thread 0x",) if said == "Timeout" else ('"threads":', "watchdog.py")
@@ -208,7 +210,7 @@ def test_a_worker_whose_connections_are_cut_again_and_again_goes_on(
         for number in range(30):
             run.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             run.producer.enqueue(sale(f"order-{number}"))
-            time.sleep(0.1)
+            let_pass(0.1)
         run.wait_until_finished(within_s=15)
         assert worker.poll() is None, run.log_text()
         assert run.book().jobs["delivered"] == 30

@@ -14,6 +14,7 @@ from deploy.grafana.generate.panels import Board, render
 from tests.support.made_history import Span, make_history
 from tests.support.prometheus import Prometheus, import_openmetrics, prometheus, recording_rules_only, rules_config
 from tests.support.promql import PROMETHEUS, ROOT, strangers
+from tests.support.waiting import wait_until
 
 QUERIES = [
     pytest.param(panel["type"], target["expr"], id=f"{board.uid}-{panel['id']}{target['refId']}")
@@ -88,10 +89,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
 def test_a_real_prometheus_answers_every_query_with_data_the_product_made(history: tuple[Prometheus, Span]) -> None:
     server, span = history
     start_s, end_s = span.start_ms / 1000, span.end_ms / 1000
-    deadline = time.monotonic() + 20
-    while not server.instant("trackdesk:sales_late:ratio6h"):  # the rules have run once
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: bool(server.instant("trackdesk:sales_late:ratio6h")), "the rules have run once", poll_s=0.1)
     empty: list[str] = []
     for param in QUERIES:
         kind, expr = param.values

@@ -14,6 +14,7 @@ import redis.asyncio
 import structlog
 
 from tests.support.store import UNLIMITED, Item, Store
+from tests.support.waiting import let_pass, let_pass_async, until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, external_id_of
 from trackdesk_producer.contract.runner import Replies, run
@@ -110,7 +111,7 @@ async def test_a_request_that_outlives_its_lease_gives_its_place_to_the_next(
         running(server, keys, sender, concurrency=1, lease_ms=700, timeout_s=0.1) as loop,
     ):
         await sender.arrived.get()
-        await asyncio.sleep(0.8)  # the lease ends; without the wake-up the loop would look within two seconds
+        await let_pass_async(0.8)  # the lease ends; without the wake-up the loop would look within two seconds
         loop.wake()
         await sender.arrived.get()
 
@@ -128,7 +129,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
         if tokens:
             claimed.append((began, int(tokens[0])))
             if len(claimed) == 1:
-                time.sleep(0.6)  # noqa: ASYNC251 - as if the process were stopped
+                let_pass(0.6)  # as if the process were stopped
         return replies
 
     async def answer(_: bytes) -> Answer:
@@ -141,9 +142,12 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
     store = Store(client, keys)
     store.enqueue("acme/1")
     async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, lease_ms=2_000, timeout_s=1.0) as loop:
-        while not sent_at:
+
+        def sent() -> bool:
             loop.wake()
-            await asyncio.sleep(0.01)
+            return bool(sent_at)
+
+        await until(sent, "it is sent")
     assert len(claimed) == 2
     assert len(sent_at) == 1
     assert sent_at[0] - claimed[1][0] < 0.5, "with less than its timeout left it would have been given back again"
@@ -247,12 +251,13 @@ async def test_an_error_of_ours_is_doubt_only_if_the_request_may_have_left_and_i
     store.enqueue("acme/1")
     quick = Policy(backoff_base_s=0.01, backoff_cap_s=0.01)
     async with running(server, keys, Sender(fail), policy=quick) as loop:
-        deadline = time.monotonic() + 3 * DEADLINE_S
-        while store.record("acme/1").state is not State.DEAD:
-            assert time.monotonic() < deadline
+
+        def dead() -> bool:
             run(client, Jobs(keys).promote())
             loop.wake()
-            await asyncio.sleep(0.02)
+            return store.record("acme/1").state is State.DEAD
+
+        await until(dead, "the job is dead", within_s=3 * DEADLINE_S)
     record = store.record("acme/1")
     assert (record.reason, record.ambiguous, record.attempts) == ("internal_error", in_doubt, 3)
     assert bool(record.doubt) is in_doubt

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -18,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.frozen import resume, suspend
+from tests.support.waiting import wait_until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
@@ -100,14 +100,14 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def wait_until_up(process: subprocess.Popen[str], port: int) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and process.poll() is None:
+    def up() -> bool:
+        assert process.poll() is None, process.communicate(timeout=1)
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False).status_code == 200:
-                return
+            return httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False).status_code == 200
         except httpx.TransportError:
-            time.sleep(0.05)
-    pytest.fail(f"no console: {process.communicate(timeout=1)}")
+            return False
+
+    wait_until(up, "the console is up", poll_s=0.05)
 
 
 def test_the_console_serves_on_loopback_and_ends_well_on_a_signal(console: tuple[subprocess.Popen[str], int]) -> None:

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import server_binary
 from tests.support.frozen import resume, suspend
 from tests.support.store import Item, Store
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_producer import Durability
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings

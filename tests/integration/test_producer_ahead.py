@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import redis
 from tests.support.frozen import resume, suspend
 from tests.support.producers import KINDS, AnyProducer, sale, within
 from tests.support.store_check import check_store
+from tests.support.waiting import let_pass
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -67,7 +67,7 @@ def test_items_that_come_slowly_do_not_use_up_the_deadline(kind: str, server: Em
     def items() -> Iterator[dict[str, Any]]:
         for number in range(MANY):
             if number % 500 == 250:
-                time.sleep(0.3)
+                let_pass(0.3)
             yield sale(f"o-{number}")
 
     with AnyProducer(kind, server.url, tenant="acme", namespace=keys.namespace, timeout_s=0.25) as producer:
@@ -107,12 +107,12 @@ def test_a_slow_answer_shortens_no_later_call() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(4096)
-                time.sleep(0.35)
+                let_pass(0.35)
                 connection.sendall(b"$-1")
-                time.sleep(0.05)
+                let_pass(0.05)
                 connection.sendall(b"\r\n")
                 connection.recv(4096)
-                time.sleep(0.3)
+                let_pass(0.3)
                 connection.sendall(b"$-1\r\n")
 
     with socket.socket() as listener:

@@ -9,7 +9,8 @@ import redis
 
 from tests.conftest import server_binary
 from tests.support.frozen import resume, suspend
-from tests.support.producers import KINDS, AnyProducer, sale, wait_for
+from tests.support.producers import KINDS, AnyProducer, sale
+from tests.support.waiting import wait_until
 from trackdesk_producer import Durability, DurabilityNotMet, QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -28,7 +29,7 @@ def replica(own_server: EmbeddedServer, tmp_path: Path) -> Iterator[EmbeddedServ
     with redis.Redis(port=own_server.port) as first, redis.Redis(port=follower.port) as second:
         first.config_set("repl-diskless-sync-delay", 0)
         second.execute_command("REPLICAOF", "127.0.0.1", own_server.port)
-        wait_for(
+        wait_until(
             lambda: first.set("write", "1") and first.execute_command("WAIT", 1, 50) == 1,
             "the replica confirms a write",
         )

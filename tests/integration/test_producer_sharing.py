@@ -14,6 +14,7 @@ import redis
 
 from tests.support.producers import sale, silent_listener
 from tests.support.store_check import check_store
+from tests.support.waiting import let_loop_turn
 from trackdesk_producer import AsyncProducer, Producer, QueueUnavailable, Receipt, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -107,8 +108,7 @@ async def test_a_cancelled_task_leaves_no_reply_behind_for_the_next(server: Embe
             await producer.enqueue(sale(f"o-{n}"))
         for n in range(40):
             call = asyncio.create_task(producer.get(f"o-{n}"))
-            for _ in range(n % 8):  # cancelled at another point of the conversation each time
-                await asyncio.sleep(0)
+            await let_loop_turn(n % 8)  # cancelled at another point of the round trip each time
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
             status = await producer.get(f"o-{39 - n}")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.support.simulator import sale, simulator
+from tests.support.waiting import until
 
 BROKEN = (httpx.RemoteProtocolError, httpx.ReadError)
 
@@ -109,8 +110,7 @@ async def test_a_stop_does_not_wait_for_what_hangs(client: httpx.AsyncClient) ->
     async with simulator(outage="hang") as trackdesk:
         waiting = [asyncio.create_task(client.post(trackdesk.url("acme"), json=sale("o-1"))) for _ in range(20)]
         async with asyncio.timeout(5):
-            while trackdesk.stats.in_flight < 20:  # noqa: ASYNC110 - the server offers no signal to wait for
-                await asyncio.sleep(0.01)
+            await until(lambda: trackdesk.stats.in_flight == 20, "all are in flight")
             trackdesk.reset()
             assert trackdesk.stats.max_in_flight == 20
             await trackdesk.stop()

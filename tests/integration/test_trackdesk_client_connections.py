@@ -12,13 +12,12 @@ from pyreqwest.client import Client
 from pyreqwest.http import Url
 
 from tests.support.raw_http import RawRequest, RawServer, always, answer, raw_server
+from tests.support.waiting import let_pass_async, until
 from trackdesk_worker.trackdesk import transport
 from trackdesk_worker.trackdesk.exchange import Answer
 from trackdesk_worker.trackdesk.transport import RENEWED_AFTER_S, Transport, client_builder
 
 PAIRED = Answer(200, "", None, b'{"cid":"x"}')
-NOTICED_S = 0.05
-"""By then a close has crossed the loopback."""
 
 
 def opened() -> Client:
@@ -40,9 +39,9 @@ class Clock:
 async def test_a_connection_the_server_closes_at_rest_costs_no_attempt() -> None:
     async with raw_server(always(answer(PAIRED.body), close=True)) as server:
         client = Transport(opened)
-        for _ in range(10):
+        for number in range(1, 11):
             assert await sent(client, server) == PAIRED
-            await asyncio.sleep(NOTICED_S)
+            await until(lambda: server.given_up == number, "the client has noticed")  # noqa: B023 - awaited at once
         await client.aclose()
         assert (server.connections, len(server.requests)) == (10, 10)
 
@@ -53,7 +52,7 @@ async def test_a_connection_at_rest_is_given_up_before_a_server_would(monkeypatc
         client = Transport(opened)
         for pause_s in (0.0, 0.4, 0.0):
             await sent(client, server)
-            await asyncio.sleep(pause_s)
+            await let_pass_async(pause_s)
         await client.aclose()
         assert server.connections == 2
 
@@ -124,8 +123,8 @@ async def _follow(move: Callable[[], object], what_happens: str) -> None:
         move()
         assert (await sent(client, server, "shop.test")).body == b"old", "a kept connection leads where it led"
         if what_happens == "the server closes":
-            here[0].close()
-            await asyncio.sleep(NOTICED_S)
+            here[0].write_eof()
+            await until(lambda: server.given_up == 1, "the client has noticed")
         else:
             clock.now += RENEWED_AFTER_S
         assert (await sent(client, server, "shop.test")).body == b"new"

@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from tests.support.raw_http import Handler, RawRequest, always, answer, raw_server
+from tests.support.waiting import let_pass_async
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind
@@ -62,7 +63,7 @@ async def drip(_: RawRequest, writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"x")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await let_pass_async(0.05)
 
 
 async def drip_head(_: RawRequest, writer: asyncio.StreamWriter) -> None:
@@ -70,7 +71,7 @@ async def drip_head(_: RawRequest, writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"X-A: b\r\n")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await let_pass_async(0.05)
 
 
 async def flood_of_headers(_: RawRequest, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from tests.support.raw_http import RawRequest, RawServer, always, answer, raw_server
+from tests.support.waiting import let_pass_async
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 from trackdesk_worker.trackdesk.endpoint import Endpoint
 from trackdesk_worker.trackdesk.exchange import Answer, Failure, FailureKind, NotSent
@@ -167,7 +168,7 @@ async def test_no_more_than_the_concurrency_is_in_flight_and_connections_are_kep
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
-        await asyncio.sleep(0.01)
+        await let_pass_async(0.01)
         busy -= 1
         writer.write(answer(PAIRED))
 

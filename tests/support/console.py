@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
+from tests.support.waiting import wait_until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.cli.console_command import rules_of
 from trackdesk_worker.config.settings import load_settings
@@ -91,11 +92,8 @@ def console_on(
         web = uvicorn.Server(config)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 20
-        while not web.started:
-            assert thread.is_alive()
-            assert time.monotonic() < deadline, "the console did not start"
-            time.sleep(0.01)
+        wait_until(lambda: web.started or not thread.is_alive(), "the console has started", poll_s=0.01)
+        assert thread.is_alive()
         try:
             yield Console(listener.getsockname()[1], made)
         finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 
 LIBRARY = "faketime/libfaketimeMT.so.1"
 READ_EVERY_S = 1

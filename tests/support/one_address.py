@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import RedisError
 
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_worker.local.embedded import EmbeddedServer
 
 REPLICATED_WITHIN_S = 20

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -104,11 +104,3 @@ def within(limit_s: float) -> Iterator[None]:
     yield
     took = time.monotonic() - start
     assert took < limit_s, f"took {took:.2f} s, allowed are {limit_s:g} s"
-
-
-def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = 10.0) -> None:
-    """Poll until the condition holds; fail at the deadline."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {deadline_s:g} s"
-        time.sleep(0.01)

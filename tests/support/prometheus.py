@@ -14,7 +14,7 @@ import yaml
 
 from tests.support.promql import PROMETHEUS
 from tests.support.tools import tool
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_worker.local.embedded import free_port
 
 

@@ -31,6 +31,8 @@ class RawServer:
     port: int
     requests: list[RawRequest] = field(default_factory=list)
     connections: int = 0
+    given_up: int = 0
+    """Connections whose client closed its side."""
 
     @property
     def base_url(self) -> str:
@@ -42,13 +44,13 @@ def answer(body: bytes, *, status: str = "200 OK", headers: bytes = b"") -> byte
 
 
 def always(raw: bytes, *, close: bool = False) -> Handler:
-    """Answer every request with these bytes, and then keep or close the connection."""
+    """Answer every request with these bytes, and then keep the connection, or close our side of it."""
 
     async def handler(_: RawRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(raw)
         await writer.drain()
         if close:
-            writer.close()
+            writer.write_eof()
 
     return handler
 
@@ -69,8 +71,10 @@ async def raw_server(handler: Handler, *, tls: ssl.SSLContext | None = None) -> 
                 request = await _read_request(reader)
                 record.requests.append(request)
                 await handler(request, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client went away, or the test is over
+        except asyncio.IncompleteReadError:
+            record.given_up += 1
+        except (OSError, asyncio.CancelledError):
+            pass  # the client broke off, or the test is over
         finally:
             tasks.discard(task)
             writer.transport.abort()

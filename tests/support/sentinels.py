@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from tests.conftest import server_binary
 from tests.support.frozen import resume
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 
 MASTER = "trackdesk"

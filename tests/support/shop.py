@@ -1,12 +1,12 @@
 """A shop and its worker in one hand: real sales in the real store, ended as a test needs them."""
 
 import json
-import time
 from typing import Any
 
 import redis
 
 from tests.support.store import PROVEN, UNLIMITED
+from tests.support.waiting import wait_until
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import job_id
@@ -75,7 +75,12 @@ class Shop:
         """Enqueue sales and make dead letters of them; those of the next call die in a later ms."""
         self.sell(*external_ids, **more)
         self.settle(self.claim(), Verb.BURY, reason)
-        time.sleep(0.001)
+        now = self.client.time()
+        wait_until(lambda: self._is_later(now), "the store's next millisecond", poll_s=0.0005)
+
+    def _is_later(self, than: tuple[int, int]) -> bool:
+        seconds, micros = self.client.time()
+        return (seconds, micros // 1000) > (than[0], than[1] // 1000)
 
     def deliver(self, *external_ids: str, **more: Any) -> None:
         """Enqueue sales and deliver them."""

@@ -4,27 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from tests.support.waiting import wait_until as wait_until  # noqa: PLC0414 - for those that know a deployment
 from trackdesk_producer import Producer, State
 from trackdesk_producer._redis.connections import open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.store.ledger import Book, read_books, total
 
 ROOT = Path(__file__).parents[2]
-
-
-def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 30, poll_s: float = 0.02) -> None:
-    """Wait for a condition; fail, naming it, when it does not come."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {within_s:g} s")
-        time.sleep(poll_s)
 
 
 class Store(Protocol):

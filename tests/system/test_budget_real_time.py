@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.acting import act_now
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import Deployment, deployment
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -68,7 +69,8 @@ def _live_sales(run: Deployment, seconds: int) -> list[float]:
     waiting: dict[str, float] = {}
     waits: list[float] = []
     begun = time.monotonic()
-    while time.monotonic() < begun + seconds or waiting:
+
+    def all_have_left() -> bool:
         now = time.monotonic()
         if now < begun + seconds and len(waits) + len(waiting) < now - begun:
             external_id = f"live-{len(waits) + len(waiting)}"
@@ -79,6 +81,7 @@ def _live_sales(run: Deployment, seconds: int) -> list[float]:
             if status is not None and (status.attempts or status.state is not State.READY):
                 waits.append(time.monotonic() - since)
                 del waiting[external_id]
-        assert time.monotonic() < begun + seconds + 30, "live sales are stuck"
-        time.sleep(0.05)
+        return now >= begun + seconds and not waiting
+
+    wait_until(all_have_left, "all live sales have left the queue", within_s=seconds + 30, poll_s=0.05)
     return sorted(waits)

@@ -13,8 +13,9 @@ from tests.support.console import CHROMIUM_FLAGS, Console, chromium, console_on
 from tests.support.reads import read_audit_log
 from tests.support.shop import sale
 from tests.support.simulator import SimulatorProcess, simulator_process
+from tests.support.waiting import wait_until
 from tests.support.walk import PHONE, WIDE, Visitor, visitor
-from tests.support.workers import Deployment, deployment, wait_until
+from tests.support.workers import Deployment, deployment
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.acting import act_now
 from tests.support.simulator import SimulatorProcess, sale, simulator_process
-from tests.support.workers import Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import Deployment, deployment
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer

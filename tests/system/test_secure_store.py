@@ -13,7 +13,8 @@ from tests.support.cli import Cli
 from tests.support.producers import KINDS, AnyProducer
 from tests.support.secure_server import SecureServer, secure_server
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import deployment
 from trackdesk_producer import QueueUnavailable
 from trackdesk_producer._redis.connections import open_client
 from trackdesk_producer.contract.keys import Keys

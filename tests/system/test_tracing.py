@@ -14,7 +14,8 @@ import pytest
 from tests.support.cli import Cli
 from tests.support.otlp import Collector, Seen, collector
 from tests.support.simulator import SimulatorProcess, sale
-from tests.support.workers import ROOT, Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import ROOT, Deployment, deployment
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.telemetry.tracing import SHUTDOWN_S

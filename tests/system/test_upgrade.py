@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.next_release import ADDED, REARRANGED, planted
 from tests.support.simulator import sale, simulator_process
-from tests.support.workers import ROOT, Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import ROOT, Deployment, deployment
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit

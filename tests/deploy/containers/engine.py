@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 SUITE = "trixie"
@@ -86,11 +87,13 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + within_s
-        while self.docker("version", check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"dockerd does not answer: {self.log.read_text()[-3000:]}")
-            time.sleep(0.1)
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, self.log.read_text()[-3000:]
+            return self.docker("version", check=False).returncode == 0
+
+        wait_until(answers, lambda: f"dockerd answers: {self.log.read_text()[-3000:]}", within_s=within_s, poll_s=0.1)
 
     def stop(self) -> None:
         """End it with its containers, by its pid."""

@@ -6,7 +6,6 @@ Like a shop it keeps what was refused or not confirmed, and tries that again.
 import json
 import sys
 import threading
-import time
 
 from trackdesk_producer import Conversion, Producer, ProducerError
 
@@ -36,9 +35,9 @@ with Producer("redis://redis:6379/0", tenant="demo-shop", namespace=sys.argv[1])
                 assert shop.enqueue(sale).ok
             except ProducerError:
                 repeated += 1
-                time.sleep(0.2)
+                ended.wait(0.2)
             else:
                 accepted.append(f"sold-{number}")
                 break
-        time.sleep(PAUSE_S)
+        ended.wait(PAUSE_S)
 print(json.dumps({"accepted": accepted, "repeated": repeated}))

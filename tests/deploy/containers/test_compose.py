@@ -19,7 +19,7 @@ import pytest
 
 from tests.deploy.containers.conftest import IMAGE
 from tests.deploy.containers.engine import ROOT, Engine
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_worker.local.embedded import free_port
 
 PROJECT = "trackdesk-demo"  # what deploy/demo/compose.env says

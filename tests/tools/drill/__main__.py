@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.support.promql import rules
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from tests.tools.drill.runner import drill, table
 from tests.tools.drill.scenarios import SCENARIOS
 from tests.tools.drill.stack import stack

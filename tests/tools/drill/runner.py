@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from tests.support.waiting import comes
 from tests.tools.drill.scenarios import PATIENCE_S, SLOW_TO_RESOLVE, Scenario
-from tests.tools.drill.stack import Stack
+from tests.tools.drill.stack import About, Stack, Watch
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,7 @@ def _one(running: Stack, scenario: Scenario) -> tuple[list[Row], list[tuple[str,
     broken = time.monotonic()
     scenario.damage(running)
     for alert in scenario.alerts:
-        deadline = time.monotonic() + PATIENCE_S
-        while watch.fired(alert, broken, scenario.about) is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        comes(partial(_has_fired, watch, alert, broken, scenario.about), within_s=PATIENCE_S, poll_s=0.1)
     repaired = time.monotonic()
     scenario.repair(running)
     rows, later = [], []
@@ -65,6 +65,10 @@ def _one(running: Stack, scenario: Scenario) -> tuple[list[Row], list[tuple[str,
     return rows, later
 
 
+def _has_fired(watch: Watch, alert: str, since: float, about: About) -> bool:
+    return watch.fired(alert, since, about) is not None
+
+
 def _end(
     running: Stack,
     name: str,
@@ -78,16 +82,11 @@ def _end(
     watch = running.watch
     first = watch.fired(alert, broken, about)
     assert first is not None
-    deadline = time.monotonic() + within_s
-    while watch.firing(alert, about) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if watch.firing(alert, about):
+    if not comes(lambda: not watch.firing(alert, about), within_s=within_s, poll_s=0.1):
         return Row(name, alert, first.fired_at - broken, wrong="did not resolve")
     last = watch.last_end(alert, about)
     # Notifications follow within their group's interval, unless another alert silences this one.
-    ending = time.monotonic() + 15
-    while watch.notified(alert, "resolved") is None and time.monotonic() < ending:
-        time.sleep(0.1)
+    comes(lambda: watch.notified(alert, "resolved") is not None, within_s=15, poll_s=0.1)
     notified = watch.notified(alert, "firing")
     return Row(name, alert, first.fired_at - broken, last - repaired, notified or "silenced by another alert")
 

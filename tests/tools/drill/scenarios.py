@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.support.simulator import sale
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from tests.tools.drill.stack import TENANT, Stack
 from trackdesk_producer import EnqueueItem
 from trackdesk_producer.errors import ProducerError

@@ -20,7 +20,8 @@ from tests.support.frozen import resume
 from tests.support.prometheus import Prometheus, prometheus, rules_config
 from tests.support.simulator import sale, simulator_process
 from tests.support.tools import tool
-from tests.support.workers import Deployment, deployment, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import Deployment, deployment
 from tests.tools.drill.quick_rules import quick_alertmanager, quick_rules
 from trackdesk_producer import Producer, ProducerError
 from trackdesk_producer.contract.keys import Keys

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.support.workers import wait_until
+from tests.support.waiting import wait_until
 from trackdesk_worker.telemetry import log_writer
 from trackdesk_worker.telemetry.guard import guarded
 from trackdesk_worker.telemetry.labels import Signal
