@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import time
@@ -61,6 +62,7 @@ async def running(
     lease_ms: int = 30_000,
     timeout_s: float = 10.0,
     told: list[str] | None = None,
+    log: Any = None,
     policy: Policy = Policy(),
 ) -> AsyncIterator[DeliveryLoop]:
     """A loop at work until the block ends; what it logs of attempts goes to `told`."""
@@ -81,7 +83,7 @@ async def running(
             config=DeliveryConfig(concurrency, lease_ms, timeout_s, 60_000, UNLIMITED, Shares().slots(), Breaker()),
             metrics=metrics,
             health=Health(),
-            log=structlog.get_logger(),
+            log=log or structlog.get_logger(),
         )
         task = asyncio.ensure_future(loop.run())
         loop.wake()
@@ -182,6 +184,36 @@ async def test_claims_that_came_with_a_refused_settlement_are_sent_all_the_same(
             await sender.arrived.get()
     assert [store.record(f"acme/{n}").state for n in (1, 2, 3)] == [State.DELIVERED] * 3
     assert sender.arrived.empty()
+
+
+async def test_a_store_that_refuses_every_call_is_asked_less_and_less_often_and_logged_once_a_trip(
+    own_server: EmbeddedServer, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def paired(_: bytes) -> Answer:
+        with redis.Redis(port=own_server.port) as client:
+            client.replicaof("127.0.0.1", 1)
+        return PAIRED
+
+    first_s = 0.02
+    monkeypatch.setattr(delivery, "STORE_RETRY_S", (first_s, 10.0))
+    refused_at: list[float] = []
+
+    def note(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+        if event["event"] == "store.unavailable":
+            refused_at.append(time.monotonic())
+        raise structlog.DropEvent
+
+    log = structlog.wrap_logger(None, processors=[note])
+    with redis.Redis(port=own_server.port) as client:
+        Store(client, keys).enqueue("acme/1", "acme/2", "acme/3")
+        async with asyncio.timeout(DEADLINE_S), running(own_server, keys, Sender(paired), log=log) as loop:
+            while len(refused_at) < 6:
+                loop.wake()
+                await asyncio.sleep(first_s / 4)
+            client.replicaof("NO", "ONE")
+
+    pauses = [after - before for before, after in itertools.pairwise(refused_at[:6])]
+    assert all(pause >= first_s * 2**n for n, pause in enumerate(pauses)), pauses
 
 
 @pytest.mark.parametrize("wrong_by_s", [86_400, -700, -86_400])

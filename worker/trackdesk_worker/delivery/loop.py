@@ -201,18 +201,23 @@ class DeliveryLoop:
             self._store_failed(error, claimed=wanted > 0)
             return
         took_s = time.monotonic() - started
-        self._store_pause_s = 0.0
         # Each reply on its own: a claim that the store has carried out counts, even if it refused to settle.
+        refused: RedisError | None = None
+        claim_refused = False
         if batch:
             try:
                 self._settled(batch, result(calls[0], replies[0]), took_s)
             except RedisError as error:
-                self._store_failed(error, claimed=False)
+                refused = error
         if wanted > 0:
             try:
                 self._claimed(result(calls[-1], replies[-1]), started, took_s)
             except RedisError as error:
-                self._store_failed(error, claimed=True)
+                refused, claim_refused = error, True
+        if refused is None:
+            self._store_pause_s = 0.0
+        else:
+            self._store_failed(refused, claimed=claim_refused)
 
     def _store_failed(self, error: Exception, *, claimed: bool) -> None:
         # Claims of a trip whose reply was lost come back by themselves when their lease ends.
