@@ -17,11 +17,10 @@ import redis
 
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 
 BATCH = 500
 WINDOW_MS = 30 * 86_400_000
@@ -40,10 +39,10 @@ def sale(number: int) -> dict[str, object]:
     }
 
 
-def settle(client: redis.Redis, jobs: Jobs, wanted: int) -> int:
+def settle(store: JobStore, wanted: int) -> int:
     """End what can be claimed, in every way."""
     limits = Limits(rate_per_s=0, cap=1_000_000)
-    claimed = run(client, jobs.claim(wanted, lease_ms=30_000, limits=limits)).jobs
+    claimed = store.run(store.jobs.claim(wanted, lease_ms=30_000, limits=limits)).jobs
     ends = [
         Settlement(
             job.id,
@@ -55,16 +54,16 @@ def settle(client: redis.Redis, jobs: Jobs, wanted: int) -> int:
         )
         for number, job in enumerate(claimed)
     ]
-    run(client, jobs.settle(ends, dedupe_window_ms=WINDOW_MS))
+    store.run(store.jobs.settle(ends, dedupe_window_ms=WINDOW_MS))
     return len(claimed)
 
 
-def fill(client: redis.Redis, jobs: Jobs, producer: Producer, number: int) -> None:
+def fill(store: JobStore, producer: Producer, number: int) -> None:
     """Enqueue, and end nine of ten."""
     for start in range(0, number, BATCH):
         producer.enqueue_many(sale(n) for n in range(start, min(number, start + BATCH)))
-        client.hset(jobs.keys.tenant("acme"), "window", 1_000_000)
-        settle(client, jobs, BATCH * 9 // 10)
+        store.client.hset(store.keys.tenant("acme"), "window", 1_000_000)
+        settle(store, BATCH * 9 // 10)
 
 
 def audit(environment: dict[str, str]) -> None:
@@ -89,15 +88,15 @@ def main(number: int) -> None:
         server = EmbeddedServer(Path(directory), config={"appendfsync": "everysec"})
         server.start()
         keys = Keys("bench")
-        jobs = Jobs(keys)
         environment = {**os.environ, "TRACKDESK_REDIS_URL": server.url, "TRACKDESK_NAMESPACE": keys.namespace}
         try:
             with (
                 redis.Redis(port=server.port) as client,
                 Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=30) as producer,
             ):
+                store = JobStore(client, keys)
                 started = time.monotonic()
-                fill(client, jobs, producer, number)
+                fill(store, producer, number)
                 print(f"{number:,} jobs in {time.monotonic() - started:.0f} s", flush=True)
                 stop = threading.Event()
                 moved = [0]
@@ -105,7 +104,7 @@ def main(number: int) -> None:
                 def work() -> None:
                     while not stop.wait(0.05):
                         producer.enqueue_many(sale(number + moved[0] + n) for n in range(20))
-                        moved[0] += settle(client, jobs, 20)
+                        moved[0] += settle(store, 20)
 
                 thread = threading.Thread(target=work)
                 thread.start()

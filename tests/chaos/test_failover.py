@@ -102,7 +102,7 @@ def test_a_master_that_dies_or_is_relieved_costs_no_acknowledged_sale_and_work_g
         ids = trackdesk.ids(tenant="acme")
         assert len(ids) == len(set(ids)), "nothing was paid twice"
         assert set(till.acknowledged) <= set(ids)
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def test_a_master_without_replicas_refuses_sales_instead_of_losing_them(cluster: Sentinels, keys: Keys) -> None:

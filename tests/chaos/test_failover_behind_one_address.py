@@ -90,7 +90,7 @@ def test_a_worker_and_producers_in_use_follow_the_address_and_nothing_is_lost(
         assert book.jobs[State.DEAD] == 0
         ids = trackdesk.ids(tenant="acme")
         assert sorted(ids) == sorted([f"before-{n}" for n in range(80)] + [f"after-{n}" for n in range(20)])
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)

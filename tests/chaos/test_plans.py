@@ -16,7 +16,6 @@ from tests.support.waiting import wait_until
 from tests.support.workers import Deployment, deployment
 from trackdesk_producer import State
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run as run_operation
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -24,7 +23,6 @@ from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.store.dead_letters.query import Search
-from trackdesk_worker.store.jobs import Jobs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.system]
 
@@ -64,17 +62,17 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         by_reason, by_amount = Search(reason="type_not_found"), Search(min_amount=BOUNDARY)
         victim = run.start_worker(SETTINGS, planted=SLOWED)
         made = [
-            plans.create(run.client, keys, wanted, act=Act.REDRIVE, name="INC-7", operator=Operator(name, "mended"))
+            plans.create(run.store, wanted, act=Act.REDRIVE, name="INC-7", operator=Operator(name, "mended"))
             for name, wanted in (("ann", by_reason), ("ben", by_amount))
         ]
         for plan, operator in zip(made, ("ann", "ben"), strict=True):
-            listed = plans.finish_listing(run.client, keys, plan.id)
-            plans.start(run.client, keys, plan.id, Operator(operator, "mended"))
+            listed = plans.finish_listing(run.store, plan.id)
+            plans.start(run.store, plan.id, Operator(operator, "mended"))
             assert listed.listed == len(first_meant if operator == "ann" else second_meant)
         began = time.monotonic()
 
         def decided() -> int:
-            return sum(plans.read(run.client, keys, plan.id).decided for plan in made)
+            return sum(plans.read(run.store, plan.id).decided for plan in made)
 
         wait_until(lambda: decided() > DEAD // 8, "plans under way", poll_s=0.005)
         victim.send_signal(signal.SIGKILL)
@@ -85,14 +83,14 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         always_server.kill()
         always_server.start()
         at_second_death = decided()
-        wait_until(lambda: all(plans.read(run.client, keys, plan.id).ended for plan in made), "plans end", within_s=120)
+        wait_until(lambda: all(plans.read(run.store, plan.id).ended for plan in made), "plans end", within_s=120)
         book = run.wait_until_finished(within_s=240)
         print(
             f"{DEAD} dead letters: verdicts {at_first_death} at the worker's death, {at_second_death} at the store's; "
             f"all delivered after {time.monotonic() - began:.1f} s"
         )
 
-        ended = [plans.read(run.client, keys, plan.id) for plan in made]
+        ended = [plans.read(run.store, plan.id) for plan in made]
         assert [sum(plan.verdicts.values()) for plan in ended] == [len(first_meant), len(second_meant)]
         assert 0 < at_first_death < at_second_death < len(first_meant) + len(second_meant), "both died in the middle"
         redriven = first_meant | second_meant
@@ -102,20 +100,20 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         assert sum((plan.money_done["EUR"] for plan in ended), Decimal()) == sum(amounts[name] for name in redriven)
         once = trackdesk.exactly_once(sorted(redriven), tenant="acme")
         assert once.ok, once
-        report = audit(run.client, keys)
+        report = audit(run.store)
         assert report.discrepancies == ()
         assert report.orphaned_entries == 0
-        phases = [(entry["operation"], entry["phase"]) for entry in read_audit_log(run.client, keys)]
+        phases = [(entry["operation"], entry["phase"]) for entry in read_audit_log(run.store)]
         assert sorted(phases) == sorted((p.id, phase) for p in ended for phase in ("created", "started", "finished"))
 
 
 def bury(run: Deployment, amounts: dict[str, Decimal], type_not_found: set[str]) -> None:
     """Make dead letters, as a worker would after Trackdesk's answer."""
-    jobs = Jobs(run.keys)
+    store = run.store
     run.producer.enqueue_many(sale(name, amount={"value": f"{amount:.2f}"}) for name, amount in amounts.items())
     limits = Limits(rate_per_s=0, cap=1_000_000)
     run.client.hset(run.keys.tenant("acme"), "window", 1_000_000)
-    while claims := run_operation(run.client, jobs.claim(500, lease_ms=60_000, limits=limits)).jobs:
+    while claims := store.run(store.jobs.claim(500, lease_ms=60_000, limits=limits)).jobs:
         settlements = [
             Settlement(
                 job.id, job.token, Verb.BURY,
@@ -123,5 +121,4 @@ def bury(run: Deployment, amounts: dict[str, Decimal], type_not_found: set[str])
             )
             for job in claims
         ]  # fmt: skip
-        settled = run_operation(run.client, jobs.settle(settlements, dedupe_window_ms=3_600_000))
-        assert all(settled)
+        assert all(store.run(store.jobs.settle(settlements, dedupe_window_ms=3_600_000)))

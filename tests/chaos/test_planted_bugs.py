@@ -66,7 +66,7 @@ def test_the_tests_of_one_part_catch_its_bugs(
         refusal = test_log_writer.test_a_descriptor_that_refuses_costs_lines_only
         newer = test_maintenance.poison_the_newer
         checks: dict[str, Callable[[], object]] = {
-            "duties without a guard of their own": lambda: damage(store, Duties(client, store.jobs), newer),
+            "duties without a guard of their own": lambda: damage(store, Duties(store), newer),
             "a tenants file that applies at once": lambda: rewriting(load, file, clock),
             "a log written by whoever logs": lambda: refusal("/dev/full"),
         }

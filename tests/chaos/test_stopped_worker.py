@@ -63,8 +63,8 @@ def judge(run: Deployment, trackdesk: SimulatorProcess, ids: list[str]) -> None:
     assert once.ok, once
     assert attempts(run, ids) >= len(ids) + book.jobs["reclaimed"], "an attempt is on record, sent or not"
     assert trackdesk.stats()["requests"] <= attempts(run, ids), "each request has an attempt of its own"
-    assert audit(run.client, run.keys).discrepancies == ()
-    check_store(run.client, run.keys)
+    assert audit(run.store).discrepancies == ()
+    check_store(run.store)
 
 
 @pytest.mark.parametrize("planted", [None, STOPS_WITH_A_CLAIM], ids=["requests in flight", "claims not yet sent"])

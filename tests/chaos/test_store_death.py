@@ -56,7 +56,7 @@ def test_kill_9_of_the_store_in_the_middle_of_work_loses_no_accepted_sale(
         assert book.jobs["delivered"] == len(ids)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def test_a_store_that_hangs_holds_work_up_and_costs_nothing(
@@ -79,7 +79,7 @@ def test_a_store_that_hangs_holds_work_up_and_costs_nothing(
         assert book.jobs["delivered"] == len(ids)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def test_a_worker_started_without_a_store_waits_for_it_and_stops_when_told(keys: Keys, tmp_path: Path) -> None:

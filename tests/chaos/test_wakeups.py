@@ -51,5 +51,5 @@ def test_what_happens_to_wakeups_changes_no_outcome_and_little_time(
         assert worker.poll() is None, run.log_text()
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
         print(f"{how}: {tampering.met} wake-ups, slowest sale {max(waited):.2f} s")

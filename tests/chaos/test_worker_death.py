@@ -43,7 +43,7 @@ def test_kill_9_with_200_requests_in_flight_loses_nothing_and_pays_nothing_twice
         assert book.jobs["delivered_confirmed_duplicate"] > 0, "requests of the victim had landed"
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def test_sigterm_ends_requests_in_flight_and_leaves_nothing_leased(
@@ -69,7 +69,7 @@ def test_sigterm_ends_requests_in_flight_and_leaves_nothing_leased(
         assert sorted(trackdesk.ids(tenant="acme")) == sorted(set(trackdesk.ids(tenant="acme")))
         assert len(trackdesk.ids(tenant="acme")) == jobs[State.DELIVERED], "nothing was sent and then forgotten"
         assert not run.worker_seen(), "it signed off"
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def test_one_processes_death_is_mended_by_its_supervisor(

@@ -10,13 +10,13 @@ import redis
 from tests.support.acting import act_now
 from tests.support.shop import WINDOW_S, Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import AuditReport, audit
 from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.store.audit_chain import link
+from trackdesk_worker.store.job_store import JobStore
 
 WORDS = {"state": 1, "amount": 4, "currency": 5, "at": 7, "token": 10}
 
@@ -28,7 +28,7 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
     made.deliver("delivered-1", "delivered-2")
     made.bury("dead-1", "dead-2", amount={"value": "0.000000001"})
     made.bury("discarded-1")
-    act_now(client, keys, "discard", ["acme/discarded-1"], window_ms=WINDOW_S * 1000)
+    act_now(JobStore(client, keys), "discard", ["acme/discarded-1"], window_ms=WINDOW_S * 1000)
     made.sell("scheduled-1", currency={"code": "USD"})
     made.settle(made.claim(), Verb.RETRY, "server_error", delay_ms=86_400_000)
     made.sell("in-flight-1")
@@ -38,7 +38,7 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
     made.sell("cancelled-1")
     made.producer.cancel("cancelled-1")
     for count in range(1, 4):
-        record(client, keys, Act.DISCARD, Operator("ann", "test"), count=count)
+        record(JobStore(client, keys), Act.DISCARD, Operator("ann", "test"), count=count)
     return made
 
 
@@ -56,7 +56,7 @@ def cause_number(shop: Shop) -> str:
 
 
 def look(shop: Shop) -> AuditReport:
-    return audit(shop.client, shop.keys)
+    return audit(shop)
 
 
 def kinds(report: AuditReport) -> set[tuple[DiscrepancyKind, str | None]]:
@@ -80,11 +80,11 @@ def test_a_sound_store_has_no_discrepancy(shop: Shop) -> None:
 
 
 def test_an_empty_store_has_no_discrepancy(client: redis.Redis, keys: Keys) -> None:
-    assert audit(client, keys).ok
+    assert audit(JobStore(client, keys)).ok
 
 
 def test_a_pruned_store_has_no_discrepancy(shop: Shop) -> None:
-    assert run(shop.client, shop.jobs.prune(now_ms=9_999_999_999_999)) == 4
+    assert shop.run(shop.jobs.prune(now_ms=9_999_999_999_999)) == 4
     report = look(shop)
     assert [str(found) for found in report.discrepancies] == []
     assert report.records == 7
@@ -402,14 +402,14 @@ def test_the_first_altered_act_is_named_by_its_number(shop: Shop, position: int,
 
 def test_a_chain_that_was_made_anew_is_betrayed_by_a_head_kept_elsewhere(shop: Shop) -> None:
     head = look(shop).audit_log_head
-    record(shop.client, shop.keys, Act.PAUSE, Operator("ann", "test"), count=1)
-    assert audit(shop.client, shop.keys, sought_head=head).ok, "acts behind it do not matter"
+    record(shop, Act.PAUSE, Operator("ann", "test"), count=1)
+    assert audit(shop, sought_head=head).ok, "acts behind it do not matter"
 
     shop.client.delete(shop.keys.audit_log, shop.keys.audit_log_head)
     for count in range(1, 5):
-        record(shop.client, shop.keys, Act.DISCARD, Operator("bob", "forged"), count=count)
+        record(shop, Act.DISCARD, Operator("bob", "forged"), count=count)
     assert look(shop).ok, "the forged chain agrees with itself"
-    (found,) = audit(shop.client, shop.keys, sought_head=head).discrepancies
+    (found,) = audit(shop, sought_head=head).discrepancies
     assert found.detail == "the head you named is not in the audit log any more"
 
 
@@ -417,7 +417,7 @@ def test_operators_who_act_at_once_form_one_chain(shop: Shop) -> None:
     def act(name: str) -> None:
         with redis.Redis(port=shop.client.connection_pool.connection_kwargs["port"]) as own:
             for count in range(25):
-                record(own, shop.keys, Act.REDRIVE, Operator(name, "test"), count=count)
+                record(JobStore(own, shop.keys), Act.REDRIVE, Operator(name, "test"), count=count)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(act, ["ann", "bob", "eve"]))
@@ -431,7 +431,7 @@ def test_a_job_that_an_older_release_claimed_or_scheduled_needs_no_entry_that_it
 
 
 def test_a_paused_tenant_needs_no_turn(shop: Shop) -> None:
-    run(shop.client, shop.jobs.pause("acme", operator="ann", reason="test"))
+    shop.run(shop.jobs.pause("acme", operator="ann", reason="test"))
     assert look(shop).ok
 
 
@@ -443,7 +443,8 @@ def test_work_that_goes_on_is_no_discrepancy(shop: Shop) -> None:
     stop = threading.Event()
     other = redis.Redis(port=shop.client.connection_pool.connection_kwargs["port"])
     busy = Shop.__new__(Shop)
-    busy.client, busy.keys, busy.jobs, busy.producer = other, shop.keys, shop.jobs, shop.producer
+    JobStore.__init__(busy, other, shop.keys)
+    busy.producer = shop.producer
 
     def work() -> None:
         number = 0
@@ -452,7 +453,7 @@ def test_work_that_goes_on_is_no_discrepancy(shop: Shop) -> None:
             busy.sell(f"busy-{number}")
             verb = (Verb.DELIVER, Verb.BURY, Verb.RETRY)[number % 3]
             busy.settle(busy.claim(), verb, "paired" if verb is Verb.DELIVER else "server_error")
-            run(other, busy.jobs.promote())
+            busy.run(busy.jobs.promote())
 
     worker = threading.Thread(target=work)
     worker.start()

@@ -172,7 +172,7 @@ def test_personal_data_is_shown_only_when_asked_for_and_the_asking_is_on_record(
         refused = operator.post("/job/reveal", data={"id": "acme/dead-1", "reason": " "})
         assert refused.status_code == 400
         assert "jane@example.com" not in refused.text
-    entry = read_audit_log(served.shop.client, served.shop.keys)[-1]
+    entry = read_audit_log(served.shop)[-1]
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("reveal", "operator-ann", "ticket 7")
 
 

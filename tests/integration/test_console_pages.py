@@ -65,7 +65,7 @@ def test_hostile_text_of_shops_and_operators_stays_text_on_every_page(shop: Shop
     shop.settle([job], Verb.BURY, "type_not_found")
     entry = f'{{"kind":"attempt","at_ms":1,"attempt":"{EVIL[2:]}","outcome":"{EVIL[2:]}","excerpt":"{EVIL[2:]}"}}'
     shop.client.rpush(shop.keys.history(f"acme/{EVIL}"), entry)
-    tenant_actions.pause(shop.client, shop.keys, "acme", Operator(EVIL, EVIL))
+    tenant_actions.pause(shop, "acme", Operator(EVIL, EVIL))
     made = admin.post("/plans", data={"filter_tenant": "acme", "name": EVIL, "reason": EVIL, "act": "redrive"})
     assert made.status_code == 303
     identity = {"id": f"acme/{EVIL}"}
@@ -151,7 +151,7 @@ def test_a_dead_letter_is_corrected_after_a_look_at_the_difference(shop: Shop, a
     assert done.headers["location"] == "/job?id=acme%2Fo-1&done=edited"
     assert shop.state("o-1") == "ready"
     assert b'"conversionTypeCode":"sale"' in shop.claim()[0].body
-    assert read_audit_log(shop.client, shop.keys)[-1]["reason"] == "a slip"
+    assert read_audit_log(shop)[-1]["reason"] == "a slip"
 
 
 def test_what_breaks_a_rule_is_told_before_anything_happens(shop: Shop, admin: httpx.Client) -> None:
@@ -207,7 +207,7 @@ def test_letters_are_taken_out_whole_by_an_admin_and_that_is_on_record(shop: Sho
     assert taken.headers["content-disposition"] == 'attachment; filename="dead-letters.jsonl"'
     assert admin.post("/dead/export", data={**asked, "format": "csv"}).text.startswith("tenant,")
     assert admin.post("/dead/export", data={**asked, "format": "xls"}).status_code == 400
-    entries = [entry for entry in read_audit_log(shop.client, shop.keys) if entry["kind"] == "export"]
+    entries = [entry for entry in read_audit_log(shop) if entry["kind"] == "export"]
     assert [(entry["operator"], entry["phase"]) for entry in entries[:2]] == [
         ("admin-ann", "started"),
         ("admin-ann", "finished"),
@@ -217,8 +217,8 @@ def test_letters_are_taken_out_whole_by_an_admin_and_that_is_on_record(shop: Sho
 def test_the_log_pages_back_to_its_first_entry(shop: Shop, admin: httpx.Client) -> None:
     shop.sell("o-1")
     for number in range(30):
-        tenant_actions.pause(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
-        tenant_actions.resume(shop.client, shop.keys, "acme", Operator("ann", f"reason {number}"))
+        tenant_actions.pause(shop, "acme", Operator("ann", f"reason {number}"))
+        tenant_actions.resume(shop, "acme", Operator("ann", f"reason {number}"))
     first = admin.get("/log").text
     assert "reason 29" in first
     older = re.search(r'href="(/log\?before=\d+)"', first)

@@ -13,7 +13,6 @@ from tests.support.shop import Shop, sale
 from tests.support.store_check import check_store
 from trackdesk_producer import ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
@@ -33,12 +32,12 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
 
 
 def look(shop: Shop, changes: dict[str, str | None], identity: str = "acme/o-1") -> Edit:
-    return propose(shop.client, shop.keys, identity, changes)
+    return propose(shop, identity, changes)
 
 
 def apply(shop: Shop, changes: dict[str, str | None], *, expect: str | None = None) -> Any:
     shown = expect or look(shop, changes).shown
-    return edit_and_redrive(shop.client, shop.keys, "acme/o-1", changes, ANN, expect=shown)
+    return edit_and_redrive(shop, "acme/o-1", changes, ANN, expect=shown)
 
 
 def test_a_correction_goes_out_under_the_same_identity_with_the_difference_on_record(shop: Shop) -> None:
@@ -60,17 +59,17 @@ def test_a_correction_goes_out_under_the_same_identity_with_the_difference_on_re
     entry = shop.history("o-1")[-1]
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("edit", "ann", "wrong type code")
     assert {"field": "amount.value", "before": "100.50", "after": "99.90"} in entry["changes"]
-    (told,) = read_audit_log(shop.client, shop.keys)
+    (told,) = read_audit_log(shop)
     assert (told["kind"], told["money"], told["jobs"]) == (
         "edit", {"EUR": "99.90"}, [{"tenant": "acme", "external_id": "o-1"}],
     )  # fmt: skip
     assert "jane" not in json.dumps([told, entry])
-    assert read_books(shop.client, shop.keys)["acme"].money["accepted"] == {"EUR": Decimal("99.90")}
-    assert audit(shop.client, shop.keys).ok
+    assert read_books(shop)["acme"].money["accepted"] == {"EUR": Decimal("99.90")}
+    assert audit(shop).ok
     shop.settle([job], Verb.DELIVER, "paired")
     assert not shop.client.exists(shop.keys.edited)
-    check_store(shop.client, shop.keys)
-    assert audit(shop.client, shop.keys).ok
+    check_store(shop)
+    assert audit(shop).ok
 
 
 def test_the_shops_repeat_stays_a_duplicate(shop: Shop) -> None:
@@ -87,10 +86,10 @@ def test_a_correction_may_be_corrected_again_and_discarded(shop: Shop) -> None:
     shop.settle(shop.claim(), Verb.BURY, "server_error")
     apply(shop, {"amount": None, "currency": None})
     shop.settle(shop.claim(), Verb.BURY, "server_error")
-    assert audit(shop.client, shop.keys).ok
-    assert act_now(shop.client, shop.keys, "discard", ["acme/o-1"]) == ["discarded"]
-    check_store(shop.client, shop.keys)
-    assert audit(shop.client, shop.keys).ok
+    assert audit(shop).ok
+    assert act_now(shop, "discard", ["acme/o-1"]) == ["discarded"]
+    check_store(shop)
+    assert audit(shop).ok
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_what_enqueue_would_refuse_is_refused(shop: Shop, changes: dict[str, str
     with pytest.raises(EditInvalid, match=error):
         apply(shop, changes)
     assert shop.client.get(shop.keys.job("acme/o-1")) == before
-    assert read_audit_log(shop.client, shop.keys) == []
+    assert read_audit_log(shop) == []
 
 
 def test_a_type_that_is_part_of_the_identity_cannot_change(shop: Shop) -> None:
@@ -128,7 +127,7 @@ def test_a_type_that_is_part_of_the_identity_cannot_change(shop: Shop) -> None:
 def test_only_what_the_operator_saw_is_changed(shop: Shop) -> None:
     shop.bury("o-1")
     seen = look(shop, {"amount": "1"}).shown
-    act_now(shop.client, shop.keys, "redrive", ["acme/o-1"])
+    act_now(shop, "redrive", ["acme/o-1"])
     with pytest.raises(EditInvalid, match="it is ready"):
         apply(shop, {"amount": "1"}, expect=seen)
     shop.settle(shop.claim(), Verb.BURY, "server_error")
@@ -152,7 +151,7 @@ def test_what_trackdesk_dedupes_on_cannot_change_in_doubt(
     shop.sell("o-1", revenueOriginId="r-1")
     shop.settle(shop.claim(), Verb.BURY, "timeout", ambiguous=doubt == "an attempt")
     if doubt == "a restore":
-        run(shop.client, shop.jobs.restored())
+        shop.run(shop.jobs.restored())
     (error,) = look(shop, changes).errors
     assert "cannot change now: an attempt may have landed" in error
     assert "redrive" in error.lower()
@@ -167,7 +166,7 @@ def test_both_contents_are_shown_of_a_sale_that_trackdesk_may_hold_otherwise(sho
     assert "may have landed with 100.50 EUR" in look(shop, {"amount": "1"}).warnings[0]
     apply(shop, {"amount": "1", "currency": "USD"})
     shop.settle(shop.claim(), Verb.BURY, "duplicate_differs")
-    (row,) = search(shop.client, shop.keys, Search()).rows
+    (row,) = search(shop, Search()).rows
     assert (row.amount, row.currency, row.in_doubt) == (Decimal("1"), "USD", ("100.50 EUR",))
 
 
@@ -176,5 +175,5 @@ def test_a_body_changed_behind_a_correction_is_found(shop: Shop) -> None:
     apply(shop, {"amount": "1"})
     key = shop.keys.job("acme/o-1")
     shop.client.set(key, shop.client.get(key).replace(b'"cid":"6f1c', b'"cid":"6f1d'))
-    (found,) = audit(shop.client, shop.keys).discrepancies
+    (found,) = audit(shop).discrepancies
     assert "corrected by an operator" in found.detail

@@ -62,7 +62,7 @@ class Dead:
 
     def search(self, wanted: Search, **options: Any) -> Found:
         """Return one page."""
-        return search(self.store.client, self.store.keys, wanted, **options)
+        return search(self.store, wanted, **options)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def mixed(dead: Dead) -> Dead:
     dead.bury("acme/a3", at_ms=3_000, amount="20", reason="server_error", status=503, customerId="joe")
     dead.bury("bert/b1", at_ms=4_000, amount="9", currency="USD", reason="timeout", status=None)
     dead.bury("bert/b2", at_ms=5_000, amount="-", reason="server_error", status=502)
-    check_store(dead.store.client, dead.store.keys)
+    check_store(dead.store)
     return dead
 
 
@@ -121,7 +121,7 @@ def test_every_filter_finds_what_it_means_in_order_and_page_by_page(
     assert mixed.ids(meant, limit=2) == expected
     total = mixed.search(meant, limit=1).total
     assert total in (None, len(expected))
-    assert summary(mixed.store.client, mixed.store.keys, meant).jobs == len(expected)
+    assert summary(mixed.store, meant).jobs == len(expected)
     # Also where too many match the range of the other index to be sorted at once.
     monkeypatch.setattr(index_query, "FEW", 0)
     if not meant.by_person:
@@ -163,7 +163,7 @@ def test_letters_of_one_moment_and_amount_are_paged_once_each_while_they_leave(d
 def test_a_walk_meets_each_letter_once(dead: Dead, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_query, "BATCH", 2)
     dead.store.bury(*(f"acme/o-{n}" for n in range(7)))
-    assert len({sale.id for sale in walk(dead.store.client, dead.store.keys, DEAD)}) == 7
+    assert len({sale.id for sale in walk(dead.store, DEAD)}) == 7
 
 
 def test_a_damaged_record_does_not_hide_the_others(dead: Dead) -> None:
@@ -247,7 +247,7 @@ def test_a_rare_wish_is_read_in_several_goes(dead: Dead) -> None:
 
 def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     mixed.bury("acme/a4", at_ms=9_000, amount="0.50", currency="USD")
-    found = dead_by_cause(mixed.store.client, mixed.store.keys, Search())
+    found = dead_by_cause(mixed.store, Search())
     first = found.rows[0]
     assert (first.tenant, first.reason, first.conversion_type, first.http_status, first.jobs) == (
         "acme", "type_not_found", "sale", 400, 2,
@@ -258,11 +258,11 @@ def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     assert (found.jobs, found.complete, len(found.rows)) == (6, True, 5)
     assert found.money == {"EUR": Decimal("7025.10"), "USD": Decimal("9.50")}
     # The same, from the letters themselves.
-    read = dead_by_cause(mixed.store.client, mixed.store.keys, Search(until_ms=START_MS + 9_999))
+    read = dead_by_cause(mixed.store, Search(until_ms=START_MS + 9_999))
     assert len(read.rows) == len(found.rows)
     assert all(row in found.rows for row in read.rows)
     assert (read.jobs, read.money) == (found.jobs, found.money)
-    narrowed = dead_by_cause(mixed.store.client, mixed.store.keys, Search(since_ms=START_MS + 5_000))
+    narrowed = dead_by_cause(mixed.store, Search(since_ms=START_MS + 5_000))
     assert {(c.reason, c.jobs) for c in narrowed.rows} == {("server_error", 1), ("type_not_found", 1)}
 
 
@@ -280,9 +280,9 @@ def test_beyond_so_many_causes_types_are_filed_together_and_still_told_apart(
     assert dead.ids(replace(DEAD, conversion_type="lead")) == ["lead"]
     assert dead.ids(replace(DEAD, conversion_type="x" * 101)) == ["long"]
     assert dead.ids(replace(DEAD, conversion_type="sale")) == ["sale"]
-    kinds = {c.conversion_type: c.jobs for c in dead_by_cause(dead.store.client, dead.store.keys, Search()).rows}
+    kinds = {c.conversion_type: c.jobs for c in dead_by_cause(dead.store, Search()).rows}
     assert kinds == {OTHER_TYPES: 2, "sale": 1}
-    assert summary(dead.store.client, dead.store.keys, replace(DEAD, conversion_type="lead")).jobs == 1
+    assert summary(dead.store, replace(DEAD, conversion_type="lead")).jobs == 1
 
 
 def test_a_search_by_external_id_looks_up_every_tenant_and_type_or_says_that_it_did_not(

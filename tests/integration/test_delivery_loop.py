@@ -18,17 +18,16 @@ from tests.support.store import UNLIMITED, Item, Store
 from tests.support.waiting import let_pass, let_pass_async, until
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, external_id_of
-from trackdesk_producer.contract.runner import Replies, run
+from trackdesk_producer.contract.runner import Replies
 from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.config.tenants import TenantSettings
-from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.delivery.attempt import Attempts
 from trackdesk_worker.delivery.loop import DeliveryConfig, DeliveryLoop
 from trackdesk_worker.domain.claim import Settlement
 from trackdesk_worker.domain.limits import Breaker, Shares
 from trackdesk_worker.domain.policy import Policy
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.logging import BufferedLog
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -71,8 +70,7 @@ async def running(
     metrics = WorkerMetrics()
     async with redis.asyncio.Redis(port=server.port) as client:
         loop = DeliveryLoop(
-            client=client,
-            jobs=Jobs(keys),
+            store=AsyncJobStore(client, keys),
             attempts=Attempts(
                 sender=sender,
                 settings_for=lambda _: settings,
@@ -122,11 +120,11 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
     server: EmbeddedServer, client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed: list[tuple[float, int]] = []
-    right = delivery.run_pipeline  # type: ignore[attr-defined]
+    right = AsyncJobStore.run_raw
 
-    async def held_up(client: Any, operations: Sequence[ScriptCall[Any]]) -> Replies:
+    async def held_up(store: AsyncJobStore, operations: Sequence[ScriptCall[Any]]) -> Replies:
         began = time.monotonic()
-        replies = await right(client, operations)
+        replies = await right(store, operations)
         tokens = [reply[3] for operation, reply in zip(operations, replies, strict=True) if len(reply) > 2]
         if tokens:
             claimed.append((began, int(tokens[0])))
@@ -139,7 +137,7 @@ async def test_a_claim_whose_lease_has_become_too_short_is_given_back_and_claime
         return PAIRED
 
     sent_at: list[float] = []
-    monkeypatch.setattr(delivery, "run_pipeline", held_up)
+    monkeypatch.setattr(AsyncJobStore, "run_raw", held_up)
     sender = Sender(answer)
     store = Store(client, keys)
     store.enqueue("acme/1")
@@ -167,7 +165,7 @@ async def test_claims_that_came_with_a_refused_settlement_are_sent_all_the_same(
     store = Store(client, keys)
     store.enqueue("acme/1")
     async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, lease_ms=3_600_000, concurrency=1) as loop:
-        settle = loop._jobs.settle
+        settle = loop._store.jobs.settle
         refusals = 0
 
         def refused_once(settlements: list[Settlement], **options: Any) -> Any:
@@ -179,7 +177,7 @@ async def test_claims_that_came_with_a_refused_settlement_are_sent_all_the_same(
                 return settle([settlements[0]._replace(reason="no word")], **options)
             return settle(settlements, **options)
 
-        loop._jobs.settle = refused_once  # type: ignore[method-assign, assignment]
+        loop._store.jobs.settle = refused_once  # type: ignore[method-assign, assignment]
         for _ in range(3):
             await sender.arrived.get()
     assert [store.record(f"acme/{n}").state for n in (1, 2, 3)] == [State.DELIVERED] * 3
@@ -255,7 +253,7 @@ async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: r
     sender = Sender(paired)
     Store(client, keys).enqueue("acme/1", "acme/2", "acme/3")
     async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, told=told) as loop:
-        settle = loop._jobs.settle
+        settle = loop._store.jobs.settle
 
         def watched(settlements: list[Settlement], *arguments: Any, **options: Any) -> Any:
             for settlement in settlements:
@@ -263,7 +261,7 @@ async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: r
                 settled.append(settlement.id)
             return settle(settlements, *arguments, **options)
 
-        loop._jobs.settle = watched  # type: ignore[method-assign, assignment]
+        loop._store.jobs.settle = watched  # type: ignore[method-assign, assignment]
         for _ in range(3):
             await sender.arrived.get()
     assert sorted(settled) == ["acme/1", "acme/2", "acme/3"]
@@ -285,7 +283,7 @@ async def test_an_error_of_ours_is_doubt_only_if_the_request_may_have_left_and_i
     async with running(server, keys, Sender(fail), policy=quick) as loop:
 
         def dead() -> bool:
-            run(client, Jobs(keys).promote())
+            store.run(store.jobs.promote())
             loop.wake()
             return store.record("acme/1").state is State.DEAD
 

@@ -26,13 +26,15 @@ from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.ops.readiness import store_ready
+from trackdesk_worker.store.job_store import AsyncJobStore, JobStore
 
 FORECASTER = Forecaster(Tenants(load_settings()), Shares())
 
 
 async def ask(port: int, keys: Keys, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
-    async with redis.asyncio.Redis(port=port, protocol=2, retry=AsyncRetry(NoBackoff(), 0)) as store:
-        transport = httpx.ASGITransport(create_app(store, keys, forecast=FORECASTER, timeout_s=timeout_s))
+    async with redis.asyncio.Redis(port=port, protocol=2, retry=AsyncRetry(NoBackoff(), 0)) as client:
+        app = create_app(AsyncJobStore(client, keys), forecast=FORECASTER, timeout_s=timeout_s)
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as http:
             answer = await http.get(path)
             assert answer.headers["cache-control"] == "no-store"
@@ -57,7 +59,7 @@ async def test_a_store_that_would_lose_sales_is_not_ready(
     with redis.Redis(port=own_server.port) as client:
         client.config_set(name, value)
         assert await ask(own_server.port, keys, "/readyz") == (503, said)
-        assert store_ready(client, keys).detail == said
+        assert store_ready(JobStore(client, keys)).detail == said
 
 
 async def test_a_full_store_is_ready_because_deliveries_go_on(own_server: EmbeddedServer, keys: Keys) -> None:
@@ -77,7 +79,7 @@ async def test_without_a_store_the_exporter_is_alive_and_not_ready(own_server: E
     assert await ask(own_server.port, keys, "/livez") == (200, "alive")
     assert await ask(own_server.port, keys, "/startupz") == (200, "alive")
     with redis.Redis(port=own_server.port, retry=Retry(NoBackoff(), 0)) as client:
-        assert not store_ready(client, keys).ok
+        assert not store_ready(JobStore(client, keys)).ok
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.backlog_forecast import Forecaster
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.store.snapshot import aread_snapshot
 from trackdesk_worker.telemetry.catalogue import EXPORTER_METRICS, MetricKind
 from trackdesk_worker.telemetry.labels import OTHER, TENANT, TENANTS_NAMED, VERSION, DurabilityResult, TenantNames
@@ -44,8 +45,8 @@ class Exporter:
     """The application over one store, asked without a socket between."""
 
     def __init__(self, port: int, keys: Keys, names: TenantNames | None = None, timeout_s: float = 5.0) -> None:
-        self.store = redis.asyncio.Redis(port=port, socket_timeout=10, protocol=2)
-        app = create_app(self.store, keys, forecast=FORECASTER, names=names, timeout_s=timeout_s)
+        self.store = AsyncJobStore(redis.asyncio.Redis(port=port, socket_timeout=10, protocol=2), keys)
+        app = create_app(self.store, forecast=FORECASTER, names=names, timeout_s=timeout_s)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://exporter")
 
     async def scrape(self) -> Scrape:
@@ -240,7 +241,7 @@ async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(
     own_server: EmbeddedServer, server: EmbeddedServer, keys: Keys
 ) -> None:
     async with redis.asyncio.Redis(port=own_server.port, protocol=2) as client:
-        probe = DurabilityProbe(client, keys)
+        probe = DurabilityProbe(AsyncJobStore(client, keys))
         registry = CollectorRegistry()
         for collector in probe.collectors:
             registry.register(collector)
@@ -434,7 +435,7 @@ async def test_the_cost_of_a_scrape_does_not_grow_with_the_jobs(
     async def commands_of_a_reading() -> int:
         async with redis.asyncio.Redis(port=server.port, protocol=2) as client:
             before = (await client.info("stats"))["total_commands_processed"]
-            await aread_snapshot(client, keys, sample=4)
+            await aread_snapshot(AsyncJobStore(client, keys), sample=4)
             return int((await client.info("stats"))["total_commands_processed"]) - int(before)
 
     store.enqueue(*[f"acme/{n}" for n in range(20)])

@@ -32,7 +32,7 @@ def test_four_processes_use_the_whole_budget_and_are_never_locked_out(world: Any
     tenant = run.engine.tenant("acme")
     assert tenant.stats.rate_limited == 0
     assert len(run.ledger) >= 0.95 * 5 * 300
-    check_store(run.store.client, run.store.keys)
+    check_store(run.store)
 
 
 def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> None:
@@ -51,7 +51,7 @@ def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> 
     book = run.book()
     assert book.jobs["dead"] == 0
     assert book.jobs["ready"] + book.jobs["in_flight"] + book.jobs["scheduled"] == 1_200
-    spent = sum(record.attempts for record in check_store(run.store.client, run.store.keys).records.values())
+    spent = sum(record.attempts for record in check_store(run.store).records.values())
     assert spent <= run.breaker.failures, "only what opened the breaker is spent"
     assert len(during) < 6 * 12 * 3 + 40, "probes, three at a time, and the few requests before the breaker opened"
     held = [(at, job) for at, job in during if job.probe]
@@ -67,7 +67,7 @@ def test_a_six_hour_outage_spends_no_attempts_and_buries_nothing(world: Any) -> 
     drained_s = (run.now_ms - back) / 1000
     assert drained_s <= 300 + 1_200 / 5 * 1.1, "a probe's pause, and the backlog at the budget's pace"
     assert run.ledger.exactly_once([row.external_id for row in run.ledger]).ok
-    check_store(run.store.client, run.store.keys)
+    check_store(run.store)
 
 
 def test_a_redrive_of_5000_jobs_leaves_live_sales_their_pace(world: Any) -> None:
@@ -194,7 +194,7 @@ def test_an_outage_is_noticed_within_seconds_and_so_is_its_end(world: Any, rate_
     run.run_for(60_000)
     assert run.store.tenant("acme")["hold"] == "outage"
     assert len(run.seen.claims) <= 20 + rate_per_s / 5 + 5 * 3, "those that opened it, those under way, and the probes"
-    records = check_store(run.store.client, run.store.keys).records.values()
+    records = check_store(run.store).records.values()
     assert sum(record.attempts for record in records if not record.state.terminal) <= 20
     run.engine.configure(run.engine.config.patched({"outage": "off"}))
     back = run.now_ms

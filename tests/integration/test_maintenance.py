@@ -25,7 +25,7 @@ def store(client: redis.Redis, keys: Keys) -> Store:
 
 @pytest.fixture
 def duties(store: Store) -> Duties:
-    return Duties(store.client, store.jobs)
+    return Duties(store)
 
 
 class Scripted(Duty):

@@ -69,7 +69,7 @@ def test_five_poisoned_sales_do_not_stop_the_good_ones(world: Any, status: int) 
     assert len(waits) == 30
     assert waits[15] < 500, waits
     assert waits[-1] < 6_000, waits
-    check_store(run.store.client, run.store.keys)
+    check_store(run.store)
 
 
 @pytest.mark.parametrize("status", [403, 429])
@@ -113,7 +113,7 @@ def test_a_sale_that_is_refused_while_others_succeed_becomes_a_dead_letter_of_it
         assert f'"status":{status}' in run.store.history(name)[-1], "the history says what refused it"
         assert not record.ambiguous
     assert len(delays_ms(run)) > 20
-    check_store(run.store.client, run.store.keys)
+    check_store(run.store)
 
 
 @pytest.mark.parametrize(("status", "why"), [(401, "unauthorized"), (403, "forbidden")])
@@ -130,7 +130,7 @@ def test_a_revoked_key_holds_the_tenant_at_once_spends_nothing_and_recovers_by_i
 
     assert held(run) == why
     assert len(run.seen.claims) < 6 * 5 + 10 + 3 * 3 * 12, "a few seconds, then probes"
-    records = check_store(run.store.client, run.store.keys).records.values()
+    records = check_store(run.store).records.values()
     assert {record.attempts for record in records if not record.state.terminal} == {0}
     assert run.book().jobs["dead"] == 0
 
@@ -193,7 +193,7 @@ def test_a_sale_that_waits_in_a_hold_is_cancelled(world: Any) -> None:
     run.run_for(5 * MINUTE_MS)
     assert held(run) == "unauthorized"
     assert {*run.store.cancel(*(f"acme/o-{number}" for number in range(10)))} == {"cancelled"}
-    check_store(run.store.client, run.store.keys)
+    check_store(run.store)
 
 
 def test_a_wrong_endpoint_holds_the_tenant_and_costs_few_sales(world: Any) -> None:

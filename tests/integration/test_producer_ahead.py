@@ -16,6 +16,7 @@ from tests.support.waiting import let_pass
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 
 MANY = 1_700
 """Four round trips."""
@@ -38,7 +39,7 @@ def test_receipts_come_in_order_and_the_first_of_two_equals_stands(
     expected = [ReceiptStatus.ACCEPTED] * 1_000 + [ReceiptStatus.DUPLICATE] * 700
     expected[900], expected[1_600] = ReceiptStatus.REFUSED, ReceiptStatus.CONFLICT
     assert [receipt.status for receipt in receipts] == expected
-    assert check_store(client, keys).books["acme"].jobs["accepted"] == 999
+    assert check_store(JobStore(client, keys)).books["acme"].jobs["accepted"] == 999
 
 
 def test_a_store_that_lost_its_scripts_gets_them_again_in_order(producer: AnyProducer, client: redis.Redis) -> None:
@@ -95,7 +96,7 @@ def test_a_store_that_stops_in_the_middle_is_told_for_the_rest_and_repeating_is_
         again = producer.enqueue_many(sale(f"o-{number}") for number in range(MANY))
         assert all(receipt.ok for receipt in again)
     with redis.Redis(port=own_server.port) as client:
-        book = check_store(client, keys).books["acme"]
+        book = check_store(JobStore(client, keys)).books["acme"]
         assert (book.jobs["accepted"], book.jobs["conflicts"]) == (MANY, 0)
 
 

@@ -24,6 +24,7 @@ from tests.support.store_check import check_store
 from trackdesk_producer import QueueUnavailable, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 
 SHORT = {"timeout_s": 0.4, "connect_timeout_s": 0.15}
 TOLERANCE_S = 0.4  # the machine is busy
@@ -234,7 +235,7 @@ def test_a_call_repeated_after_a_freeze_is_accepted_or_a_duplicate_and_never_two
             assert producer.enqueue(sale(name)).ok
             assert producer.enqueue(sale(name)).status is ReceiptStatus.DUPLICATE
     with redis.Redis(port=own_server.port) as client:
-        book = check_store(client, keys).books["acme"]
+        book = check_store(JobStore(client, keys)).books["acme"]
         assert (book.jobs["accepted"], book.jobs["conflicts"]) == (3, 0)
 
 

@@ -20,12 +20,11 @@ from trackdesk_producer import (
     parse_conversion,
 )
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.conversion.wire import post_body
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 
 
 @pytest.fixture(params=KINDS)
@@ -39,12 +38,10 @@ def producer(kind: str, server: EmbeddedServer, keys: Keys) -> Iterator[AnyProdu
         yield opened
 
 
-def deliver_all(client: redis.Redis, keys: Keys) -> None:
-    jobs = Jobs(keys)
-    claims = run(client, jobs.claim(100, lease_ms=30_000, limits=Limits(rate_per_s=0)))
+def deliver_all(store: JobStore) -> None:
+    claims = store.run(store.jobs.claim(100, lease_ms=30_000, limits=Limits(rate_per_s=0)))
     settlements = [Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}") for job in claims.jobs]
-    settled = run(client, jobs.settle(settlements, dedupe_window_ms=3_600_000))
-    assert all(settled)
+    assert all(store.run(store.jobs.settle(settlements, dedupe_window_ms=3_600_000)))
 
 
 def test_a_new_sale_is_accepted_and_stored_as_it_will_be_sent(
@@ -54,7 +51,7 @@ def test_a_new_sale_is_accepted_and_stored_as_it_will_be_sent(
     assert (receipt.status, receipt.state, receipt.ok) == (ReceiptStatus.ACCEPTED, State.READY, True)
     assert (receipt.tenant, receipt.external_id, receipt.job_id) == ("acme", "order-1", "acme/order-1")
     assert (receipt.external_id_created, receipt.warnings, receipt.error) == (False, (), None)
-    record = check_store(client, keys).records["acme/order-1"]
+    record = check_store(JobStore(client, keys)).records["acme/order-1"]
     assert record.body == post_body(parse_conversion(sale("order-1")))
     assert (record.amount, record.currency) == (Decimal("100.50"), "EUR")
 
@@ -78,14 +75,14 @@ def test_the_same_id_with_other_content_is_a_conflict_and_changes_nothing(
     producer.enqueue(sale("order-1"))
     receipt = producer.enqueue(sale("order-1", amount={"value": "99"}))
     assert (receipt.status, receipt.ok) == (ReceiptStatus.CONFLICT, False)
-    walk = check_store(client, keys)
+    walk = check_store(JobStore(client, keys))
     assert walk.records["acme/order-1"].amount == Decimal("100.50")
     assert walk.books["acme"].jobs["conflicts"] == 1
 
 
 def test_a_duplicate_tells_where_the_first_one_is(producer: AnyProducer, client: redis.Redis, keys: Keys) -> None:
     producer.enqueue(sale("order-1"))
-    deliver_all(client, keys)
+    deliver_all(JobStore(client, keys))
     assert producer.enqueue(sale("order-1")).state is State.DELIVERED
 
 
@@ -181,7 +178,7 @@ def test_get_tells_a_job_as_its_shop_sees_it(producer: AnyProducer, client: redi
         "EUR",
     )
     assert before <= status.accepted_at <= datetime.now(UTC) + timedelta(seconds=1)
-    deliver_all(client, keys)
+    deliver_all(JobStore(client, keys))
     status = producer.get("order-1")
     assert status is not None
     assert (status.state, status.attempts, status.reason) == (State.DELIVERED, 1, "paired")
@@ -203,7 +200,7 @@ def test_a_sale_is_cancelled_until_it_was_sent(producer: AnyProducer, client: re
     )
     assert producer.enqueue(sale("order-1")).state is State.CANCELLED
     producer.enqueue(sale("order-2"))
-    deliver_all(client, keys)
+    deliver_all(JobStore(client, keys))
     refused = producer.cancel("order-2")
     assert (refused.status, refused.state) == (CancelStatus.REFUSED, State.DELIVERED)
     unknown = producer.cancel("order-3")
@@ -242,7 +239,7 @@ def test_many_get_one_receipt_each_in_order_whatever_is_wrong_with_some(
     ]  # fmt: skip
     assert receipts[-1].external_id_created
     assert (receipts[5].tenant, receipts[6].state) == ("other", State.SCHEDULED)
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 def test_more_than_fit_one_round_trip_keep_their_order_and_any_iterable_will_do(
@@ -252,7 +249,7 @@ def test_more_than_fit_one_round_trip_keep_their_order_and_any_iterable_will_do(
     receipts = producer.enqueue_many(sale(f"o-{n}") if n % 100 else sale(f"o-{n}", cid=None) for n in range(number))
     assert [receipt.external_id for receipt in receipts] == [f"o-{n}" for n in range(number)]
     assert sum(receipt.ok for receipt in receipts) == number - 13
-    assert len(check_store(client, keys).records) == number - 13
+    assert len(check_store(JobStore(client, keys)).records) == number - 13
     assert producer.enqueue_many([]) == []
     assert [receipt.status for receipt in producer.enqueue_many([sale("o-1202")])] == [ReceiptStatus.DUPLICATE]
 

@@ -18,6 +18,7 @@ from tests.support.waiting import let_loop_turn
 from trackdesk_producer import AsyncProducer, Producer, QueueUnavailable, Receipt, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 
 FORKING_SHOP = """
 import os, sys
@@ -57,7 +58,7 @@ def test_a_producer_survives_a_fork_in_parent_and_children(
     command = [sys.executable, "-c", FORKING_SHOP, server.url, keys.namespace]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(check_store(client, keys).records) == 3 + 4 * 60
+    assert len(check_store(JobStore(client, keys)).records) == 3 + 4 * 60
 
 
 def test_threads_share_a_producer_and_each_gets_its_own_receipts(
@@ -80,7 +81,7 @@ def test_threads_share_a_producer_and_each_gets_its_own_receipts(
         with ThreadPoolExecutor(8) as pool:
             said = Counter(status for result in pool.map(sell, range(8)) for status in result)
     assert said == {ReceiptStatus.ACCEPTED: 8 * 30 + 30, ReceiptStatus.DUPLICATE: 7 * 30}
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 async def test_tasks_share_a_producer_and_each_gets_its_own_receipts(
@@ -99,7 +100,7 @@ async def test_tasks_share_a_producer_and_each_gets_its_own_receipts(
 
         said = Counter(status for result in await asyncio.gather(*map(sell, range(16))) for status in result)
     assert said == {ReceiptStatus.ACCEPTED: 16 * 10 + 10, ReceiptStatus.DUPLICATE: 15 * 10}
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 async def test_a_cancelled_task_leaves_no_reply_behind_for_the_next(server: EmbeddedServer, keys: Keys) -> None:
@@ -143,7 +144,7 @@ def test_a_thousand_threads_share_a_producer_and_its_connections(
         opened = client.info("clients")["connected_clients"] - before
     assert {receipt.status for receipt in receipts} == {ReceiptStatus.ACCEPTED}
     assert opened <= limit
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 @pytest.mark.parametrize("limit", [100, 3])
@@ -158,7 +159,7 @@ async def test_a_thousand_tasks_share_a_producer_and_its_connections(
         opened = client.info("clients")["connected_clients"] - before
     assert {receipt.status for receipt in receipts} == {ReceiptStatus.ACCEPTED}
     assert opened <= limit
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 def test_threads_that_get_no_connection_in_time_learn_that_and_not_that_the_store_was_silent(keys: Keys) -> None:
@@ -215,7 +216,7 @@ def test_an_asyncio_producer_works_on_a_second_event_loop_after_the_first(
     for number in range(3):
         receipt = asyncio.run(producer.enqueue(sale(f"o-{number}")))
         assert receipt.ok
-    check_store(client, keys)
+    check_store(JobStore(client, keys))
 
 
 def test_an_asyncio_producer_works_on_event_loops_of_several_threads(
@@ -230,4 +231,4 @@ def test_an_asyncio_producer_works_on_event_loops_of_several_threads(
 
     receipts = _in_threads(4, lambda number: asyncio.run(sell(number)))
     assert Counter(receipt.status for receipt in receipts) == {ReceiptStatus.ACCEPTED: 1, ReceiptStatus.DUPLICATE: 3}
-    assert len(check_store(client, keys).records) == 4 * 20 + 1
+    assert len(check_store(JobStore(client, keys)).records) == 4 * 20 + 1

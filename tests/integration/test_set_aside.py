@@ -9,7 +9,6 @@ import redis
 from tests.support.reads import read_audit_log
 from tests.support.shop import WINDOW_S, Shop
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
@@ -29,12 +28,10 @@ def shop(server: EmbeddedServer, client: redis.Redis, keys: Keys) -> Shop:
 
 def redrive_all(shop: Shop) -> Plan:
     """Make a plan, start it, watch it to its end: three acts go on record."""
-    made = plans.create(
-        shop.client, shop.keys, Search(), act=Act.REDRIVE, name="INC-7", operator=ANN, dedupe_window_s=WINDOW_S
-    )
-    plan = plans.finish_listing(shop.client, shop.keys, made.id)
-    plans.start(shop.client, shop.keys, plan.id, ANN)
-    return plans.follow(shop.client, shop.keys, plan.id, rate_limit=0)
+    made = plans.create(shop, Search(), act=Act.REDRIVE, name="INC-7", operator=ANN, dedupe_window_s=WINDOW_S)
+    plan = plans.finish_listing(shop, made.id)
+    plans.start(shop, plan.id, ANN)
+    return plans.follow(shop, plan.id, rate_limit=0)
 
 
 def ended(shop: Shop, plan_id: str, **stored: Any) -> bytes:
@@ -66,20 +63,20 @@ def test_an_act_that_cannot_be_read_is_set_aside_named_and_the_acts_behind_it_go
     shop.client.rpush(shop.keys.audit_log_waiting, act)
     plan = redrive_all(shop)
     assert plan.verdicts == {"redriven": 1}
-    assert [entry["phase"] for entry in read_audit_log(shop.client, shop.keys)] == ["created", "started", "finished"]
+    assert [entry["phase"] for entry in read_audit_log(shop)] == ["created", "started", "finished"]
     assert shop.client.llen(shop.keys.audit_log_waiting) == 0
     assert shop.client.lrange(shop.keys.audit_log_unreadable, 0, -1) == [act]
-    report = audit(shop.client, shop.keys)
+    report = audit(shop)
     assert [found.kind for found in report.discrepancies] == [DiscrepancyKind.AUDIT_LOG_UNREADABLE]
     assert shop.keys.audit_log_unreadable in str(report.discrepancies[0]), "the audit says where it is kept"
 
 
 def test_two_that_meet_the_same_unreadable_act_set_it_aside_once(shop: Shop) -> None:
     shop.client.rpush(shop.keys.audit_log_waiting, "{no json", '{"kind":"redrive"}')
-    store.record_acts(shop.client, shop.keys)
-    store.record_acts(shop.client, shop.keys)
+    store.record_acts(shop)
+    store.record_acts(shop)
     assert shop.client.llen(shop.keys.audit_log_unreadable) == 1
-    assert len(list(read_audit_log(shop.client, shop.keys))) == 1
+    assert len(list(read_audit_log(shop))) == 1
 
 
 def break_the_plan(shop: Shop, plan_id: str) -> None:
@@ -97,16 +94,16 @@ def test_a_plan_that_is_stored_as_something_else_is_set_aside_once_and_holds_up_
     shop: Shop, broken: Callable[[Shop, str], None]
 ) -> None:
     shop.bury("o-1")
-    first = plans.create(shop.client, shop.keys, Search(), act=Act.REDRIVE, name="x", operator=ANN, dedupe_window_s=9)
+    first = plans.create(shop, Search(), act=Act.REDRIVE, name="x", operator=ANN, dedupe_window_s=9)
     shop.client.hset(shop.keys.plan(first.id), "state", "listing")
     broken(shop, first.id)
-    driven = store.drive(shop.client, shop.keys, rate_us=0)
+    driven = store.drive(shop, rate_us=0)
     assert list(driven.problems) == [first.id]
-    assert store.drive(shop.client, shop.keys, rate_us=0).problems == {}, "reported once"
+    assert store.drive(shop, rate_us=0).problems == {}, "reported once"
     plan = redrive_all(shop)
     assert plan.verdicts == {"redriven": 1}
-    assert [known.id for known in plans.recent(shop.client, shop.keys)] == [plan.id]
-    (found,) = audit(shop.client, shop.keys).discrepancies
+    assert [known.id for known in plans.recent(shop)] == [plan.id]
+    (found,) = audit(shop).discrepancies
     assert (found.kind, first.id in found.detail) == (DiscrepancyKind.PLAN_UNREADABLE, True)
 
 
@@ -118,6 +115,6 @@ def test_pruning_sets_a_plan_that_is_none_aside_and_forgets_the_others(shop: Sho
     shop.client.set(shop.keys.plan("plan-x"), "no hash")
     shop.client.set(shop.keys.plan("plan-y"), "no hash")
     shop.client.hset(shop.keys.plan(plan.id), "ended_ms", 1)
-    assert run(shop.client, store.prune(shop.keys)).forgotten == 1
+    assert store.prune(shop).forgotten == 1
     assert shop.client.smembers(shop.keys.plans_unreadable) == {b"plan-x"}
     assert shop.client.zrange(shop.keys.plans, 0, -1) == []

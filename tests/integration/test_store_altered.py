@@ -8,7 +8,6 @@ import redis
 from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.store import plans
 
@@ -106,16 +105,16 @@ def test_a_redrive_moves_the_others(store: Store, alter: Callable[[Store], None]
 
 @altered
 def test_a_plan_decides_the_others_of_its_list(store: Store, alter: Callable[[Store], None]) -> None:
-    client, keys, now_ms = store.client, store.keys, store.now_ms
+    now_ms = store.now_ms
     store.bury(*IDS)
     fields = {"act": "redrive", "window_ms": "0", "limit": ""}
-    run(client, plans.create(keys, "plan-1", fields, IDS, entry="{}", now_ms=now_ms))
-    plans.drive(client, keys, rate_us=0, now_ms=now_ms)
-    run(client, plans.turn(keys, "plan-1", "start", entry="{}", note='{"kind":"redrive"', now_ms=now_ms))
+    plans.create(store, "plan-1", fields, IDS, entry="{}", now_ms=now_ms)
+    plans.drive(store, rate_us=0, now_ms=now_ms)
+    plans.turn(store, "plan-1", "start", entry="{}", note='{"kind":"redrive"', now_ms=now_ms)
     alter(store)
-    assert plans.drive(client, keys, rate_us=0, now_ms=now_ms).problems == {}
+    assert plans.drive(store, rate_us=0, now_ms=now_ms).problems == {}
     assert claimed(store) == OTHERS
-    ((plan, sums),) = plans.read_fields(client, keys, ["plan-1"])
+    ((plan, sums),) = plans.read_fields(store, ["plan-1"])
     assert plan.state == "finished"
     assert plans.verdicts_of(sums) == {"redriven": len(OTHERS), "skipped:unreadable": 1}
 

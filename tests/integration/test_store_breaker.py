@@ -87,7 +87,7 @@ def test_five_failures_in_a_row_open_the_breaker_and_four_do_not(store: Store) -
     state = store.tenant("acme")
     assert (state["hold"], state["held_since"]) == ("outage", str(START_MS + 7))
     assert (store.claim().jobs, store.claim().wait_ms) == ([], FIRST_MS)
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_one_proper_answer_between_starts_the_count_anew(store: Store) -> None:
@@ -158,7 +158,7 @@ def test_the_failure_that_opens_it_and_those_in_flight_spend_no_attempt(store: S
         assert (record.job_class, record.strikes, record.reason) == (JobClass.LIVE, 0, None)
         assert record.at == store.now_ms * 1000, "at the end of its class, behind those not tried yet"
         assert store.history(job.id) == ['{"kind":"attempt"}']
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_an_ambiguous_failure_that_is_given_back_stays_ambiguous(store: Store) -> None:
@@ -217,7 +217,7 @@ def test_an_open_breaker_is_probed_at_intervals_that_double_to_the_cap(store: St
         fail(store, job)
         assert (store.claim().jobs, store.claim().wait_ms) == ([], min(60, 2 * pause_s) * 1_000)
     assert len(set(tried[:5])) == 5, "each probe tries another job: the fault may lie in one"
-    assert {record.attempts for record in check_store(store.client, store.keys).records.values()} == {0, 1}
+    assert {record.attempts for record in check_store(store).records.values()} == {0, 1}
 
 
 def test_a_probe_that_is_answered_closes_the_breaker_and_the_window_starts_small_again(store: Store) -> None:
@@ -231,7 +231,7 @@ def test_a_probe_that_is_answered_closes_the_breaker_and_the_window_starts_small
     for job in jobs:
         store.end(job, Verb.DELIVER)
     assert len(store.claim().jobs) == 6
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 @pytest.mark.parametrize("verb", [Verb.BURY, Verb.RETRY])
@@ -357,7 +357,7 @@ def test_refusals_of_other_jobs_lengthen_the_interval_between_the_probes_of_a_ho
         store.now_ms += pause_s * 1_000
         store.settle(refused(probe(store)))
     assert (store.tenant("acme")["hold"], store.tenant("acme")["held_since"]) == ("unauthorized", since)
-    records = check_store(store.client, store.keys).records.values()
+    records = check_store(store).records.values()
     assert {record.attempts for record in records} == {0}
     assert {record.strikes for record in records} == {0}
 
@@ -403,7 +403,7 @@ def test_a_job_that_is_refused_again_while_others_succeed_counts_strikes_and_die
                 store.end(job, Verb.RELEASE, "-", entry="", spends_attempt=False)
             store.enqueue(*(f"acme/more-{strikes}-{n}" for n in range(50)))
     assert (record.state, record.reason) == (State.DEAD, "refused_alone")
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_answers_under_way_when_the_hold_began_change_nothing_of_it(store: Store) -> None:

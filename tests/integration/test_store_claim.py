@@ -42,7 +42,7 @@ def test_a_claim_leases_the_job_and_records_the_attempt_before_anything_is_sent(
         1,
         int(job.token),
     )
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_tokens_only_rise(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_tenants_share_a_claim_however_many_jobs_one_of_them_has(store: Store) -
     assert first == {"big": 10, "mid": 10, "tiny": 2}
     second = by_tenant(store, 30, Limits(rate_per_s=0))
     assert second == {"big": 15, "mid": 10}
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_with_one_job_wanted_at_a_time_tenants_take_turns(store: Store) -> None:
@@ -132,7 +132,7 @@ def test_live_retried_and_redriven_jobs_have_their_shares(store: Store, step: in
     for _ in range(40 // step):
         classes.update(job.job_class for job in store.claim(step).jobs)
     assert classes == {"live": 28, "retry": 8, "redrive": 4}
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_share_nobody_uses_goes_to_the_others(store: Store) -> None:
@@ -281,11 +281,11 @@ def test_a_paused_tenant_is_not_served_until_it_is_resumed(store: Store) -> None
     assert (store.claim().jobs, store.claim().wait_ms) == ([], None)
     store.now_ms += 86_400_000
     assert store.claim().jobs == []
-    check_store(store.client, store.keys)
+    check_store(store)
     assert store.resume("acme")
     assert not store.resume("acme")
     assert len(store.claim().jobs) == 3
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_resume_ends_a_freeze_and_probes_a_held_tenant_now(store: Store) -> None:

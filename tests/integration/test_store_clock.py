@@ -10,7 +10,6 @@ from tests.support.store import LEASE_MS, START_MS, Item, Store
 from tests.support.store_check import check_store, walk_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
 from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
@@ -28,7 +27,7 @@ def store(client: redis.Redis, keys: Keys) -> Store:
 
 def maintain(store: Store) -> None:
     """Do what every worker does twice a second."""
-    run(store.client, store.jobs.alive("worker:1", forget_after_ms=86_400_000, now_ms=store.now_ms))
+    store.run(store.jobs.alive("worker:1", forget_after_ms=86_400_000, now_ms=store.now_ms))
     store.promote()
     store.reclaim()
     store.wake()
@@ -54,7 +53,7 @@ def test_a_retry_that_a_clock_ahead_scheduled_waits_no_longer_than_it_was_to(sto
     store.now_ms -= AHEAD_MS
     assert live(store, 19_500) == []
     assert live(store, 3_000) == ["acme/1"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_time_that_the_caller_named_is_kept_whatever_the_clock_does(store: Store) -> None:
@@ -73,7 +72,7 @@ def test_a_lease_that_a_clock_ahead_gave_ends_a_lease_after_the_correction(store
     late = store.claim_one()
     store.now_ms -= AHEAD_MS
     maintain(store)
-    check_store(store.client, store.keys)
+    check_store(store)
     store.now_ms += LEASE_MS
     maintain(store)
     assert store.record("acme/1").state is State.READY
@@ -84,7 +83,7 @@ def test_a_lease_that_a_clock_ahead_gave_ends_a_lease_after_the_correction(store
 def test_a_worker_with_a_longer_lease_keeps_it(store: Store) -> None:
     store.enqueue("acme/1")
     policy = Policy()
-    run(store.client, store.jobs.reclaim(policy=policy, lease_ms=10 * LEASE_MS, now_ms=store.now_ms))
+    store.run(store.jobs.reclaim(policy=policy, lease_ms=10 * LEASE_MS, now_ms=store.now_ms))
     holder = store.claim(lease_ms=10 * LEASE_MS).jobs[0]
     store.now_ms += 9 * LEASE_MS
     maintain(store)
@@ -131,10 +130,10 @@ def test_a_higher_limit_counts_at_once_and_not_after_the_time_of_the_one_before(
     slow, fast = Limits(rate_per_s=0.001, burst=2), Limits(rate_per_s=20, burst=2)
     policy = Policy()
     store.enqueue(*(f"acme/{n}" for n in range(30)))
-    run(store.client, store.jobs.limits(["acme"], {"acme": (slow, policy)}, now_ms=store.now_ms))
+    store.run(store.jobs.limits(["acme"], {"acme": (slow, policy)}, now_ms=store.now_ms))
     assert len(store.claim().jobs) == 2
     assert store.claim().jobs == []
-    run(store.client, store.jobs.limits(["acme"], {"acme": (fast, policy)}, now_ms=store.now_ms))
+    store.run(store.jobs.limits(["acme"], {"acme": (fast, policy)}, now_ms=store.now_ms))
     assert len(live(store, 20_000)) == 28
 
 
@@ -151,7 +150,7 @@ def test_a_resume_ends_what_a_clock_ahead_left_behind(store: Store) -> None:
 
 
 def test_a_worker_that_died_while_the_clock_was_ahead_is_not_taken_for_alive(store: Store) -> None:
-    run(store.client, store.jobs.alive("dead:1", forget_after_ms=86_400_000, now_ms=store.now_ms + AHEAD_MS))
+    store.run(store.jobs.alive("dead:1", forget_after_ms=86_400_000, now_ms=store.now_ms + AHEAD_MS))
     maintain(store)
     assert store.client.zrange(store.keys.workers, 0, -1) == [b"worker:1"]
 
@@ -249,7 +248,7 @@ def test_whatever_happens_while_the_clock_jumps_all_is_delivered_soon_after(stor
     store.now_ms += rng.choice([AHEAD_MS, -AHEAD_MS, -600_000])
     # The longest of all waits, one after the other: a freeze, an interval between probes, a retry, a lease.
     live(store, 75_000 + 300_000 + 120_000 + LEASE_MS + 60_000)
-    walk = walk_store(store.client, store.keys)
+    walk = walk_store(store)
     left = {record.id: record.state for record in walk.records.values()}
     assert set(left.values()) == {State.DELIVERED}, left
     # A sale accepted by a clock ahead ends, by its tombstone, when it was accepted: later than by the clock put right.

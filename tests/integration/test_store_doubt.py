@@ -133,7 +133,7 @@ RULES = (
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_store_keeps_the_rule(rule: Callable[[Store], None], store: Store) -> None:
     rule(store)
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 @pytest.mark.parametrize("bug", CONTENT_EDITS)

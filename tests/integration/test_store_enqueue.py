@@ -30,7 +30,7 @@ def test_an_accepted_job_is_ready_with_its_record_index_books_and_wake_up(store:
         b"{}",
     )
     assert (record.accepted_ms, record.at, record.attempts, record.redrives) == (START_MS, START_MS * 1000, 0, 0)
-    walk = check_store(store.client, store.keys)
+    walk = check_store(store)
     assert str(walk.books["acme"].at_risk["EUR"]) == "100.500000000"
     assert store.client.llen(store.keys.wakeups) == 1
     assert walk.turns == {"acme": START_MS * 1000}
@@ -39,7 +39,7 @@ def test_an_accepted_job_is_ready_with_its_record_index_books_and_wake_up(store:
 def test_the_books_are_exact_from_the_smallest_amount_to_the_largest(store: Store) -> None:
     amounts = ["0.000000001", "999999999999999.999999999", "1000000000", "0.1", "0"]
     store.enqueue(*(Item(f"acme/{n}", amount, "EUR") for n, amount in enumerate(amounts)))
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert str(book.money["accepted"]["EUR"]) == "1000001000000000.100000000"
 
 
@@ -51,13 +51,13 @@ def test_the_same_content_is_a_duplicate_and_other_content_a_conflict(store: Sto
         "conflict:ready",
     ]
     assert store.record("acme/1") == before
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert (book.jobs["accepted"], book.jobs["duplicates"], book.jobs["conflicts"]) == (1, 1, 1)
 
 
 def test_a_batch_that_names_a_job_twice_accepts_it_once(store: Store) -> None:
     assert store.enqueue("acme/1", "acme/1") == ["accepted:ready", "duplicate:ready"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_delivered_job_still_refuses_its_double_and_tells_its_state(store: Store) -> None:
@@ -76,7 +76,7 @@ def test_a_job_with_a_time_waits_for_it_and_rings_nobody(store: Store) -> None:
     assert (record.state, record.at, record.epoch_ms) == (State.SCHEDULED, due, due)
     assert store.client.llen(store.keys.wakeups) == 0
     assert store.claim().wait_ms is None
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_time_in_the_past_is_now(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_a_ready_or_scheduled_job_that_was_never_sent_is_cancelled(store: Store)
     store.enqueue(Item("acme/1", "7", "EUR"), Item("acme/2", due_ms=START_MS + 1))
     assert store.cancel("acme/1", "acme/2", "acme/3") == ["cancelled", "cancelled", "unknown"]
     assert store.cancel("acme/1") == ["cancelled"], "a repeat answers the same"
-    walk = check_store(store.client, store.keys)
+    walk = check_store(store)
     assert walk.in_state(State.CANCELLED) == {"acme/1", "acme/2"}
     assert store.claim().jobs == []
     assert store.promote() == 0
@@ -143,7 +143,7 @@ def test_a_job_that_was_only_refused_is_cancelled_while_it_waits(store: Store) -
     store.end(held, Verb.RELEASE, "forbidden", spends_attempt=False)
     store.end(later, Verb.RETRY, "connect_error", delay_ms=1000)
     assert store.cancel("acme/1", "acme/2") == ["cancelled", "cancelled"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_job_that_may_have_landed_or_ended_is_not_cancelled(store: Store) -> None:
@@ -154,14 +154,14 @@ def test_a_job_that_may_have_landed_or_ended_is_not_cancelled(store: Store) -> N
     store.end(jobs[1], Verb.RETRY, "server_error", delay_ms=1000, ambiguous=True)
     store.end(jobs[2], Verb.BURY, "source_not_found")
     assert store.cancel("acme/1", "acme/2", "acme/3") == ["refused:delivered", "refused:scheduled", "refused:dead"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_claim_given_back_unsent_may_still_be_cancelled(store: Store) -> None:
     store.enqueue("acme/1")
     store.end(store.claim_one(), Verb.RELEASE, "-", entry="", spends_attempt=False)
     assert store.cancel("acme/1") == ["cancelled"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_pruned_identity_is_free_again(store: Store) -> None:
@@ -170,7 +170,7 @@ def test_a_pruned_identity_is_free_again(store: Store) -> None:
     store.now_ms += WINDOW_MS
     assert store.prune() == 1
     assert store.enqueue("acme/1") == ["accepted:ready"]
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert (book.jobs["accepted"], book.jobs["pruned_delivered"], book.jobs["ready"]) == (2, 1, 1)
 
 
@@ -179,7 +179,7 @@ def test_the_walk_itself_finds_what_was_tampered_with(store: Store) -> None:
     store.client.delete(store.keys.job("acme/1"))
     store.client.zincrby(store.keys.ready("acme", "live"), 5, "acme/2")
     store.client.delete(store.keys.turn)
-    said = "\n".join(walk_store(store.client, store.keys).wrong)
+    said = "\n".join(walk_store(store).wrong)
     for part in (
         "holds acme/1 at",
         "holds acme/2 at",

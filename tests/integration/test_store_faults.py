@@ -16,6 +16,7 @@ from trackdesk_producer.contract.record import State
 from trackdesk_producer.contract.runner import result, run_raw
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import Reclaimed
 
 
@@ -40,7 +41,7 @@ def full(own_store: Store) -> Iterator[Store]:
 
 
 def test_on_a_full_server_every_duty_of_maintenance_is_done_and_admission_closes(full: Store) -> None:
-    duties = Duties(full.client, full.jobs)
+    duties = Duties(full)
     duties.run_once()
 
     assert duties.counted("trackdesk_maintenance_total", kind="promoted") == 1
@@ -48,7 +49,7 @@ def test_on_a_full_server_every_duty_of_maintenance_is_done_and_admission_closes
     assert full.client.zcount(full.keys.workers, "-inf", "+inf") == 1
     assert full.client.get(full.keys.admission) == b"closed"
     full.client.config_set("maxmemory", 0)
-    Duties(full.client, full.jobs).run_once()
+    Duties(full).run_once()
     assert not full.client.exists(full.keys.admission)
 
 
@@ -61,7 +62,7 @@ def test_scripts_that_the_server_forgot_are_told_again(own_store: Store) -> None
     assert store.end(job, Verb.DELIVER)
     store.client.script_flush()
     assert store.enqueue("acme/1") == ["duplicate:delivered"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_of_several_calls_in_one_trip_only_the_forgotten_ones_run_again(own_store: Store) -> None:
@@ -84,7 +85,7 @@ def test_of_several_calls_in_one_trip_only_the_forgotten_ones_run_again(own_stor
     assert [len(result(known, replies[0]).jobs), result(fresh, replies[1])] == [1, 0]
     assert replies[3] is True or replies[3] == b"PONG"
     assert len(replies) == 4
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_server_restarted_in_between_keeps_every_accepted_job(own_server: EmbeddedServer, keys: Keys) -> None:
@@ -96,7 +97,7 @@ def test_a_server_restarted_in_between_keeps_every_accepted_job(own_server: Embe
         own_server.start()
         store.now_ms += LEASE_MS
         assert store.reclaim() == Reclaimed(1, 0)
-        check_store(client, keys)
+        check_store(JobStore(client, keys))
 
 
 def test_on_a_full_server_enqueue_refuses_and_delivery_goes_on(full: Store) -> None:
@@ -120,7 +121,7 @@ def test_on_a_full_server_enqueue_refuses_and_delivery_goes_on(full: Store) -> N
     full.end(full.claim_one(), Verb.DELIVER)
     full.now_ms += WINDOW_MS
     assert full.prune() > 0
-    walk = check_store(full.client, full.keys)
+    walk = check_store(full)
     assert lost.id in walk.in_state(State.READY)
 
 

@@ -10,7 +10,6 @@ from tests.support.store import LEASE_MS, START_MS, UNLIMITED, WINDOW_MS, Item, 
 from tests.support.store_check import HOUR_MS, check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.policy import Policy
@@ -39,7 +38,7 @@ def test_a_scheduled_job_becomes_ready_at_its_very_moment_and_rings(store: Store
     assert store.promote() == 1
     assert wakeups(store) == 1
     assert store.claim_one().job_class is JobClass.LIVE, "a wait that the caller asked for is no retry"
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_promote_moves_the_most_overdue_first_and_no_more_than_asked(store: Store) -> None:
@@ -76,7 +75,7 @@ def test_a_lost_claim_is_taken_back_at_the_end_of_its_lease_and_counts_as_ambigu
     assert [json.loads(entry) for entry in store.history("acme/1")] == [
         {"kind": "attempt", "at_ms": store.now_ms, "attempt": 1, "outcome": "ambiguous", "reason": "lost"}
     ]
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert book.jobs["reclaimed"] == 1
     job = store.claim_one()
     assert (job.attempts, job.ambiguous, job.last_reason) == (2, True, "lost")
@@ -91,8 +90,8 @@ def test_a_job_that_keeps_losing_its_sender_is_buried(store: Store) -> None:
     record = store.record("acme/1")
     assert (record.state, record.reason, record.strikes, record.ambiguous) == (State.DEAD, "lost", 3, True)
     assert len(store.history("acme/1")) == 3
-    assert group_sizes(store.client, store.keys) == {("acme", "lost"): 1}
-    check_store(store.client, store.keys)
+    assert group_sizes(store) == {("acme", "lost"): 1}
+    check_store(store)
 
 
 def test_jobs_lost_together_three_times_come_back_one_by_one(store: Store) -> None:
@@ -103,7 +102,7 @@ def test_jobs_lost_together_three_times_come_back_one_by_one(store: Store) -> No
         store.now_ms += LEASE_MS
         assert store.reclaim() == Reclaimed(4, 0)
     assert {store.record(identity).state for identity in ids} == {State.SCHEDULED}
-    check_store(store.client, store.keys)
+    check_store(store)
     alone = []
     for _ in range(4):
         store.now_ms += 1_000
@@ -126,7 +125,7 @@ def test_reclaim_takes_no_more_than_asked(store: Store) -> None:
     store.claim()
     store.now_ms += LEASE_MS
     assert [store.reclaim(2).ready for _ in range(4)] == [2, 2, 1, 0]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_strays_among_the_leases_are_dropped_counted_and_break_no_reclaim(store: Store) -> None:
@@ -151,7 +150,7 @@ def test_a_tombstone_lives_for_its_window_to_the_ms_and_is_pruned_counted(store:
     assert store.enqueue("acme/1") == ["duplicate:delivered"]
     store.now_ms += 1
     assert store.prune() == 2
-    walk = check_store(store.client, store.keys)
+    walk = check_store(store)
     assert walk.in_state(State.IN_FLIGHT) == set(walk.records) == {"acme/3"}
     book = walk.books["acme"]
     assert (book.jobs["pruned_delivered"], book.jobs["pruned_discarded"]) == (1, 1)
@@ -182,7 +181,7 @@ def test_prune_takes_no_more_than_asked_over_hours_too(store: Store) -> None:
     taken = []
     while n := store.prune(4):
         taken.append(n)
-        check_store(store.client, store.keys)
+        check_store(store)
     assert taken == [4, 4, 1]
 
 
@@ -203,7 +202,7 @@ def test_two_loops_side_by_side_move_each_job_once(store: Store) -> None:
     store.now_ms += LEASE_MS
     assert [store.promote(), store.promote()] == [6, 0]
     assert [store.reclaim().ready, store.reclaim().ready] == [1, 0]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_ring_wakes_a_worker_only_if_a_turn_has_come(store: Store) -> None:
@@ -265,9 +264,9 @@ def test_a_redriven_job_keeps_identity_and_history_and_gets_a_fresh_budget(store
     assert (record.epoch_ms, record.accepted_ms, record.fingerprint) == (START_MS + 5_000, START_MS, "abc")
     assert record.ambiguous, "what may have landed before may still have landed"
     assert store.history("acme/1") == ["first", "second", f'{{"by":"ann","at_ms":{START_MS + 5_000}}}']
-    assert group_sizes(store.client, store.keys) == {}
+    assert group_sizes(store) == {}
     assert store.cancel("acme/1") == ["refused:ready"], "it was sent before"
-    assert check_store(store.client, store.keys).books["acme"].jobs["redriven"] == 1
+    assert check_store(store).books["acme"].jobs["redriven"] == 1
 
 
 def test_a_discarded_job_leaves_a_tombstone_with_its_reason(store: Store) -> None:
@@ -277,8 +276,8 @@ def test_a_discarded_job_leaves_a_tombstone_with_its_reason(store: Store) -> Non
     assert store.redrive("acme/1") == ["refused:discarded"]
     record = store.record("acme/1")
     assert (record.state, record.reason, record.body) == (State.DISCARDED, "type_not_found", b"")
-    assert group_sizes(store.client, store.keys) == {}
-    check_store(store.client, store.keys)
+    assert group_sizes(store) == {}
+    check_store(store)
 
 
 def test_only_dead_letters_are_redriven_or_discarded(store: Store) -> None:
@@ -327,7 +326,7 @@ def test_places_of_jobs_that_vanished_come_back_when_their_leases_end(store: Sto
 
 def test_a_lost_job_is_buried_by_its_own_tenants_policy_and_by_its_horizon(store: Store) -> None:
     own = {"strict": (UNLIMITED, Policy(max_attempts=1)), "short": (UNLIMITED, Policy(horizon_s=20))}
-    run(store.client, store.jobs.limits([*own, "other"], own, now_ms=store.now_ms))
+    store.run(store.jobs.limits([*own, "other"], own, now_ms=store.now_ms))
     store.enqueue("strict/1", "short/1", "other/1")
     assert len(store.claim().jobs) == 3
     store.now_ms += LEASE_MS

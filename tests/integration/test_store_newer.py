@@ -12,7 +12,6 @@ from trackdesk_producer import AsyncProducer, Producer, ReceiptStatus, RecordToo
 from trackdesk_producer.contract.constants import NEWER
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import RecordNewer, State
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -56,7 +55,7 @@ def raw(store: Store) -> dict[bytes, bytes | None]:
 
 
 def unpark(store: Store, most: int = 500) -> Unparked:
-    return run(store.client, store.jobs.unpark(most, now_ms=store.now_ms))
+    return store.run(store.jobs.unpark(most, now_ms=store.now_ms))
 
 
 def deliver(store: Store, job_id: str, token: str) -> list[bool]:
@@ -82,7 +81,7 @@ def test_claim_sets_a_newer_record_aside_and_goes_on_with_its_own(store: Store, 
     assert deliver(store, job.id, job.token) == [True]
     old = store.record("acme/old")
     assert deliver(store, old.id, str(old.token)) == [True], "a later release settles what an older one claimed"
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_newer_record_keeps_its_time_its_place_and_its_lease(store: Store, releases: Releases) -> None:
@@ -99,7 +98,7 @@ def test_a_newer_record_keeps_its_time_its_place_and_its_lease(store: Store, rel
     releases.newer()
     assert unpark(store) == Unparked(2, 0)
     assert (store.promote(), store.reclaim().ready) == (1, 1)
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_thousand_newer_records_do_not_hide_what_is_due_behind_them(store: Store, releases: Releases) -> None:
@@ -149,10 +148,10 @@ def test_a_newer_tombstone_is_put_off_and_never_taken_for_a_stray(store: Store, 
     store.prune()
     assert store.client.exists(store.keys.job("acme/1"))
     releases.newer()
-    check_store(store.client, store.keys)
+    check_store(store)
     store.now_ms += 2 * 86_400_000
     assert store.prune() == 1
-    assert check_store(store.client, store.keys).books["acme"].jobs["pruned_delivered"] == 1
+    assert check_store(store).books["acme"].jobs["pruned_delivered"] == 1
 
 
 def test_the_audit_of_an_older_release_names_what_it_cannot_judge(store: Store, releases: Releases) -> None:
@@ -160,9 +159,9 @@ def test_the_audit_of_an_older_release_names_what_it_cannot_judge(store: Store, 
     store.enqueue("acme/1", "acme/2")
     for job in store.claim().jobs:
         deliver(store, job.id, job.token)
-    assert audit(store.client, store.keys).ok
+    assert audit(store).ok
     releases.today()
-    report = audit(store.client, store.keys)
+    report = audit(store)
     assert {found.kind for found in report.discrepancies} == {DiscrepancyKind.RECORD_NEWER}
     assert not report.ok
 
@@ -202,5 +201,5 @@ def test_the_books_are_the_same_for_both(store: Store, releases: Releases) -> No
     store.claim()
     releases.newer()
     unpark(store)
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert (book.jobs[State.READY], book.jobs[State.IN_FLIGHT], book.jobs["orphaned_entries"]) == (2, 1, 0)

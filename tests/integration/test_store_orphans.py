@@ -26,7 +26,7 @@ def places(store: Store, tenant: str = "acme") -> str:
 
 
 def orphaned_entries(store: Store) -> int:
-    return sum(book.jobs["orphaned_entries"] for book in read_books(store.client, store.keys).values())
+    return sum(book.jobs["orphaned_entries"] for book in read_books(store).values())
 
 
 def maintain(store: Store) -> None:
@@ -54,7 +54,7 @@ def test_a_place_of_no_job_in_flight_is_cleared_and_counts_if_there_is_no_record
     store.client.zadd(places(store), {"acme/ghost": end_ms, "acme/1": end_ms})
     maintain(store)
     assert orphaned_entries(store) == 1
-    check_store(store.client, store.keys)
+    check_store(store)
     assert len(store.claim(limits=ONE_AT_A_TIME).jobs) == 1
 
 
@@ -65,7 +65,7 @@ def test_a_retry_that_waits_no_more_is_cleared_and_counts_if_there_is_no_record(
     maintain(store)
     assert orphaned_entries(store) == 1
     assert store.client.zrange(store.keys.retries, 0, -1) == [b"acme/1"]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_scheduled_job_that_vanished_leaves_no_entry_and_counts_once(store: Store) -> None:
@@ -88,4 +88,4 @@ def test_the_places_bring_an_index_of_leases_back_that_was_lost(store: Store) ->
     maintain(store)
     assert store.record("acme/1").state is State.READY
     assert orphaned_entries(store) == 0
-    check_store(store.client, store.keys)
+    check_store(store)

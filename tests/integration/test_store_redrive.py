@@ -4,6 +4,7 @@ import redis
 
 from tests.support.store import Store
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import read_books
 
 
@@ -14,5 +15,5 @@ def test_redriven_jobs_are_counted_and_tried_in_the_order_given(client: redis.Re
 
     assert store.redrive(*ids) == ["redriven"] * 3
 
-    assert read_books(client, keys)["acme"].jobs["redriven"] == 3
+    assert read_books(JobStore(client, keys))["acme"].jobs["redriven"] == 3
     assert [job.id for job in store.claim().jobs] == ids

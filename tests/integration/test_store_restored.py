@@ -67,4 +67,4 @@ def test_a_worker_that_outlived_the_store_settles_nothing_with_a_token_of_before
     again = store.claim_one()
     assert store.settle(Settlement(before.id, before.token, Verb.DELIVER, "paired", entry="{}")) == [False]
     assert store.settle(Settlement(again.id, again.token, Verb.DELIVER, "paired", entry="{}")) == [True]
-    assert check_store(store.client, store.keys).in_state(State.DELIVERED) == {"acme/1"}
+    assert check_store(store).in_state(State.DELIVERED) == {"acme/1"}

@@ -11,7 +11,6 @@ from tests.support.store import LEASE_MS, START_MS, WINDOW_MS, Item, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.claim import Settlement, Verb
@@ -41,7 +40,7 @@ def test_a_delivered_job_shrinks_to_a_tombstone_that_is_filed_for_pruning(store:
         2,
     )
     assert store.history("acme/1") == []
-    book = check_store(store.client, store.keys).books["acme"]
+    book = check_store(store).books["acme"]
     assert book.jobs["delivered_confirmed_duplicate"] == 1
     assert book.at_risk == {}
 
@@ -59,7 +58,7 @@ def test_a_retry_waits_for_its_time_in_the_class_of_retries(store: Store) -> Non
     store.promote()
     job = store.claim_one()
     assert (job.attempts, job.strikes, job.last_reason, job.epoch_ms) == (2, 1, "server_error", START_MS)
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_once_ambiguous_a_job_stays_ambiguous(store: Store) -> None:
@@ -75,9 +74,9 @@ def test_once_ambiguous_a_job_stays_ambiguous(store: Store) -> None:
 def test_a_buried_job_is_a_dead_letter_by_tenant_and_reason(store: Store) -> None:
     store.bury("acme/1", "acme/2", reason="type_not_found")
     store.bury("other/1", reason="type_not_found")
-    walk = check_store(store.client, store.keys)
+    walk = check_store(store)
     assert walk.in_state(State.DEAD) == {"acme/1", "acme/2", "other/1"}
-    assert group_sizes(store.client, store.keys) == {("acme", "type_not_found"): 2, ("other", "type_not_found"): 1}
+    assert group_sizes(store) == {("acme", "type_not_found"): 2, ("other", "type_not_found"): 1}
     assert store.record("acme/1").body, "a dead letter keeps what it would send"
 
 
@@ -91,7 +90,7 @@ def test_a_released_claim_goes_back_in_front_and_costs_nothing(store: Store) -> 
     assert (record.state, record.attempts, record.attempts_total, record.reason) == (State.READY, 0, 0, None)
     assert store.history("acme/1") == []
     assert store.claim_one().id == "acme/1", "its turn is not lost"
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_released_claim_that_was_sent_goes_to_the_end_so_that_the_next_probe_is_another_job(store: Store) -> None:
@@ -147,7 +146,7 @@ def test_a_token_that_was_never_given_out_settles_nothing(store: Store) -> None:
             assert store.settle(Settlement("acme/1", token, verb, "paired", entry="{}")) == [False]
     assert store.record("acme/1") == before
     assert store.history("acme/1") == []
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 @pytest.mark.parametrize("verb", list(Verb))
@@ -165,7 +164,7 @@ def test_who_lost_the_lease_changes_nothing(store: Store, verb: Verb) -> None:
     assert not store.end(late, verb), "it has ended"
     assert not store.end(now, verb), "it has ended, its holder too is late"
     assert store.record("acme/1") == ended
-    assert check_store(store.client, store.keys).books["acme"].jobs["delivered_paired"] == 1
+    assert check_store(store).books["acme"].jobs["delivered_paired"] == 1
 
 
 @pytest.mark.parametrize("effect", [TenantEffectKind.FREEZE, TenantEffectKind.HOLD])
@@ -198,7 +197,7 @@ def test_a_job_named_twice_in_a_batch_is_settled_once(store: Store) -> None:
     deliver = Settlement(job.id, job.token, Verb.DELIVER, "paired", entry="{}")
     bury = Settlement(job.id, job.token, Verb.BURY, "server_error", entry="{}")
     assert store.settle(deliver, bury) == [True, False]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_batch_mixes_verbs_tenants_and_lost_leases(store: Store) -> None:
@@ -210,7 +209,7 @@ def test_a_batch_mixes_verbs_tenants_and_lost_leases(store: Store) -> None:
         for i, job in enumerate(jobs)
     ]
     assert store.settle(*settlements) == [i != 5 for i in range(8)]
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_settling_nothing_is_nothing(store: Store) -> None:
@@ -267,8 +266,8 @@ def test_an_unsound_batch_is_refused_before_any_write(store: Store, change: Call
         0,
     ]
     with pytest.raises(redis.ResponseError, match="settle: "):
-        run(store.client, ScriptCall(script("settle"), store.keys.prefix, tuple(change(sound)), list))
+        store.run(ScriptCall(script("settle"), store.keys.prefix, tuple(change(sound)), list))
     assert store.record("acme/1") == before
     assert store.client.exists(store.keys.tenant("acme")) == 1  # the claim's own bookkeeping
     assert not store.client.hexists(store.keys.tenant("acme"), "frozen_until")
-    check_store(store.client, store.keys)
+    check_store(store)

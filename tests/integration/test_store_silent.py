@@ -46,12 +46,12 @@ async def test_an_asyncio_client_gives_up_after_its_answer_time(valkey: Embedded
 def test_the_client_of_maintenance_and_commands_has_an_answer_time(valkey: EmbeddedServer) -> None:
     with fault_proxy(valkey.port) as proxy:
         settings = load_settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", tenant="acme")
-        with bootstrap.open_redis(settings) as client:
-            client.ping()
+        with bootstrap.open_store(settings) as store:
+            store.client.ping()
             proxy.half_open()
 
             started = time.monotonic()
             with pytest.raises(RedisTimeoutError):
-                client.ping()
+                store.client.ping()
 
             assert time.monotonic() - started < bootstrap.ANSWER_TIMEOUT_S + SLACK_S

@@ -32,10 +32,10 @@ def test_a_delivered_job_is_read_back_as_it_ended(store: Store, reason: str, amo
     assert ("-" if record.amount is None else str(record.amount), record.currency or "-") == (amount, currency)
     assert (record.accepted_ms, record.at) == (START_MS, START_MS + 90_061_000), "times in whole seconds"
     assert FINGERPRINT.startswith(record.fingerprint)
-    check_store(store.client, store.keys)
+    check_store(store)
     store.now_ms += 86_400_000
     assert store.prune() == 1
-    assert check_store(store.client, store.keys).books["acme"].jobs["pruned_delivered"] == 1
+    assert check_store(store).books["acme"].jobs["pruned_delivered"] == 1
 
 
 def test_requests_are_counted_and_other_ends_are_told(store: Store) -> None:
@@ -56,7 +56,7 @@ def test_requests_are_counted_and_other_ends_are_told(store: Store) -> None:
     assert ends[first.id[5:]] == (State.DELIVERED, "paired", 3)
     assert ends[second.id[5:]] == (State.DISCARDED, "rejected", 3)
     assert ends["o-3"] == (State.CANCELLED, "by_caller", 0)
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_sale_that_ended_still_tells_a_double_from_another_content(store: Store) -> None:

@@ -6,7 +6,6 @@ import redis
 from tests.support.store import START_MS, Store
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.domain.outcome import ServiceHealth
@@ -49,7 +48,7 @@ def test_a_new_tenant_has_five_requests_in_flight_and_more_as_trackdesk_answers(
     store.settle(*delivered(*first.jobs[1:]))
     assert len(store.claim().jobs) == 8, "four answers in one batch count as four"
     assert store.tenant("acme")["window"] == "10"
-    check_store(store.client, store.keys)
+    check_store(store)
 
 
 def test_a_window_that_is_not_used_up_does_not_grow(store: Store) -> None:
@@ -117,7 +116,7 @@ def test_one_tenant_at_its_cap_leaves_the_others_alone(store: Store) -> None:
 
 def apply(store: Store, own: dict[str, Limits]) -> None:
     policies = {tenant: (limits, Policy()) for tenant, limits in own.items()}
-    run(store.client, store.jobs.limits(["a", "b"], policies))
+    store.run(store.jobs.limits(["a", "b"], policies))
 
 
 def test_limits_of_a_tenants_own_go_before_the_defaults_until_they_are_taken_away(store: Store) -> None:

@@ -25,7 +25,7 @@ class Refreshing:
         file.write_text(text)
         self._file = file
         self._clock = Clock()
-        self._duties = Duties(store.client, store.jobs)
+        self._duties = Duties(store)
         tenants = Tenants(load_settings(config=file), clock=self._clock)
         self._duty = RefreshTenants(self._duties.context, tenants)
 

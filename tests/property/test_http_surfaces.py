@@ -9,12 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.ops.backlog_forecast import Forecaster
-from trackdesk_worker.process.bootstrap import open_async_redis
+from trackdesk_worker.process.bootstrap import open_async_store
 from trackdesk_worker.process.metrics_server import WorkerServer
 from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -101,9 +100,7 @@ def test_the_exporter_answers_whatever_it_is_asked_while_its_store_is_away(
 
     async def ask() -> None:
         given = load_settings(redis_url="redis://127.0.0.1:1/0")
-        app = create_app(
-            open_async_redis(given), Keys("x"), forecast=Forecaster(Tenants(given), given.shares), timeout_s=2
-        )
+        app = create_app(open_async_store(given), forecast=Forecaster(Tenants(given), given.shares), timeout_s=2)
         scope = {
             "type": "http",
             "http_version": "1.1",

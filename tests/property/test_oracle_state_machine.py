@@ -81,7 +81,7 @@ class OracleMachine(RuleBasedStateMachine):
         self.dead: list[Life] = []
 
     def teardown(self) -> None:
-        forget_store(self.world.client, self.world.keys)
+        forget_store(self.world.store)
 
     @initialize(batch=st.lists(sales, min_size=2, max_size=6))
     def begin(self, batch: list[tuple[str, int, dict[str, Any]]]) -> None:

@@ -14,7 +14,6 @@ from tests.support.store import WINDOW_MS, Item, Store
 from tests.support.store_check import check_store, forget_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.store import plans
@@ -45,7 +44,7 @@ class PlanMachine(RuleBasedStateMachine):
         self.edited = 0
 
     def teardown(self) -> None:
-        forget_store(self.store.client, self.store.keys)
+        forget_store(self.store)
 
     @initialize()
     def begin(self) -> None:
@@ -79,8 +78,7 @@ class PlanMachine(RuleBasedStateMachine):
         plan = f"plan-{len(self.plans)}"
         fields = {"act": act, "window_ms": str(WINDOW_MS), "limit": "", "name": plan, "filter": "", **more}
         fields |= {"operator": "ann", "reason": "x"}
-        operation = plans.create(self.store.keys, plan, fields, ids, entry="{}", now_ms=self.store.now_ms)
-        assert run(self.store.client, operation)
+        assert plans.create(self.store, plan, fields, ids, entry="{}", now_ms=self.store.now_ms)
         self.plans[plan] = "listing"
         while far and self.plans[plan] == "listing":
             self.drive(0)
@@ -93,8 +91,8 @@ class PlanMachine(RuleBasedStateMachine):
             return
         plan = list(self.plans)[-1 - pick % len(self.plans)]
         state = self.plans[plan]
-        turn = plans.turn(self.store.keys, plan, word, entry="{}", note='{"kind":"redrive"', now_ms=self.store.now_ms)
-        reply = run(self.store.client, turn)
+        note, now_ms = '{"kind":"redrive"', self.store.now_ms
+        reply = plans.turn(self.store, plan, word, entry="{}", note=note, now_ms=now_ms)
         if state in WORDS[word]:
             assert reply == "ok"
             self.plans[plan] = WORDS[word][state]
@@ -106,7 +104,7 @@ class PlanMachine(RuleBasedStateMachine):
         if not self.plans:
             return
         plan = list(self.plans)[-1 - pick % len(self.plans)]
-        did = plans.step(self.store.client, self.store.keys, plan, rate_us=0, now_ms=self.store.now_ms)
+        did = plans.step(self.store, plan, rate_us=0, now_ms=self.store.now_ms)
         before = self.plans[plan]
         assert did.state == before or (before, did.state) in {("listing", "ready"), ("running", "finished")}
         self.plans[plan] = did.state
@@ -123,9 +121,10 @@ class PlanMachine(RuleBasedStateMachine):
     @invariant()
     def every_job_has_one_verdict_and_each_death_ends_once(self) -> None:
         client, keys = self.store.client, self.store.keys
-        walk = check_store(client, keys)
+        walk = check_store(self.store)
         done: Counter[str] = Counter()
-        for plan, (fields, sums) in zip(self.plans, plans.read_fields(client, keys, list(self.plans)), strict=True):
+        stored = plans.read_fields(self.store, list(self.plans))
+        for plan, (fields, sums) in zip(self.plans, stored, strict=True):
             assert fields.state == self.plans[plan]
             verdicts = plans.verdicts_of(sums)
             pending = sum(

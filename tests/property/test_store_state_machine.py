@@ -121,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.ended: dict[str, bytes] = {}
 
     def teardown(self) -> None:
-        forget_store(self.store.client, self.store.keys)
+        forget_store(self.store)
 
     @initialize(batch=st.lists(items(), min_size=4, max_size=12))
     def begin(self, batch: list[tuple[Item, int]]) -> None:
@@ -142,7 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.claims = [*self.claims, *got.jobs][-25:]
         self.sent_ms += [self.model.now_ms for job in got.jobs if job.tenant == TENANTS[-1]]
         waiting = self.model.ready_tenants()
-        turns = check_store(self.store.client, self.store.keys).turns
+        turns = check_store(self.store).turns
         if got.wait_ms is None:
             assert not waiting
         else:
@@ -222,7 +222,7 @@ class StoreMachine(RuleBasedStateMachine):
         if lose:
             self.store.client.delete(self.store.keys.wakeups)
         assert self.store.wake() or not any(
-            turn <= self.model.now_us for turn in check_store(self.store.client, self.store.keys).turns.values()
+            turn <= self.model.now_us for turn in check_store(self.store).turns.values()
         )
 
     @rule(ms=st.sampled_from([1, 100, 500, 5_000, 60_000]))
@@ -253,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_sound_and_equals_the_model(self) -> None:
-        walk = check_store(self.store.client, self.store.keys)
+        walk = check_store(self.store)
         assert walk.records.keys() == self.model.jobs.keys()
         for identity, record in walk.records.items():
             job = self.model.jobs[identity]

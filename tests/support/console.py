@@ -78,13 +78,13 @@ def console_on(
     given = load_settings(redis_url=server.url, namespace=keys.namespace, console_tokens=tokens, **settings)
     forecaster = Forecaster(Tenants(given), given.shares)
     with ExitStack() as stack:
-        client = stack.enter_context(bootstrap.open_redis(given))
+        store = stack.enter_context(bootstrap.open_store(given))
         producer = stack.enter_context(bootstrap.open_producer(given))
-        sampler = stack.enter_context(Sampler(client, keys, period_s=1))
+        sampler = stack.enter_context(Sampler(store, period_s=1))
         routes = console_routes(
-            Deployment(given, client, keys, forecaster, producer, sampler), rules_of(given, "ann"), clock=clock
+            Deployment(given, store, forecaster, producer, sampler), rules_of(given, "ann"), clock=clock
         )
-        app = create_app(bootstrap.open_async_redis(given), keys, forecast=forecaster, routes=routes)
+        app = create_app(bootstrap.open_async_store(given), forecast=forecaster, routes=routes)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=1

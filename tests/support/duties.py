@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import redis
 import structlog
 from structlog.testing import LogCapture
 
@@ -12,7 +11,7 @@ from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance import all_duties
 from trackdesk_worker.maintenance.duty import DutyContext
 from trackdesk_worker.maintenance.loop import Maintenance
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 
@@ -33,18 +32,18 @@ class Clock:
 class Duties:
     """Every duty of one process, with what it counted and logged."""
 
-    def __init__(self, client: redis.Redis, jobs: Jobs, tenants: Tenants | None = None) -> None:
+    def __init__(self, store: JobStore, tenants: Tenants | None = None) -> None:
         self.metrics = WorkerMetrics()
         self._log = LogCapture()
         self.log = structlog.wrap_logger(None, processors=[self._log])
-        self.context = DutyContext(client, jobs, self.metrics, self.log)
+        self.context = DutyContext(store, self.metrics, self.log)
         self.woken = 0
-        self.maintenance = self.made(client, jobs, tenants or Tenants(load_settings()))
+        self.maintenance = self.made(store, tenants or Tenants(load_settings()))
 
-    def made(self, client: redis.Redis, jobs: Jobs, tenants: Tenants) -> Maintenance:
+    def made(self, store: JobStore, tenants: Tenants) -> Maintenance:
         """Return the duties as a worker makes them."""
         return all_duties(
-            client, jobs, tenants=tenants, worker_id="w", lease_ms=30_000, metrics=self.metrics, log=self.log,
+            store, tenants=tenants, worker_id="w", lease_ms=30_000, metrics=self.metrics, log=self.log,
             wake=self._wake,
         )  # fmt: skip
 

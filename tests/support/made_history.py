@@ -26,6 +26,7 @@ from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import StoreCollector
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.backlog_forecast import Forecaster
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.store.snapshot import aread_snapshot
 from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.labels import TenantNames
@@ -132,8 +133,8 @@ class _Scraper:
     def __init__(self, world: World) -> None:
         port = world.store.client.connection_pool.connection_kwargs["port"]
         self._world = world
-        self._client = redis.asyncio.Redis(port=port, protocol=2)
-        self._probe = DurabilityProbe(self._client, world.store.keys)
+        self._store = AsyncJobStore(redis.asyncio.Redis(port=port, protocol=2), world.store.keys)
+        self._probe = DurabilityProbe(self._store)
         self._names = TenantNames()
         self._scrapes = 0
         self._forecast = Forecaster(Tenants(load_settings()), Shares())
@@ -147,9 +148,7 @@ class _Scraper:
         if self._scrapes % 8 == 1:  # each takes real time: the disk's
             for level in (Durability.FSYNC, Durability.REPLICATED):
                 await self._probe.once(level)
-        snapshot = await aread_snapshot(
-            self._client, world.store.keys, sample=4, late_after_s=OBJECTIVE_S, now_ms=world.now_ms
-        )
+        snapshot = await aread_snapshot(self._store, sample=4, late_after_s=OBJECTIVE_S, now_ms=world.now_ms)
         registry = CollectorRegistry()
         registry.register(StoreCollector(snapshot, self._names, forecast=self._forecast, duration_s=0.004))
         for collector in self._probe.collectors:
@@ -157,7 +156,7 @@ class _Scraper:
         return _samples(registry, EXPORTER, world.now_ms) + _samples(world.metrics.registry, WORKER, world.now_ms)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._store.aclose()
 
 
 def _samples(registry: CollectorRegistry, target: str, now_ms: int) -> str:

@@ -244,7 +244,7 @@ class Run:
         return (*act, "--yes", *count)
 
     def _still_dead(self) -> int:
-        return group_sizes(self._run.client, self._run.keys)[self._tenant, BLOCKED]
+        return group_sizes(self._run.store)[self._tenant, BLOCKED]
 
     def _lose_claims(self) -> None:
         """Let a worker die with claims, so that there is something to reclaim."""
@@ -367,8 +367,8 @@ class Run:
 
     def _judge(self) -> None:
         wrong = self.verdict.problems
-        wrong += walk_store(self._run.client, self._run.keys, wakeups_at_most=WAKEUPS_AT_MOST).wrong
-        report = audit(self._run.client, self._run.keys)
+        wrong += walk_store(self._run.store, wakeups_at_most=WAKEUPS_AT_MOST).wrong
+        report = audit(self._run.store)
         wrong += [f"audit: {finding}" for finding in report.discrepancies]
         if report.orphaned_entries:
             wrong.append(f"{report.orphaned_entries} orphaned_entries")

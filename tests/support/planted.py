@@ -15,11 +15,11 @@ from typing import Any
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
 from trackdesk_producer.contract.scripts import Script, ScriptCall
 from trackdesk_worker.config import tenants
-from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.domain.outcome import Outcome, OutcomeKind, Reason, TenantEffectKind
 from trackdesk_worker.maintenance import loop
 from trackdesk_worker.ops.dead_letters import edit as desk_edit
 from trackdesk_worker.store import jobs
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.telemetry import log_writer
 from trackdesk_worker.trackdesk import answers
 
@@ -128,22 +128,22 @@ def _plant_books_outside() -> Callable[[], None]:
     """The settle script leaves its sums aside, and the process writes them to the ledger a moment later."""
     keep = "redis.call('SET', PREFIX .. 'aside', cjson.encode(books))\nreturn"
     take_edit_out = _plant_edit(Edit("settle", "close_books()\nreturn", keep))
-    original = delivery.run_pipeline  # type: ignore[attr-defined]
+    original = AsyncJobStore.run_raw
 
-    async def run_pipeline(client: Any, calls: Sequence[ScriptCall[Any]]) -> list[Any]:
-        replies = await original(client, calls)
+    async def run_raw(self: AsyncJobStore, calls: Sequence[ScriptCall[Any]]) -> list[Any]:
+        replies = await original(self, calls)
         if any(call.script.name == "settle" for call in calls):
             prefix = calls[0].prefix
-            for tenant, fields in (json.loads(await client.get(f"{prefix}aside")) or {}).items():
+            for tenant, fields in (json.loads(await self.client.get(f"{prefix}aside") or b"null") or {}).items():
                 for field, delta in fields.items():
-                    await client.hincrby(f"{prefix}ledger:{tenant}", field, delta)
+                    await self.client.hincrby(f"{prefix}ledger:{tenant}", field, delta)
         return replies
 
-    delivery.run_pipeline = run_pipeline  # type: ignore[attr-defined]
+    AsyncJobStore.run_raw = run_raw  # type: ignore[method-assign]
 
     def take_out() -> None:
         take_edit_out()
-        delivery.run_pipeline = original  # type: ignore[attr-defined]
+        AsyncJobStore.run_raw = original  # type: ignore[method-assign]
 
     return take_out
 

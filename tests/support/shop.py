@@ -10,10 +10,9 @@ from tests.support.waiting import wait_until
 from trackdesk_producer import Producer
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import job_id
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.local.embedded import EmbeddedServer
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 
 WINDOW_S = 7200
 
@@ -31,13 +30,13 @@ def sale(external_id: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-class Shop:
+class Shop(JobStore):
     """Sales of one namespace, by default of the tenant acme, at the store's own time."""
 
+    client: Any  # redis-py's stubs answer `bytes | str` where these clients answer bytes
+
     def __init__(self, server: EmbeddedServer, client: redis.Redis, keys: Keys) -> None:
-        self.client: Any = client  # redis-py's stubs answer `bytes | str` where these clients answer bytes
-        self.keys = keys
-        self.jobs = Jobs(keys)
+        super().__init__(client, keys)
         self.producer = Producer(server.url, tenant="acme", namespace=keys.namespace, timeout_s=10)
 
     def sell(self, *external_ids: str, tenant: str = "acme", **changes: Any) -> None:
@@ -49,7 +48,7 @@ class Shop:
 
     def claim(self, wanted: int = 1000) -> list[ClaimedJob]:
         """Claim what is ready."""
-        return run(self.client, self.jobs.claim(wanted, lease_ms=30_000, limits=UNLIMITED)).jobs
+        return self.run(self.jobs.claim(wanted, lease_ms=30_000, limits=UNLIMITED)).jobs
 
     def settle(self, jobs: list[ClaimedJob], verb: Verb, reason: str, **more: Any) -> None:
         """End claims alike, as a worker would after a request."""
@@ -68,7 +67,7 @@ class Shop:
             }
         )
         settlements = [Settlement(job.id, job.token, verb, reason, entry=entry, **more) for job in jobs]
-        settled = run(self.client, self.jobs.settle(settlements, dedupe_window_ms=WINDOW_S * 1000))
+        settled = self.run(self.jobs.settle(settlements, dedupe_window_ms=WINDOW_S * 1000))
         assert all(settled)
 
     def bury(self, *external_ids: str, reason: str = "type_not_found", **more: Any) -> None:

@@ -10,7 +10,6 @@ import redis
 from tests.support.acting import act_now
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, tenant_of
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script, text
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
@@ -18,7 +17,8 @@ from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits, Shares
 from trackdesk_worker.domain.outcome import ServiceHealth, TenantEffectKind
 from trackdesk_worker.domain.policy import Policy
-from trackdesk_worker.store.jobs import Claims, Jobs, Reclaimed
+from trackdesk_worker.store.job_store import JobStore
+from trackdesk_worker.store.jobs import Claims, Reclaimed
 
 START_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC: the first moment of most tests, a full hour."""
@@ -58,13 +58,13 @@ class Item:
         return (self.id, self.fingerprint, self.amount, self.currency, self.due_ms, self.body)
 
 
-class Store:
+class Store(JobStore):
     """One namespace; `now_ms` is its time. Tenants have shown that they answer, unless `proven` is false."""
 
+    client: Any  # redis-py's stubs answer `bytes | str` where these clients answer bytes
+
     def __init__(self, client: redis.Redis, keys: Keys, *, proven: bool = True) -> None:
-        self.client: Any = client  # redis-py's stubs answer `bytes | str` where these clients answer bytes
-        self.keys = keys
-        self.jobs = Jobs(keys)
+        super().__init__(client, keys)
         self.now_ms = START_MS
         self.slots = Shares().slots()
         self.breaker = Breaker()
@@ -87,17 +87,17 @@ class Store:
         """Call the enqueue script with any arguments behind clock, envelope and trace."""
         script = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
         whole = (self.now_ms, envelope(self.keys.wakeups), self.trace, *arguments)
-        return run(self.client, ScriptCall(script, self.keys.prefix, whole, _texts))
+        return self.run(ScriptCall(script, self.keys.prefix, whole, _texts))
 
     def cancel(self, *ids: str) -> list[str]:
         """Cancel for the caller."""
         script = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
-        return run(self.client, ScriptCall(script, self.keys.prefix, (self.now_ms, WINDOW_MS, *ids), _texts))
+        return self.run(ScriptCall(script, self.keys.prefix, (self.now_ms, WINDOW_MS, *ids), _texts))
 
     def claim(self, wanted: int = 100, *, limits: Limits = UNLIMITED, lease_ms: int = LEASE_MS) -> Claims:
         """Claim, without limits unless given."""
         call = self.jobs.claim(wanted, lease_ms=lease_ms, limits=limits, slots=self.slots, now_ms=self.now_ms)
-        return run(self.client, call)
+        return self.run(call)
 
     def claim_one(self) -> ClaimedJob:
         """Claim one job that must be there."""
@@ -107,7 +107,7 @@ class Store:
     def settle(self, *settlements: Settlement) -> list[bool]:
         """Settle a batch."""
         call = self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS, breaker=self.breaker, now_ms=self.now_ms)
-        return run(self.client, call)
+        return self.run(call)
 
     def end(self, job: ClaimedJob, verb: Verb, reason: str = "paired", **more: Any) -> bool:
         """Settle one claim that made a request."""
@@ -163,27 +163,27 @@ class Store:
 
     def promote(self, most: int = 500) -> int:
         """Promote what is due."""
-        return run(self.client, self.jobs.promote(most, now_ms=self.now_ms))
+        return self.run(self.jobs.promote(most, now_ms=self.now_ms))
 
     def reclaim(self, most: int = 500, *, policy: Policy = Policy()) -> Reclaimed:
         """Reclaim what was lost."""
-        return run(self.client, self.jobs.reclaim(most, policy=policy, lease_ms=LEASE_MS, now_ms=self.now_ms))
+        return self.run(self.jobs.reclaim(most, policy=policy, lease_ms=LEASE_MS, now_ms=self.now_ms))
 
     def prune(self, most: int = 500) -> int:
         """Prune what is over."""
-        return run(self.client, self.jobs.prune(most, now_ms=self.now_ms))
+        return self.run(self.jobs.prune(most, now_ms=self.now_ms))
 
     def restored(self, tenant: str | None = None, *, since_ms: int | None = None) -> int:
         """Say that the store may have forgotten things."""
-        return run(self.client, self.jobs.restored(tenant, since_ms=since_ms, now_ms=self.now_ms))
+        return self.run(self.jobs.restored(tenant, since_ms=since_ms, now_ms=self.now_ms))
 
     def redrive(self, *ids: str, note: str = '{"kind":"redrive"') -> list[str]:
         """Redrive dead letters; `note` is the beginning of the entry in their history."""
-        return act_now(self.client, self.keys, "redrive", ids, note=note, now_ms=self.now_ms)
+        return act_now(self, "redrive", ids, note=note, now_ms=self.now_ms)
 
     def discard(self, *ids: str) -> list[str]:
         """Discard dead letters."""
-        return act_now(self.client, self.keys, "discard", ids, window_ms=WINDOW_MS, now_ms=self.now_ms)
+        return act_now(self, "discard", ids, window_ms=WINDOW_MS, now_ms=self.now_ms)
 
     def edit(self, item: Item, *, new_key: bool = False) -> str:
         """Correct a dead letter to what `item` says, its fingerprint being that of the new body."""
@@ -200,22 +200,22 @@ class Store:
             new_key=new_key,
             now_ms=self.now_ms,
         )
-        reply = run(self.client, call)
+        reply = self.run(call)
         if reply == "ok":
             self.client.rpop(self.keys.audit_log_waiting)  # its entry; what log it would stand in is not the test's
         return reply
 
     def pause(self, tenant: str) -> bool:
         """Pause a tenant."""
-        return run(self.client, self.jobs.pause(tenant, operator="ann", reason="test", now_ms=self.now_ms))
+        return self.run(self.jobs.pause(tenant, operator="ann", reason="test", now_ms=self.now_ms))
 
     def resume(self, tenant: str) -> bool:
         """Resume a tenant."""
-        return run(self.client, self.jobs.resume(tenant, now_ms=self.now_ms))
+        return self.run(self.jobs.resume(tenant, now_ms=self.now_ms))
 
     def wake(self) -> bool:
         """Ring if work waits."""
-        return run(self.client, self.jobs.wake(now_ms=self.now_ms))
+        return self.run(self.jobs.wake(now_ms=self.now_ms))
 
     def bury(self, *ids: str, reason: str = "server_error") -> None:
         """Enqueue jobs and make dead letters of them."""

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
-import redis
-
 from trackdesk_producer.contract.keys import NAMES, Keys
 from trackdesk_producer.contract.record import JobClass, JobRecord, State, tenant_of
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, Money, parse_book
 
 WAKEUPS_AT_MOST = 4
@@ -39,19 +38,19 @@ class Walk:
         return {identity for identity, record in self.records.items() if record.state is state}
 
 
-def check_store(client: redis.Redis, keys: Keys) -> Walk:
+def check_store(store: JobStore) -> Walk:
     """Return the walk of a sound store; fail with every disagreement of an unsound one."""
-    walk = walk_store(client, keys)
+    walk = walk_store(store)
     assert not walk.wrong, "\n".join(walk.wrong)
     return walk
 
 
-def walk_store(client: redis.Redis, keys: Keys, *, wakeups_at_most: int = WAKEUPS_AT_MOST) -> Walk:
+def walk_store(store: JobStore, *, wakeups_at_most: int = WAKEUPS_AT_MOST) -> Walk:
     """Read every key of the namespace and note what disagrees."""
-    content = _read_all(client, keys)
+    content = _read_all(store)
     walk = Walk()
     _records(walk, content)
-    _indexes(walk, content, keys)
+    _indexes(walk, content, store.keys)
     _tombstones(walk, content)
     _causes(walk, content)
     _edited(walk, content)
@@ -62,11 +61,11 @@ def walk_store(client: redis.Redis, keys: Keys, *, wakeups_at_most: int = WAKEUP
     return walk
 
 
-def forget_store(client: redis.Redis, keys: Keys) -> None:
+def forget_store(store: JobStore) -> None:
     """Remove every key of the namespace: for tests that open many on one server."""
-    names = list(client.scan_iter(match=f"{keys.prefix}*", count=1000))
+    names = list(store.client.scan_iter(match=f"{store.keys.prefix}*", count=1000))
     if names:
-        client.unlink(*names)
+        store.client.unlink(*names)
 
 
 _READERS: dict[bytes, tuple[Any, ...]] = {
@@ -78,10 +77,10 @@ _READERS: dict[bytes, tuple[Any, ...]] = {
 }
 
 
-def _read_all(client: redis.Redis, keys: Keys) -> dict[str, Any]:
+def _read_all(store: JobStore) -> dict[str, Any]:
     """Return every key's value by its name without the prefix."""
-    names = sorted(set(client.scan_iter(match=f"{keys.prefix}*", count=1000)))
-    with client.pipeline(transaction=False) as pipeline:
+    names = sorted(set(store.client.scan_iter(match=f"{store.keys.prefix}*", count=1000)))
+    with store.client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.type(name)
         kinds = pipeline.execute()
@@ -89,7 +88,7 @@ def _read_all(client: redis.Redis, keys: Keys) -> dict[str, Any]:
             command, *rest = _READERS[kind]
             pipeline.execute_command(command, name, *rest)
         values = pipeline.execute()
-    return {name.decode().removeprefix(keys.prefix): value for name, value in zip(names, values, strict=True)}
+    return {name.decode().removeprefix(store.keys.prefix): value for name, value in zip(names, values, strict=True)}
 
 
 def _part(content: dict[str, Any], name: str) -> dict[str, Any]:

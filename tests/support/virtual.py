@@ -172,7 +172,7 @@ class World:
 
     def book(self) -> Book:
         """All books."""
-        return total(read_books(self.store.client, self.store.keys).values())
+        return total(read_books(self.store).values())
 
     def run_until(self, until: Callable[[], bool], *, at_most_ms: int) -> None:
         """Live on until the condition holds, looked at every `LOOK_MS`; fail when it does not come in time."""

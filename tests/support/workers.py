@@ -13,6 +13,7 @@ from tests.support.waiting import wait_until as wait_until  # noqa: PLC0414 - fo
 from trackdesk_producer import Producer, State
 from trackdesk_producer._redis.connections import open_client
 from trackdesk_producer.contract.keys import Keys
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, read_books, total
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ class Deployment:
         self.client: Any = open_client(
             server.url, socket_timeout=5
         )  # redis-py's stubs answer `bytes | str` where these clients answer bytes
+        self.store = JobStore(self.client, keys)
         self.producer = Producer(server.url, tenant=tenant, namespace=keys.namespace, timeout_s=10)
         self.environment = {
             "TRACKDESK_REDIS_URL": url or server.url,
@@ -93,7 +95,7 @@ class Deployment:
 
     def book(self) -> Book:
         """The books of all tenants."""
-        return total(read_books(self.client, self.keys).values())
+        return total(read_books(self.store).values())
 
     def unfinished(self) -> int:
         """Jobs that are still to be sent."""

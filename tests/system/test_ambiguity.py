@@ -50,7 +50,7 @@ def test_commit_then_drop_in_30_percent_of_calls_ends_delivered_once_and_is_said
         assert book.jobs["delivered_confirmed_duplicate"] == len(confirmed)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 @pytest.mark.parametrize("value", ["100.50", "9.99"], ids=["same amount", "another amount"])

@@ -48,7 +48,7 @@ def test_four_processes_with_live_retry_and_redrive_work_use_the_budget_and_are_
         )
         for start in range(0, REDRIVEN, 200):
             batch = [f"acme/{external_id}" for external_id in ids[start : start + 200]]
-            act_now(run.client, keys, "redrive", batch)
+            act_now(run.store, "redrive", batch)
         for _ in range(4):
             run.start_worker({"TRACKDESK_RATE_LIMIT": str(RATE), "TRACKDESK_BACKOFF_BASE_S": "1"})
         wait_until(lambda: trackdesk.stats()["requests"] > REDRIVEN, "the redrive began")
@@ -61,7 +61,7 @@ def test_four_processes_with_live_retry_and_redrive_work_use_the_budget_and_are_
         assert (stats["rate_limited"], stats["lockouts"]) == (0, 0)
         assert used >= 0.95, f"{used:.1%} of the budget"
         assert waits[min(len(waits) - 1, len(waits) * 99 // 100)] < 2.0, waits[-5:]
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 def _live_sales(run: Deployment, seconds: int) -> list[float]:

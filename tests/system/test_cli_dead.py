@@ -80,14 +80,14 @@ def test_dead_show_tells_attempts_answers_and_what_to_do_and_masks_personal_data
     for secret in ("jane@example.com", "Jane Doe"):
         assert secret not in shown.out
         assert secret not in cli("show", "o-1", "--json").out
-    assert read_audit_log(shop.client, shop.keys) == []
+    assert read_audit_log(shop) == []
 
 
 def test_personal_data_is_revealed_on_record(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", **PERSONAL)
     revealed = cli("show", "o-1", "--reveal", "--json")
     assert revealed.json["conversion"]["customerId"] == "jane@example.com"
-    (entry,) = read_audit_log(shop.client, shop.keys)
+    (entry,) = read_audit_log(shop)
     assert (entry["kind"], entry["operator"], entry["jobs"]) == (
         "reveal",
         "ann",
@@ -120,7 +120,7 @@ def test_an_export_holds_what_an_import_needs_and_is_on_record(shop: Shop, cli: 
     assert cli("dead", "export", str(file)).code == 2
     assert cli("dead", "export", str(file), "--force").code == 0
     assert cli("dead", "export", str(tmp_path / "no" / "such")).code == 1
-    assert read_audit_log(shop.client, shop.keys)[1]["count"] == 2
+    assert read_audit_log(shop)[1]["count"] == 2
     # In another deployment the same lines are sales again.
     cli.env(NAMESPACE="elsewhere-" + shop.keys.namespace)
     assert cli("import", str(file), "--json").json["accepted"] == 2
@@ -132,7 +132,7 @@ def test_a_dry_run_counts_and_changes_nothing(shop: Shop, cli: Cli) -> None:
     assert (counted["jobs"], counted["money"], counted["by_reason"]) == (2, {"EUR": "201.00"}, {"type_not_found": 2})
     assert counted["seconds_at_budget"] == 0.4
     assert shop.state("o-1") == "dead"
-    assert read_audit_log(shop.client, shop.keys) == []
+    assert read_audit_log(shop) == []
 
 
 def test_redrive_all_needs_a_reason_and_an_answer(shop: Shop, cli: Cli) -> None:
@@ -254,7 +254,7 @@ def test_exports_as_a_table_and_for_trackdesks_own_import(shop: Shop, cli: Cli, 
     assert columns == ["externalId", "amount", "currency", "createdAt"]
     assert first[:3] == ["'=cmd|' /C calc'!A0", "0.50", "EUR"]
     assert second == ["-7", "100.50", "EUR", "2026-01-31T18:30:00Z"]
-    assert [entry.get("format") for entry in read_audit_log(shop.client, shop.keys)] == ["csv"] * 2 + ["trackdesk"] * 2
+    assert [entry.get("format") for entry in read_audit_log(shop)] == ["csv"] * 2 + ["trackdesk"] * 2
     cli.env(NAMESPACE="table-" + shop.keys.namespace)
     assert cli("import", str(table), "--json").json["accepted"] == 2
 
@@ -313,7 +313,7 @@ def test_ctrl_c_stops_watching_and_not_the_plan(shop: Shop, cli: Cli, monkeypatc
     monkeypatch.setattr(plans, "follow", raise_interrupt)
     stopped = cli("redrive", "o-1", "--yes")
     assert (stopped.code, "goes on without you" in stopped.err) == (1, True)
-    assert plans.recent(shop.client, shop.keys)[0].state == "running"
+    assert plans.recent(shop)[0].state == "running"
 
 
 def raise_interrupt(*_: object, **__: object) -> None:

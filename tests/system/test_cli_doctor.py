@@ -10,8 +10,8 @@ from tests.support.shop import Shop
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops import doctor
-from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.doctor import Level, check_server
+from trackdesk_worker.store.job_store import JobStore
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def levels(cli: Cli) -> dict[str, str]:
 
 def test_a_sound_deployment_is_healthy(cli: Cli, own_client: redis.Redis, keys: Keys) -> None:
     own_client.config_set("maxmemory", 10**9)
-    own_client.zadd(keys.workers, {"host:1": now_ms(own_client)})
+    own_client.zadd(keys.workers, {"host:1": JobStore(own_client, keys).time_ms()})
     told = cli("doctor", "--json")
     assert told.code == 0
     assert {check["level"] for check in told.json["checks"]} == {"ok"}
@@ -95,9 +95,10 @@ def test_a_lease_with_little_room_is_a_warning(cli: Cli) -> None:
 
 
 def test_a_clock_that_is_far_off_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "now_ms", lambda client: now_ms(client) + 40_000)
+    right = JobStore.time_ms
+    monkeypatch.setattr(JobStore, "time_ms", lambda store: right(store) + 40_000)
     assert levels(cli)["clock"] == "fail"
-    monkeypatch.setattr(doctor, "now_ms", lambda client: now_ms(client) + 4_000)
+    monkeypatch.setattr(JobStore, "time_ms", lambda store: right(store) + 4_000)
     assert levels(cli)["clock"] == "warn"
 
 

@@ -16,6 +16,7 @@ from trackdesk_worker.local.embedded import EmbeddedServer, free_port
 from trackdesk_worker.ops.importing import importer
 from trackdesk_worker.ops.importing.importer import ImportSummary, import_file
 from trackdesk_worker.ops.importing.rejects import RejectsFile
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import read_books, total
 
 
@@ -37,8 +38,8 @@ def write(path: Path, *lines: object) -> Path:
     return path
 
 
-def accepted(client: redis.Redis, keys: Keys) -> int:
-    return total(read_books(client, keys).values()).jobs["accepted"]
+def accepted(store: JobStore) -> int:
+    return total(read_books(store).values()).jobs["accepted"]
 
 
 def test_a_clean_file_is_accepted_and_a_repeat_is_all_duplicates(
@@ -55,7 +56,7 @@ def test_a_clean_file_is_accepted_and_a_repeat_is_all_duplicates(
     }
     again = cli("import", str(file), "--json")
     assert (again.code, again.json["duplicate"]) == (0, 1200)
-    assert accepted(client, keys) == 1200
+    assert accepted(JobStore(client, keys)) == 1200
     assert list(tmp_path.iterdir()) == [file]
     assert cli("import", str(file)).out == "0 accepted, 1,200 duplicate, 0 conflict, 0 rejected\n"
 
@@ -235,7 +236,7 @@ def test_a_store_that_comes_back_in_time_gets_every_line_once(
         assert killed.is_set()
         assert summary.clean
         assert summary.accepted + summary.duplicate == 2000
-        assert accepted(client, keys) == 2000
+        assert accepted(JobStore(client, keys)) == 2000
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -258,7 +259,7 @@ def test_an_import_that_was_stopped_in_the_middle_goes_on_when_repeated(
     assert "stopped behind line 500" in stopped.err
     done = cli("import", str(file), "--json").json
     assert (done["duplicate"], done["accepted"]) == (500, 1000)
-    assert accepted(client, keys) == 1500
+    assert accepted(JobStore(client, keys)) == 1500
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -12,11 +12,9 @@ from tests.support.cli import Cli
 from tests.support.reads import read_audit_log
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.domain.outcome import TenantEffectKind
 from trackdesk_worker.local.embedded import EmbeddedServer, free_port
-from trackdesk_worker.ops.audit_log import now_ms
 
 CID = "6f1c0a52-1111-4222-8333-444455556666"
 STATES = ["ready", "scheduled", "in_flight", "dead", "delivered", "cancelled", "discarded"]
@@ -55,12 +53,12 @@ def test_status_counts_jobs_and_money_by_state(shop: Shop, cli: Cli) -> None:
     assert [tenant["tenant"] for tenant in status["tenants"]] == ["acme", "bert"]
     assert status["books_balance"] is True
     assert "201.00 EUR + 0.10 USD" in cli("status").out
-    run(shop.client, shop.jobs.prune(now_ms=9_999_999_999_999))
+    shop.run(shop.jobs.prune(now_ms=9_999_999_999_999))
     assert cli("status", "--json").json["jobs"]["delivered"] == 1
 
 
 def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop, cli: Cli) -> None:
-    now = now_ms(shop.client)
+    now = shop.time_ms()
     shop.sell("o-1", "o-2")
     held, *retried = shop.claim()
     shop.settle([held], Verb.RELEASE, "unauthorized", effect=TenantEffectKind.HOLD, effect_ms=60_000)
@@ -68,7 +66,7 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     shop.client.hset(shop.keys.tenant("acme"), mapping={"frozen_until": now + 60_000, "frozen_reason": "rate_limited"})
     shop.client.zadd(shop.keys.scheduled, {job.id: now - 5000 for job in retried})
     shop.client.zadd(shop.keys.workers, {"host:1": now, "host:2": now - 60_000})
-    run(shop.client, shop.jobs.pause("acme", operator="ann", reason="sale"))
+    shop.run(shop.jobs.pause("acme", operator="ann", reason="sale"))
     told = cli("status", "--json").json
     assert 5 <= told["oldest_overdue_s"] < 60
     assert {worker["worker"]: worker["running"] for worker in told["workers"]} == {"host:1": True, "host:2": False}
@@ -115,7 +113,7 @@ def test_show_tells_a_sale_in_every_state(shop: Shop, cli: Cli, state: str) -> N
         case "delivered":
             shop.settle(shop.claim(), Verb.DELIVER, "paired")
     if state == "discarded":
-        act_now(shop.client, shop.keys, "discard", ["acme/o-1"])
+        act_now(shop, "discard", ["acme/o-1"])
     if state == "cancelled":
         shop.producer.cancel("o-1")
     assert cli("show", "o-1", "--json").json["state"] == state
@@ -129,7 +127,7 @@ def test_a_sale_that_was_never_sent_is_cancelled_on_record(shop: Shop, cli: Cli)
     shop.sell("o-1", "o-2")
     assert cli("cancel", "o-1", "--json").json == {"external_id": "o-1", "status": "cancelled", "state": "cancelled"}
     assert shop.state("o-1") == "cancelled"
-    (entry,) = read_audit_log(shop.client, shop.keys)
+    (entry,) = read_audit_log(shop)
     assert (entry["kind"], entry["count"], entry["money"], entry["operator"]) == ("cancel", 1, {"EUR": "100.50"}, "ann")
     shop.claim()
     refused = cli("cancel", "o-2")
@@ -148,7 +146,7 @@ def test_a_tenant_is_paused_and_resumed_on_record(shop: Shop, cli: Cli) -> None:
     assert cli("resume", "acme").out == "acme is resumed\n"
     assert len(shop.claim()) == 1
     assert cli("resume", "acme").out == "acme was not blocked\n"
-    assert [e["kind"] for e in read_audit_log(shop.client, shop.keys)] == ["pause", "resume"]
+    assert [e["kind"] for e in read_audit_log(shop)] == ["pause", "resume"]
     assert cli("pause", "acmee", "--reason", "slip").code == 1
 
 

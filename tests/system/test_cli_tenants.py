@@ -10,6 +10,7 @@ from tests.support.reads import read_audit_log
 from tests.support.shop import Shop, sale
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
@@ -91,5 +92,5 @@ def test_restored_puts_every_unfinished_sale_in_doubt_by_name_and_reason(
     assert cli("restored", "--reason", "disk lost", "--yes", "--json").json == {"tenant": None, "tenants": 2}
     assert all(job.ambiguous for job in shop.claim())
     assert cli("show", "o-1", "--tenant", "acme", "--json").json["may_have_landed"]
-    (entry,) = read_audit_log(client, keys)
+    (entry,) = read_audit_log(JobStore(client, keys))
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("restored", "ann", "disk lost")

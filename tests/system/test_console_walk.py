@@ -142,8 +142,8 @@ def test_from_the_alert_to_fixed_redriven_and_verified(
             ann.picture("log")
 
     assert scene.trackdesk.exactly_once([*SUMMER, *(f"good-{n}" for n in range(60))], tenant="acme").ok
-    assert audit(run.client, run.keys).discrepancies == ()
-    assert {entry["operator"] for entry in read_audit_log(run.client, run.keys)} == {"operator-ann"}
+    assert audit(run.store).discrepancies == ()
+    assert {entry["operator"] for entry in read_audit_log(run.store)} == {"operator-ann"}
 
 
 def test_the_walk_can_be_done_by_keyboard_alone(browser: Browser, scene: Scene) -> None:

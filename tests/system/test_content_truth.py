@@ -28,8 +28,8 @@ HEALTHY = {"faults": {"commit_then_drop": 0.0, "error_rate": 0.0}}
 
 
 def correct(run: Deployment, changes: Mapping[str, str | None]) -> None:
-    shown = propose(run.client, run.keys, "acme/o-1", changes).shown
-    edit_and_redrive(run.client, run.keys, "acme/o-1", changes, ANN, expect=shown)
+    shown = propose(run.store, "acme/o-1", changes).shown
+    edit_and_redrive(run.store, "acme/o-1", changes, ANN, expect=shown)
 
 
 def end_of(run: Deployment) -> tuple[State, str | None]:
@@ -61,7 +61,7 @@ def test_a_sale_that_may_have_landed_cannot_get_another_type_and_be_paid_twice(
         trackdesk.configure(HEALTHY)
         with pytest.raises(EditInvalid, match=r"conversionTypeCode cannot change now: an attempt may have landed"):
             correct(run, {"conversionTypeCode": "purchase"})
-        act_now(run.client, keys, "redrive", ["acme/o-1"])
+        act_now(run.store, "redrive", ["acme/o-1"])
         assert end_of(run) == (State.DELIVERED, "confirmed_duplicate")
         assert rows(trackdesk) == [("sale", "100.50")]
 
@@ -80,7 +80,7 @@ def test_a_clean_refusal_is_remembered_through_a_later_doubt(
 
         trackdesk.configure({"faults": {"error_rate": 1.0}})
         before = trackdesk.stats()["requests"]
-        act_now(run.client, keys, "redrive", ["acme/o-1"])
+        act_now(run.store, "redrive", ["acme/o-1"])
         wait_until(lambda: trackdesk.stats()["requests"] > before, "an attempt that may have landed")
         trackdesk.configure(HEALTHY)
         assert end_of(run) == (State.DEAD, "unverified_duplicate")
@@ -103,4 +103,4 @@ def test_a_corrected_amount_is_delivered_only_as_trackdesk_has_it(
         assert end_of(run) == (State.DELIVERED, "confirmed_duplicate")
         assert rows(trackdesk) == [("sale", "100.50")]
         assert run.book().money["delivered"] == {"EUR": Decimal("100.50")}
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()

@@ -61,4 +61,4 @@ def test_every_sale_is_delivered_exactly_once_under_faults(
         assert book.jobs["delivered_confirmed_duplicate"] > 0, "the faults did not bite"
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()

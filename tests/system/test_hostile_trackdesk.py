@@ -152,7 +152,7 @@ def test_no_answer_harms_a_worker_or_passes_for_a_delivery(server: EmbeddedServe
             for number, answered in enumerate(ANSWERS)
         }
         print(f"grew {grown:.0f} MB, slowest good sale {slowest:.2f} s", reasons)
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
 
 
 CRASH = """
@@ -197,4 +197,4 @@ def test_a_sale_that_crashes_its_sender_is_bounded_by_attempts_and_the_others_go
         assert (status.reason, status.attempts) == ("lost", 5)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()

@@ -10,6 +10,7 @@ import redis
 from tests.support.store_check import check_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
+from trackdesk_worker.store.job_store import JobStore
 
 README = Path(__file__).parents[2] / "producer" / "README.md"
 URL = "redis://localhost:6379/0"
@@ -30,4 +31,4 @@ def test_the_quickstart_stores_a_sale_in_at_most_ten_lines(own_server: EmbeddedS
         said.append(done.stdout)
     assert said == ["accepted ready\n", "duplicate ready\n"]
     with redis.Redis(port=own_server.port) as client:
-        assert check_store(client, Keys()).records.keys() == {"my-shop/order-1001"}
+        assert check_store(JobStore(client, Keys())).records.keys() == {"my-shop/order-1001"}

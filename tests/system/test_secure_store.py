@@ -21,6 +21,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import free_port
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
+from trackdesk_worker.store.job_store import JobStore
 
 pytestmark = pytest.mark.system
 
@@ -86,11 +87,10 @@ def test_everything_works_over_tls_with_the_least_privilege(
             assert "cannot be used" not in result.err, result
             assert "NOPERM" not in result.err + result.out, result
         run.wait_until_finished()
-        proposed = propose(run.client, keys, "acme/dead-3", {"amount.value": "99.90"})
+        proposed = propose(run.store, "acme/dead-3", {"amount.value": "99.90"})
         with open_client(secure.url, socket_timeout=5) as client:
             edit_and_redrive(
-                client,
-                keys,
+                JobStore(client, keys),
                 "acme/dead-3",
                 {"amount.value": "99.90"},
                 Operator("ann", "test"),

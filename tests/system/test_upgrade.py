@@ -84,7 +84,7 @@ def test_neighbouring_releases_work_side_by_side_and_the_upgrade_can_be_taken_ba
         assert (book.jobs["orphaned_entries"], run.client.zcard(keys.newer)) == (0, 0)
         once = trackdesk.exactly_once(ids, tenant="acme")
         assert once.ok, once
-        assert audit(run.client, keys).discrepancies == ()
+        assert audit(run.store).discrepancies == ()
         stop(back)
 
 

@@ -10,8 +10,7 @@ NOTHING = cast("Any", None)
 
 async def _made() -> DeliveryLoop:
     return DeliveryLoop(
-        client=NOTHING,
-        jobs=NOTHING,
+        store=NOTHING,
         attempts=NOTHING,
         config=NOTHING,
         metrics=NOTHING,

@@ -16,7 +16,7 @@ from trackdesk_producer.contract.constants import lua_constants
 from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.record import lua_values
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _KEY = re.compile(r"\bkey\('(\w+)'")
 _KEY_NAME = re.compile(r"\bNAMES\.(\w+)")
@@ -83,13 +83,13 @@ def _code(content: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptCall(Generic[T]):
+class ScriptCall(Generic[T_co]):
     """One call of one script."""
 
     script: Script
     prefix: str
     arguments: tuple[Argument, ...]
-    read: Callable[[Any], T]
+    read: Callable[[Any], T_co]
     """Turns Redis' reply into the result."""
 
 

@@ -12,9 +12,7 @@ from tests.benchmarks.measure.figures import Runs, collect
 from tests.benchmarks.measure.rig import STILL_REWRITE, Rig
 from tests.benchmarks.measure.sales import BATCH, LEASE_MS, NO_LIMIT, WINDOW_MS, order, sale, tenants
 from trackdesk_producer import parse_conversion
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, job_id
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
@@ -23,7 +21,7 @@ from trackdesk_worker.domain.claim import Settlement, Verb
 from trackdesk_worker.ops.dead_letters.search import dead_by_cause, search, summary
 from trackdesk_worker.store import plans
 from trackdesk_worker.store.dead_letters.query import Search
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 
 SHOPS = 20
 REASONS = {
@@ -39,15 +37,15 @@ def measure(rig: Rig, runs: int) -> Runs:
     """Fill a store: half of its jobs dead, the others ready. Then ask everything an operator may ask."""
     jobs = rig.scale.of(1_000_000, 6_000)
     with rig.alone(STILL_REWRITE) as deployment:
-        client, keys = deployment.client, deployment.keys
-        filling = _Filling(client, keys)
+        store = deployment.job_store
+        filling = _Filling(store)
         sample = rig.scale.of(SAMPLE, 200)
         bury_first = filling.bury(sample)
         rig.notify(f"filling a server with {jobs:,} jobs, half of them dead")
         filling.bury(jobs // 2 - 2 * sample)
         bury_full = filling.bury(sample)
         filling.enqueue(jobs // 2)
-        asked = _questions(client, keys)
+        asked = _questions(store)
 
         def once(_: int) -> Mapping[str, float]:
             told = {name: _taken_ms(question) for name, question in asked.items()}
@@ -65,10 +63,10 @@ def measure(rig: Rig, runs: int) -> Runs:
     return measured
 
 
-def _questions(client: redis.Redis, keys: Keys) -> dict[str, Callable[[], object]]:
+def _questions(store: JobStore) -> dict[str, Callable[[], object]]:
     dead = State.DEAD
-    middle = client.zcard(keys.dead) // 2
-    found: Any = client.zrange(keys.dead, middle, middle, withscores=True)
+    middle = store.client.zcard(store.keys.dead) // 2
+    found: Any = store.client.zrange(store.keys.dead, middle, middle, withscores=True)
     middle_ms = int(found[0][1])
     searches: dict[str, dict[str, Any]] = {
         "no filter": {},
@@ -92,11 +90,11 @@ def _questions(client: redis.Redis, keys: Keys) -> dict[str, Callable[[], object
     asked: dict[str, Callable[[], object]] = {}
     for name, fields in searches.items():
         wanted = Search(**{"state": dead, **fields})
-        asked[f"search, {name}"] = lambda wanted=wanted: search(client, keys, wanted)  # type: ignore[misc]
-    deep = search(client, keys, Search(state=dead, order="largest"), limit=5_000, within_s=None).cursor
-    asked["search, page 100 by amount"] = lambda: search(client, keys, Search(state=dead, order="largest"), after=deep)
-    asked["causes"] = lambda: dead_by_cause(client, keys, Search())
-    asked["preview"] = lambda: summary(client, keys, Search(reason="timeout"))
+        asked[f"search, {name}"] = lambda wanted=wanted: search(store, wanted)  # type: ignore[misc]
+    deep = search(store, Search(state=dead, order="largest"), limit=5_000, within_s=None).cursor
+    asked["search, page 100 by amount"] = lambda: search(store, Search(state=dead, order="largest"), after=deep)
+    asked["causes"] = lambda: dead_by_cause(store, Search())
+    asked["preview"] = lambda: summary(store, Search(reason="timeout"))
     return asked
 
 
@@ -113,10 +111,8 @@ def _taken_ms(question: Callable[[], object]) -> tuple[float, float]:
 class _Filling:
     """Sales of every kind, dead and ready."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._jobs = Jobs(keys)
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
         self._enqueue = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
         self._next = 0
         self._chance = random.Random(1)
@@ -132,42 +128,42 @@ class _Filling:
     def enqueue(self, count: int) -> None:
         """Put sales in."""
         for done in range(0, count, BATCH):
-            arguments: list[Argument] = ["", envelope(self._keys.wakeups), NO_TRACE]
+            arguments: list[Argument] = ["", envelope(self._store.keys.wakeups), NO_TRACE]
             for number in range(self._next, self._next + min(BATCH, count - done)):
                 arguments += self._sale(number)
             self._next += min(BATCH, count - done)
-            run(self._client, ScriptCall(self._enqueue, self._keys.prefix, tuple(arguments), lambda reply: reply))
+            self._store.run(ScriptCall(self._enqueue, self._store.keys.prefix, tuple(arguments), lambda reply: reply))
 
     def bury(self, count: int) -> float:
         """Put sales in and make dead letters of them; return the server's µs per burial."""
         spent = 0
         for done in range(0, count, BATCH):
             self.enqueue(min(BATCH, count - done))
-            claimed = run(self._client, self._jobs.claim(BATCH, lease_ms=LEASE_MS, limits=NO_LIMIT)).jobs
+            claimed = self._store.run(self._store.jobs.claim(BATCH, lease_ms=LEASE_MS, limits=NO_LIMIT)).jobs
             settlements = []
             for job in claimed:
                 reason = self._chance.choice(list(REASONS))
                 status = "null" if REASONS[reason] is None else str(REASONS[reason])
                 entry = f'{{"kind":"attempt","at_ms":1,"attempt":1,"reason":"{reason}","status":{status}}}'
                 settlements.append(Settlement(job.id, job.token, Verb.BURY, reason, strikes=1, entry=entry))
-            before = _script_us(self._client)
-            run(self._client, self._jobs.settle(settlements, dedupe_window_ms=WINDOW_MS))
-            spent += _script_us(self._client) - before
+            before = _script_us(self._store.client)
+            self._store.run(self._store.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS))
+            spent += _script_us(self._store.client) - before
         return spent / count
 
     def redrive(self, count: int) -> float:
         """Redrive some by small plans; return the server's µs per letter, its part of the list included."""
-        raw: Any = self._client.zrange(self._keys.dead, 0, count - 1)
+        raw: Any = self._store.client.zrange(self._store.keys.dead, 0, count - 1)
         ids, fields = [identity.decode() for identity in raw], {"act": "redrive", "window_ms": "0", "limit": ""}
-        before, made = _script_us(self._client), 0
+        before, made = _script_us(self._store.client), 0
         for start in range(0, len(ids), 50):
             plan, made = f"plan-bench-{time.monotonic_ns()}", made + 1
-            run(self._client, plans.create(self._keys, plan, fields, ids[start : start + 50], entry="{}"))
-            while plans.step(self._client, self._keys, plan, rate_us=0).state == "listing":
+            plans.create(self._store, plan, fields, ids[start : start + 50], entry="{}")
+            while plans.step(self._store, plan, rate_us=0).state == "listing":
                 pass
-            run(self._client, plans.turn(self._keys, plan, "start", entry="{}", note="{}"))
-            plans.step(self._client, self._keys, plan, rate_us=0)
-        return (_script_us(self._client) - before) / len(ids)
+            plans.turn(self._store, plan, "start", entry="{}", note="{}")
+            plans.step(self._store, plan, rate_us=0)
+        return (_script_us(self._store.client) - before) / len(ids)
 
     def _sale(self, number: int) -> tuple[Argument, ...]:
         body, mark, amount = self._kinds[number % KINDS]

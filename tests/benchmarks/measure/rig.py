@@ -26,6 +26,7 @@ from trackdesk_worker.ops.audit.books import check_books, take_snapshot
 from trackdesk_worker.ops.audit.discrepancies import Findings
 from trackdesk_worker.ops.audit.sums import Tally
 from trackdesk_worker.ops.errors import OpsError
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, read_books, total
 
 STOP_S = 30.0
@@ -96,6 +97,7 @@ class Deployment:
         self.server = server
         self.keys = Keys(namespace)
         self.client = redis.Redis(port=server.port, socket_timeout=120)
+        self.job_store = JobStore(self.client, self.keys)
         self._rig = rig
 
     def store(self, *, tenants: Sequence[str] = (TENANT,)) -> Store:
@@ -145,7 +147,7 @@ class Deployment:
 
     def book(self) -> Book:
         """Return the books."""
-        return total(read_books(self.client, self.keys).values())
+        return total(read_books(self.job_store).values())
 
     def wait_for_delivered(self, count: int, *, within_s: float) -> None:
         """Wait until so many jobs are delivered."""
@@ -163,11 +165,11 @@ class Deployment:
         """
         if large and self._rig.scale.short:
             findings = Findings()
-            check_books(take_snapshot(self.client, self.keys, Tally()), findings)
+            check_books(take_snapshot(self.job_store, Tally()), findings)
             if findings.count:
                 raise BenchFailed(f"books and indexes disagree after the run: {findings.named()[0]}")
             return
-        report = audit(self.client, self.keys)
+        report = audit(self.job_store)
         if not report.ok:
             first = report.discrepancies[0]
             raise BenchFailed(f"the audit found {report.found} discrepancies after the run; the first: {first}")

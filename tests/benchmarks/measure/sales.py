@@ -8,14 +8,13 @@ import redis
 from trackdesk_producer import parse_conversion
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import job_id
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script
 from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.wire import fingerprint, post_body
 from trackdesk_worker.domain.claim import ClaimedJob, Settlement, Verb
 from trackdesk_worker.domain.limits import Limits
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 
 TENANT = "acme"
 BATCH = 500
@@ -59,13 +58,11 @@ def tenants(count: int) -> list[str]:
     return [TENANT] if count == 1 else [f"shop-{number:05d}" for number in range(count)]
 
 
-class Store:
+class Store(JobStore):
     """One namespace on a server, filled and moved by the product's own scripts, without the producer's checks."""
 
     def __init__(self, client: redis.Redis, keys: Keys, *, tenants: Sequence[str] = (TENANT,)) -> None:
-        self.client = client
-        self.keys = keys
-        self.jobs = Jobs(keys)
+        super().__init__(client, keys)
         self._tenants = tenants
         self._enqueue = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
         self._envelope = envelope(keys.wakeups)
@@ -83,7 +80,7 @@ class Store:
             tenant = self._tenants[number % len(self._tenants)]
             arguments += (job_id(tenant, external_id), self._fingerprint, "100.50", "EUR", 0, body)
         self._next += count
-        run(self.client, ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), lambda reply: reply))
+        self.run(ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), lambda reply: reply))
 
     def fill(self, count: int) -> None:
         """Store `count` sales."""
@@ -92,13 +89,13 @@ class Store:
 
     def claim(self, count: int) -> list[ClaimedJob]:
         """Claim up to `count` jobs."""
-        return run(self.client, self.jobs.claim(count, lease_ms=LEASE_MS, limits=NO_LIMIT)).jobs
+        return self.run(self.jobs.claim(count, lease_ms=LEASE_MS, limits=NO_LIMIT)).jobs
 
     def settle(self, claimed: Sequence[ClaimedJob], *, bury: bool = False) -> None:
         """Deliver jobs, or make them dead letters."""
         verb, reason, entry = (Verb.BURY, "type_not_found", _ENTRY) if bury else (Verb.DELIVER, "paired", "{}")
         settlements = [Settlement(job.id, job.token, verb, reason, strikes=1, entry=entry) for job in claimed]
-        run(self.client, self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS))
+        self.run(self.jobs.settle(settlements, dedupe_window_ms=WINDOW_MS))
 
     def finish(self, count: int, *, bury: bool = False) -> None:
         """Claim and end `count` jobs."""

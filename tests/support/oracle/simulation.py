@@ -19,6 +19,7 @@ from tests.support.store_check import forget_store
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, State
 from trackdesk_worker.delivery.attempt import Finished
+from trackdesk_worker.store.job_store import JobStore
 
 CLAIMED_AT_ONCE = 256
 LATENCY_MS = 100
@@ -77,9 +78,9 @@ class Simulation:
 
     def __init__(self, client: ClockedRedis, spec: WorldSpec) -> None:
         self._client, self._spec = client, spec
-        self._keys = Keys(f"oracle-{hashlib.sha1(spec.seed.encode(), usedforsecurity=False).hexdigest()[:12]}")
-        forget_store(client, self._keys)
-        self.world = World(client, self._keys, spec.tenants, seed=random.Random(spec.seed).randrange(1 << 30))
+        keys = Keys(f"oracle-{hashlib.sha1(spec.seed.encode(), usedforsecurity=False).hexdigest()[:12]}")
+        forget_store(JobStore(client, keys))
+        self.world = World(client, keys, spec.tenants, seed=random.Random(spec.seed).randrange(1 << 30))
         self._rng = random.Random(f"{spec.seed}/world")
         self._progress: dict[str, _Progress] = {}
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -116,7 +117,7 @@ class Simulation:
                         break
             self._close()
         finally:
-            forget_store(self._client, self._keys)
+            forget_store(self.world.store)
         return self.report
 
     def _step_ms(self) -> int:

@@ -432,8 +432,8 @@ class World:
     def edit(self, life: Life, changes: Mapping[str, str | None]) -> str:
         """Correct a dead letter and send it again, as the command does; return what came of it."""
         try:
-            shown = propose(self.client, self.keys, life.id, changes).shown
-            edit_and_redrive(self.client, self.keys, life.id, changes, OPERATOR, expect=shown)
+            shown = propose(self.store, life.id, changes).shown
+            edit_and_redrive(self.store, life.id, changes, OPERATOR, expect=shown)
             reply = "done"
             life.edited_ms = self.now_ms
             if {"conversionTypeCode", "revenueOriginId"} & changes.keys():
@@ -528,7 +528,7 @@ class World:
         self.judge.look(records, doubts, self.store.now_ms)
         if not self.store_ahead_ms and self._rounds_since >= ROUNDS_TO_CORRECT:
             self._check_waits(records)
-        self.judge.compare_books(read_books(self.client, self.keys))
+        self.judge.compare_books(read_books(self.store))
         return records
 
     def _check_waits(self, records: Mapping[str, JobRecord | None]) -> None:
@@ -549,7 +549,7 @@ class World:
 
     def check_store(self) -> None:
         """Compare everything in the namespace that must agree."""
-        wrong = walk_store(self.client, self.keys).wrong
+        wrong = walk_store(self.store).wrong
         if self._clock_was_wrong:
             # A sale accepted ahead of the clock by which it ends keeps no earlier end than its beginning.
             wrong = [one for one in wrong if not one.endswith(PRUNED_EARLY)]

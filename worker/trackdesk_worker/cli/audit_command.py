@@ -17,7 +17,7 @@ def command(head: str | None, as_json: bool) -> int:
     Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
     """
     with open_session() as session:
-        report = audit(session.client, session.keys, sought_head=head)
+        report = audit(session.store, sought_head=head)
     if as_json:
         emit_json(
             {

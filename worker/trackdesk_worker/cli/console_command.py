@@ -136,17 +136,16 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
     listener = _listen(settings.console_host, settings.console_port)
     configure_logging(settings.log_level, open_log_writer())
     forecaster = Forecaster(Tenants(settings), settings.shares)
-    keys = bootstrap.keys(settings)
     with ExitStack() as stack:
         stack.enter_context(listener)
         routes = []
         if rules is not None:
-            client = stack.enter_context(bootstrap.open_redis(settings))
+            store = stack.enter_context(bootstrap.open_store(settings))
             producer = stack.enter_context(bootstrap.open_producer(settings))
-            sampler = stack.enter_context(Sampler(client, keys))
-            routes = console_routes(Deployment(settings, client, keys, forecaster, producer, sampler), rules)
+            sampler = stack.enter_context(Sampler(store))
+            routes = console_routes(Deployment(settings, store, forecaster, producer, sampler), rules)
         config = uvicorn.Config(
-            create_app(bootstrap.open_async_redis(settings), keys, forecast=forecaster, routes=routes),
+            create_app(bootstrap.open_async_store(settings), forecast=forecaster, routes=routes),
             log_config=None,
             access_log=False,
             server_header=False,

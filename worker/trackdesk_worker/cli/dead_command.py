@@ -55,7 +55,7 @@ def list_command(limit: int, after: str | None, as_json: bool, state: str, order
     with open_session() as session:
         wanted = search_of(session, state=state, order=order, **chosen)
         try:
-            page = search(session.client, session.keys, wanted, limit=limit, after=after, within_s=None)
+            page = search(session.store, wanted, limit=limit, after=after, within_s=None)
         except SearchInvalid as error:
             raise click.UsageError(str(error)) from error
     if as_json:
@@ -103,9 +103,7 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
 def causes_command(as_json: bool, **chosen: Any) -> None:
     """Count dead letters by cause, with what to do about each."""
     with open_session() as session:
-        found = dead_by_cause(
-            session.client, session.keys, search_of(session, **chosen), most=MAX_LIMIT, within_s=None
-        ).rows
+        found = dead_by_cause(session.store, search_of(session, **chosen), most=MAX_LIMIT, within_s=None).rows
     if as_json:
         emit_json(
             [
@@ -163,7 +161,7 @@ def export_command(file: str, form: str, force: bool, operator: str | None, why:
     with open_session() as session:
         wanted = search_of(session, **chosen)
         with open_target(file, force) as target:
-            count = export(session.client, session.keys, wanted, who, target, form=Form(form))
+            count = export(session.store, wanted, who, target, form=Form(form))
     warn(f"{count:,} dead letters written")
 
 
@@ -202,13 +200,12 @@ def edit_command(
     who = operator_of(operator, why)
     with open_session() as session:
         identity = find_job(
-            session.client,
-            session.keys,
+            session.store,
             external_id,
             tenant=tenant or session.settings.tenant,
             conversion_type=conversion_type,
         )
-        proposed = propose(session.client, session.keys, identity, changes)
+        proposed = propose(session.store, identity, changes)
         if proposed.errors:
             raise click.UsageError("; ".join(proposed.errors))
         if not as_json:
@@ -219,7 +216,7 @@ def edit_command(
         for warning in proposed.warnings:
             warn(warning)
         confirm("Correct it like this and redrive it?", yes=yes)
-        edited = edit_and_redrive(session.client, session.keys, identity, changes, who, expect=proposed.shown)
+        edited = edit_and_redrive(session.store, identity, changes, who, expect=proposed.shown)
     if as_json:
         diff = [{"field": c.field, "before": c.before, "after": c.after} for c in edited.diff]
         emit_json({"external_id": external_id, "job_id": edited.job_id, "redriven": 1, "changes": diff})

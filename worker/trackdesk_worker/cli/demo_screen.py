@@ -74,7 +74,6 @@ def run_demo(processes: int, stop: threading.Event | None, *, notify: Callable[[
 
 def _deliver(console: Console, stack: LocalStack, origin: str) -> demo.DemoResult:
     rng = random.Random(20)  # noqa: S311 - the same sample every time
-    client, keys = bootstrap.open_redis(stack.settings), bootstrap.keys(stack.settings)
     with bootstrap.open_producer(stack.settings) as producer:
         receipts = demo.enqueue_sample(producer, rng)
     accepted = sum(1 for receipt in receipts if receipt.status is ReceiptStatus.ACCEPTED)
@@ -99,8 +98,8 @@ def _deliver(console: Console, stack: LocalStack, origin: str) -> demo.DemoResul
             )
             stack.watch()
 
-        with client:
-            return demo.deliver(client, keys, origin, receipts, show=show)
+        with bootstrap.open_store(stack.settings) as store:
+            return demo.deliver(store, origin, receipts, show=show)
 
 
 def _print_verdict(console: Console, verdict: demo.DemoResult) -> None:

@@ -45,5 +45,5 @@ def _checks() -> Checks:
         settings = load_settings()
     except SettingsInvalid as error:
         return [Check("settings", Level.FAIL, str(error), "correct the variables named")]
-    with bootstrap.open_redis(settings) as client:
-        return diagnose(settings, client, bootstrap.keys(settings), secrets_in_environment=secrets_in_clear())
+    with bootstrap.open_store(settings) as store:
+        return diagnose(settings, store, secrets_in_environment=secrets_in_clear())

@@ -56,13 +56,12 @@ def cancel(
     who = operator_of(operator, why, default_reason="cancelled by name")
     with open_session() as session, bootstrap.open_producer(session.settings) as producer:
         identity = find_job(
-            session.client,
-            session.keys,
+            session.store,
             external_id,
             tenant=tenant or session.settings.tenant,
             conversion_type=conversion_type,
         )
-        result = tenant_actions.cancel(session.client, session.keys, producer, identity, who)
+        result = tenant_actions.cancel(session.store, producer, identity, who)
     state = None if result.state is None else result.state.value
     cancelled = result.status is CancelStatus.CANCELLED
     if as_json:

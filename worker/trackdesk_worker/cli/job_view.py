@@ -29,13 +29,12 @@ def print_job(
     """Find a sale, print it and return it."""
     with open_session() as session:
         identity = find_job(
-            session.client,
-            session.keys,
+            session.store,
             external_id,
             tenant=tenant or session.settings.tenant,
             conversion_type=conversion_type,
         )
-        detail = read_job(session.client, session.keys, identity, reveal_to=reveal_to)
+        detail = read_job(session.store, identity, reveal_to=reveal_to)
     if as_json:
         emit_json(_as_json(detail))
     else:

@@ -34,12 +34,12 @@ def command(
     with open_session() as session:
         if file is not None:
             with open_target(file, force) as target:
-                written = sum(bool(target.write(raw + b"\n")) for raw in walk_entries(session.client, session.keys))
+                written = sum(bool(target.write(raw + b"\n")) for raw in walk_entries(session.store))
             warn(f"{written:,} entries written")
             return 0
         if verify:
             findings = Findings()
-            verdict = check_audit_log(session.client, session.keys, findings, sought=head)
+            verdict = check_audit_log(session.store, findings, sought=head)
             if as_json:
                 emit_json({"entries": verdict.entries, "head": verdict.head, "sound": findings.count == 0})
             elif findings.count == 0:
@@ -47,7 +47,7 @@ def command(
             if findings.count:
                 raise CommandFailed("; ".join(found.detail for found in findings.named()))
             return 0
-        page = read_page(session.client, session.keys, before=before, limit=limit)
+        page = read_page(session.store, before=before, limit=limit)
     if as_json:
         emit_json([_as_json(entry) for entry in page.entries])
         return 0

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
-import redis
 
 from trackdesk_producer import ConversionInvalid
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.conversion.rules import check_tenant
 from trackdesk_worker.config.settings import Settings, load_settings
 from trackdesk_worker.config.tenants import Tenants
-from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid, now_ms
+from trackdesk_worker.ops.audit_log import Operator, OperatorInvalid
 from trackdesk_worker.ops.backlog_forecast import Forecaster
 from trackdesk_worker.ops.dead_letters import filters
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.store.dead_letters.query import Search
+from trackdesk_worker.store.job_store import JobStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,8 +26,7 @@ class Session:
     """What a command works on."""
 
     settings: Settings
-    client: redis.Redis
-    keys: Keys
+    store: JobStore
 
 
 def forecaster(settings: Settings) -> Forecaster:
@@ -40,8 +38,8 @@ def forecaster(settings: Settings) -> Forecaster:
 def open_session() -> Iterator[Session]:
     """Read the settings and open the store they name."""
     settings = load_settings()
-    with bootstrap.open_redis(settings) as client:
-        yield Session(settings, client, bootstrap.keys(settings))
+    with bootstrap.open_store(settings) as store:
+        yield Session(settings, store)
 
 
 class _Tenant(click.ParamType[str]):
@@ -149,7 +147,7 @@ def search_of(session: Session, *, tenant: str | None, conversion_type: str | No
         for name, value in fields.items():
             if not value.strip():
                 raise filters.FilterInvalid(name, "is empty; leave the option out to match all")
-        return filters.search_of(fields, now_ms=now_ms(session.client))
+        return filters.search_of(fields, now_ms=session.store.time_ms())
     except filters.FilterInvalid as error:
         option = _OPTION_OF.get(error.field, f"--{error.field.replace('_', '-')}")
         raise click.UsageError(f"{option}: {error.problem}") from error

@@ -41,7 +41,7 @@ def command() -> None:
 def list_command(limit: int, after: str | None, as_json: bool) -> None:
     """List plans, the newest first. They are kept for 90 days after their end."""
     with open_session() as session:
-        found = plans.recent(session.client, session.keys, limit=limit, after=after)
+        found = plans.recent(session.store, limit=limit, after=after)
     if as_json:
         emit_json([_as_json(plan) for plan in found])
         return
@@ -76,10 +76,10 @@ def show_command(
     with open_session() as session:
         if follow:
             return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
-        plan = plans.read(session.client, session.keys, plan_id)
+        plan = plans.read(session.store, plan_id)
         page = None
         if with_jobs:
-            page = plans.items(session.client, session.keys, plan_id, verdict=verdict, limit=limit, after=after)
+            page = plans.items(session.store, plan_id, verdict=verdict, limit=limit, after=after)
     if as_json:
         document = _as_json(plan)
         if page is not None:
@@ -124,8 +124,7 @@ def create_command(
     who = operator_of(operator, why)
     with open_session() as session:
         made = plans.create(
-            session.client,
-            session.keys,
+            session.store,
             search_of(session, **chosen),
             act=Act(act),
             name=name,
@@ -133,7 +132,7 @@ def create_command(
             limit=limit,
             dedupe_window_s=session.settings.dedupe_window_s,
         )
-        plan = plans.finish_listing(session.client, session.keys, made.id)
+        plan = plans.finish_listing(session.store, made.id)
         show_list(session, plan, to_json=as_json)
     if as_json:
         emit_json(_as_json(plan))
@@ -154,11 +153,11 @@ def start_command(
     """Let a plan run: the workers carry it out."""
     who = operator_of(operator, why, default_reason="plan start")
     with open_session() as session:
-        plan = plans.read(session.client, session.keys, plan_id)
+        plan = plans.read(session.store, plan_id)
         if plan.state == "ready":
             show_list(session, plan, to_json=as_json)
             ask(plan, yes=yes, count=count)
-        plans.start(session.client, session.keys, plan_id, who, confirm_count=confirmed_of(plan))
+        plans.start(session.store, plan_id, who, confirm_count=confirmed_of(plan))
         if follow:
             return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
         return _report(session, plan_id, as_json)
@@ -172,7 +171,7 @@ def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
     def steering_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
         who = operator_of(operator, why, default_reason=f"plan {word}")
         with open_session() as session:
-            steer(session.client, session.keys, plan_id, who)
+            steer(session.store, plan_id, who)
             return _report(session, plan_id, as_json)
 
 
@@ -182,7 +181,7 @@ _steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict s
 
 
 def _report(session: Session, plan_id: str, as_json: bool) -> int:
-    plan = plans.read(session.client, session.keys, plan_id)
+    plan = plans.read(session.store, plan_id)
     if as_json:
         emit_json(_as_json(plan))
     else:

@@ -44,9 +44,7 @@ def selection(
     ids = []
     for external_id in external_ids:
         try:
-            ids.append(
-                find_job(session.client, session.keys, external_id, tenant=tenant, conversion_type=conversion_type)
-            )
+            ids.append(find_job(session.store, external_id, tenant=tenant, conversion_type=conversion_type))
         except SaleUnknown:
             if len(external_ids) == 1 or tenant is None:
                 raise
@@ -58,16 +56,16 @@ def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, 
     """Count and print; nothing is stored."""
     if isinstance(wanted, Search):
         found = plans.preview(
-            session.client, session.keys, wanted, rate_limit=session.settings.rate_limit, shares=session.settings.shares
+            session.store, wanted, rate_limit=session.settings.rate_limit, shares=session.settings.shares
         )
         figures = (found.jobs, found.money, found.by_reason, found.by_tenant)
         if limit is not None and limit < found.jobs:
-            figures = figures_of(session.client, session.keys, wanted, limit)
+            figures = figures_of(session.store, wanted, limit)
     else:
-        sales = [s for s in read_hits(session.client, session.keys, wanted) if s.record.state is State.DEAD]
+        sales = [s for s in read_hits(session.store, wanted) if s.record.state is State.DEAD]
         figures = add_up(sales)
     jobs, money, by_reason, by_tenant = figures
-    seconds = plans.seconds_at_budget(session.client, session.keys, by_tenant, rate_limit=session.settings.rate_limit)
+    seconds = plans.seconds_at_budget(session.store, by_tenant, rate_limit=session.settings.rate_limit)
     if to_json:
         emit_json(
             {
@@ -109,11 +107,11 @@ def carry_out(
     try:
         show_list(session, plan, to_json=to_json)
         ask(plan, yes=yes, count=count)
-        plans.start(session.client, session.keys, plan.id, operator, confirm_count=confirmed_of(plan))
+        plans.start(session.store, plan.id, operator, confirm_count=confirmed_of(plan))
     finally:
         _drop(session, plan, operator)
     if detach:
-        return _report_detached(plans.read(session.client, session.keys, plan.id), to_json=to_json)
+        return _report_detached(plans.read(session.store, plan.id), to_json=to_json)
     return report_outcome(session, follow_to_the_end(session, plan.id, to_json=to_json), to_json=to_json)
 
 
@@ -142,8 +140,7 @@ def _make_plan(
 ) -> Plan:
     """Make a plan and freeze its list, with a progress bar."""
     plan = plans.create(
-        session.client,
-        session.keys,
+        session.store,
         wanted,
         act=act,
         name=name or operator.reason[: plans.MAX_NAME],
@@ -153,7 +150,7 @@ def _make_plan(
     )
     with progress("listing", None, quiet=to_json) as bar:
         return plans.finish_listing(
-            session.client, session.keys, plan.id, progress=lambda p: bar.update(bar.task_ids[0], completed=p.listed)
+            session.store, plan.id, progress=lambda p: bar.update(bar.task_ids[0], completed=p.listed)
         )
 
 
@@ -161,9 +158,7 @@ def show_list(session: Session, plan: Plan, *, to_json: bool) -> None:
     """Print what a plan's list amounts to."""
     if to_json:
         return
-    seconds = plans.seconds_at_budget(
-        session.client, session.keys, plan.by_tenant, rate_limit=session.settings.rate_limit
-    )
+    seconds = plans.seconds_at_budget(session.store, plan.by_tenant, rate_limit=session.settings.rate_limit)
     console().print(
         facts(
             {
@@ -181,17 +176,17 @@ def show_list(session: Session, plan: Plan, *, to_json: bool) -> None:
 
 def _drop(session: Session, plan: Plan, operator: Operator) -> None:
     """Cancel a plan, if nobody started it."""
-    if plans.read(session.client, session.keys, plan.id).state == "ready":
-        plans.cancel(session.client, session.keys, plan.id, operator)
+    if plans.read(session.store, plan.id).state == "ready":
+        plans.cancel(session.store, plan.id, operator)
 
 
 def follow_to_the_end(session: Session, plan_id: str, *, to_json: bool) -> Plan:
     """Follow a plan with a progress bar until it ends or is paused."""
-    plan = plans.read(session.client, session.keys, plan_id)
+    plan = plans.read(session.store, plan_id)
     try:
         with progress("discarding" if plan.act is Act.DISCARD else "redriving", plan.listed, quiet=to_json) as bar:
             return plans.follow(
-                session.client, session.keys, plan_id, rate_limit=session.settings.rate_limit,
+                session.store, plan_id, rate_limit=session.settings.rate_limit,
                 progress=lambda p: bar.update(bar.task_ids[0], completed=p.decided),
             )  # fmt: skip
     except KeyboardInterrupt as stop:
@@ -222,7 +217,7 @@ def report_outcome(session: Session, plan: Plan, *, to_json: bool) -> int:
     left_alone = plan.decided - plan.done
     if left_alone:
         for verdict in ("refused", "skipped"):
-            for item in plans.items(session.client, session.keys, plan.id, verdict=verdict, limit=TOLD).items:
+            for item in plans.items(session.store, plan.id, verdict=verdict, limit=TOLD).items:
                 state = item.verdict.partition(":")[2].replace("_", " ")
                 why = "it was redriven and died again" if state == "died again" else f"it is {state}"
                 warn(f"{external_id_of(item.job_id)!r} was left alone: {why}")

@@ -21,7 +21,7 @@ from trackdesk_worker.store.snapshot import WORKER_SEEN_S
 def command(as_json: bool) -> None:
     """Show jobs and money by state, the oldest work, and tenants that stand still."""
     with open_session() as session:
-        status = read_status(session.client, session.keys, forecaster(session.settings))
+        status = read_status(session.store, forecaster(session.settings))
     if as_json:
         emit_json(_as_json(status))
     else:

@@ -28,7 +28,7 @@ def tenants(as_json: bool) -> None:
     "late" counts jobs that will pass their horizon before they can be sent at this pace, estimated from a sample.
     """
     with open_session() as session:
-        status = read_status(session.client, session.keys, forecaster(session.settings))
+        status = read_status(session.store, forecaster(session.settings))
     if not as_json:
         to = console()
         to.print(tenants_table(status))
@@ -58,7 +58,7 @@ def pause(tenant: str, operator: str | None, why: str | None, as_json: bool) -> 
     """Stop deliveries of one tenant until `trackdesk resume`. Sales are still accepted; requests in flight end."""
     who = operator_of(operator, why)
     with open_session() as session:
-        changed = tenant_actions.pause(session.client, session.keys, tenant, who)
+        changed = tenant_actions.pause(session.store, tenant, who)
     _report(tenant, changed, as_json, "is paused" if changed else "was paused already")
 
 
@@ -70,7 +70,7 @@ def resume(tenant: str, operator: str | None, why: str | None, as_json: bool) ->
     """Resume deliveries of a tenant that is paused, frozen or on hold. After a hold, one request is tried first."""
     who = operator_of(operator, why, default_reason="resumed")
     with open_session() as session:
-        changed = tenant_actions.resume(session.client, session.keys, tenant, who)
+        changed = tenant_actions.resume(session.store, tenant, who)
     _report(tenant, changed, as_json, "is resumed" if changed else "was not blocked")
 
 
@@ -102,7 +102,7 @@ def restored(
     whose = "all tenants" if tenant is None else tenant
     confirm(f"Count every unfinished sale of {whose} as possibly sent?", yes=yes)
     with open_session() as session:
-        count = tenant_actions.restored(session.client, session.keys, tenant, who, since_ms=_milliseconds(since))
+        count = tenant_actions.restored(session.store, tenant, who, since_ms=_milliseconds(since))
     if as_json:
         emit_json({"tenant": tenant, "tenants": count})
     else:

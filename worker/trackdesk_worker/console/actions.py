@@ -34,7 +34,7 @@ def redrive(deployment: Deployment, identity: str, who: Operator) -> None:
     Raises:
         Refused: it is no longer a dead letter.
     """
-    _moved(plans.act_on_one(deployment.client, deployment.keys, identity, act=Act.REDRIVE, operator=who))
+    _moved(plans.act_on_one(deployment.store, identity, act=Act.REDRIVE, operator=who))
 
 
 def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: str) -> None:
@@ -49,11 +49,7 @@ def discard(deployment: Deployment, identity: str, who: Operator, *, confirmed: 
             "nothing was changed: the confirmation is not the externalId; type the externalId to discard",
         )
     window_s = deployment.settings.dedupe_window_s
-    _moved(
-        plans.act_on_one(
-            deployment.client, deployment.keys, identity, act=Act.DISCARD, operator=who, dedupe_window_s=window_s
-        )
-    )
+    _moved(plans.act_on_one(deployment.store, identity, act=Act.DISCARD, operator=who, dedupe_window_s=window_s))
 
 
 def cancel(deployment: Deployment, identity: str, who: Operator) -> None:
@@ -62,7 +58,7 @@ def cancel(deployment: Deployment, identity: str, who: Operator) -> None:
     Raises:
         Refused: it is in flight, has ended, or may have reached Trackdesk.
     """
-    result = tenant_actions.cancel(deployment.client, deployment.keys, deployment.producer, identity, who)
+    result = tenant_actions.cancel(deployment.store, deployment.producer, identity, who)
     if result.status is not CancelStatus.CANCELLED:
         raise Refused(409, "this sale cannot be cancelled: it is in flight, has ended, or may have reached Trackdesk")
 

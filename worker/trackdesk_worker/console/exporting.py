@@ -37,7 +37,7 @@ def _written(deployment: Deployment, wanted: Search, who: Operator, form: Form) 
     def write() -> None:
         try:
             with os.fdopen(writing, "wb", CHUNK) as target:
-                export(deployment.client, deployment.keys, wanted, who, target, form=form)
+                export(deployment.store, wanted, who, target, form=form)
         except BrokenPipeError:
             pass  # the client disconnected
         except BaseException as error:  # raised again in the reading thread

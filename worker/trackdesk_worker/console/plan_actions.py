@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.console.access import Role
 from trackdesk_worker.console.auth import Principal, Refused
 from trackdesk_worker.console.context import Deployment
@@ -14,6 +11,7 @@ from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.plans import DONE, Plan, Preview
 from trackdesk_worker.store.dead_letters.query import Search
+from trackdesk_worker.store.job_store import JobStore
 
 PlanAction = Literal["start", "pause", "resume", "cancel"]
 COUNTED = 1000
@@ -21,7 +19,7 @@ COUNTED = 1000
 PREVIEW_WITHIN_S = 0.5
 """Time limit of a preview that has to read dead letters; beyond it the preview is partial."""
 
-_ACTIONS: Mapping[str, Callable[[redis.Redis, Keys, str, Operator], Plan]] = {
+_ACTIONS: Mapping[str, Callable[[JobStore, str, Operator], Plan]] = {
     "pause": plans.pause,
     "resume": plans.resume,
     "cancel": plans.cancel,
@@ -32,8 +30,7 @@ def preview(deployment: Deployment, wanted: Search) -> Preview:
     """Return what a plan for a search would affect now."""
     settings = deployment.settings
     return plans.preview(
-        deployment.client,
-        deployment.keys,
+        deployment.store,
         wanted,
         rate_limit=settings.rate_limit,
         shares=settings.shares,
@@ -58,8 +55,7 @@ def create(
     """
     _check(principal, act)
     return plans.create(
-        deployment.client,
-        deployment.keys,
+        deployment.store,
         wanted,
         act=act,
         name=name,
@@ -83,19 +79,19 @@ def act_on(
     Raises:
         Refused: the principal may not discard.
     """
-    plan = plans.read(deployment.client, deployment.keys, plan_id)
+    plan = plans.read(deployment.store, plan_id)
     _check(principal, plan.act)
     who = Operator(principal.name, reason.strip() or plan.reason)
     if action == "start":
-        return plans.start(deployment.client, deployment.keys, plan_id, who, confirm_count=confirm_count)
-    return _ACTIONS[action](deployment.client, deployment.keys, plan_id, who)
+        return plans.start(deployment.store, plan_id, who, confirm_count=confirm_count)
+    return _ACTIONS[action](deployment.store, plan_id, who)
 
 
 def current_states(deployment: Deployment, plan: Plan) -> Counter[str]:
     """Count the current states of the first `COUNTED` jobs that the plan acted on; a deleted record is "pruned"."""
     if not plan.done:
         return Counter()
-    found = plans.items(deployment.client, deployment.keys, plan.id, verdict=DONE[plan.act], limit=COUNTED)
+    found = plans.items(deployment.store, plan.id, verdict=DONE[plan.act], limit=COUNTED)
     return Counter("pruned" if item.state_now is None else item.state_now.value for item in found.items)
 
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import redis
 
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
-from trackdesk_worker.ops.lookup import tenants_of
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import ACCEPTED, Book, total
 from trackdesk_worker.store.tenant_snapshot import tenant_snapshots
 
@@ -56,14 +54,12 @@ class Sampler:
 
     def __init__(
         self,
-        client: redis.Redis,
-        keys: Keys,
+        store: JobStore,
         *,
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
-        self._keys = keys
+        self._store = store
         self._period_s = period_s
         self._clock = clock
         self._ring: deque[Sample | None] = deque(maxlen=KEPT)
@@ -81,7 +77,7 @@ class Sampler:
     def sample(self) -> None:
         """Take one sample."""
         try:
-            book = _book(self._client, self._keys)
+            book = _book(self._store)
         except redis.RedisError as error:
             log.debug("no sample: %s", type(error).__name__)
             self._ring.append(None)
@@ -109,10 +105,10 @@ class Sampler:
             self.sample()
 
 
-def _book(client: redis.Redis, keys: Keys) -> Book:
+def _book(store: JobStore) -> Book:
     books = []
-    for call in tenant_snapshots(keys, tenants_of(client, keys), overdue_before_us=0):
-        some = run(client, call)
+    for call in tenant_snapshots(store.keys, store.tenants(), overdue_before_us=0):
+        some = store.run(call)
         books += [one.book for one in some]
     return total(books)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
@@ -22,8 +21,8 @@ from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.delivery.attempt import Attempts, Finished, StoreClock, release
 from trackdesk_worker.domain.claim import ClaimedJob, Verb
 from trackdesk_worker.domain.limits import Breaker, Limits
-from trackdesk_worker.store.jobs import Claims, Jobs
-from trackdesk_worker.store.pipeline import run_pipeline
+from trackdesk_worker.store.job_store import AsyncJobStore
+from trackdesk_worker.store.jobs import Claims
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
@@ -63,16 +62,14 @@ class DeliveryLoop:
     def __init__(
         self,
         *,
-        client: redis.asyncio.Redis,
-        jobs: Jobs,
+        store: AsyncJobStore,
         attempts: Attempts,
         config: DeliveryConfig,
         metrics: WorkerMetrics,
         health: Health,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
-        self._client = client
-        self._jobs = jobs
+        self._store = store
         self._attempts = attempts
         self._config = config
         self._metrics = metrics
@@ -180,7 +177,7 @@ class DeliveryLoop:
         calls: list[ScriptCall[Any]] = []
         if batch:
             calls.append(
-                self._jobs.settle(
+                self._store.jobs.settle(
                     [finished.settlement for _, finished in batch],
                     dedupe_window_ms=self._config.dedupe_window_ms,
                     breaker=self._config.breaker,
@@ -190,13 +187,15 @@ class DeliveryLoop:
             # Taken before the trip: a wake-up that comes meanwhile must not be forgotten.
             self._claim_at = None
             config = self._config
-            calls.append(self._jobs.claim(wanted, lease_ms=config.lease_ms, limits=config.limits, slots=config.slots))
+            calls.append(
+                self._store.jobs.claim(wanted, lease_ms=config.lease_ms, limits=config.limits, slots=config.slots)
+            )
         if not calls:
             return
         started = time.monotonic()
         try:
             async with asyncio.timeout(ROUND_TRIP_S):
-                replies = await run_pipeline(self._client, calls)
+                replies = await self._store.run_raw(calls)
         except (RedisError, OSError) as error:
             self._store_failed(error, claimed=wanted > 0)
             return

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.exporter.store_metrics import Forecast, StoreCollector
 from trackdesk_worker.ops.readiness import astore_ready
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.store.snapshot import StoreSnapshot, aread_snapshot
 from trackdesk_worker.telemetry.catalogue import OBJECTIVE_S
 from trackdesk_worker.telemetry.health import HealthStatus
@@ -34,26 +34,24 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    client: redis.asyncio.Redis,
-    keys: Keys,
+    store: AsyncJobStore,
     *,
     forecast: Forecast,
     names: TenantNames | None = None,
     timeout_s: float = TIMEOUT_S,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """Return the application; it closes `client` when it shuts down.
+    """Return the application; it closes `store` when it shuts down.
 
     Args:
-        client: connection to the store, opened by `bootstrap`.
-        keys: the deployment's keys.
+        store: opened by `bootstrap`.
         forecast: looks ahead for one tenant.
         names: tenants with a label of their own.
         timeout_s: limit for reading the store.
         routes: what else this process serves: the console.
     """
-    probe = DurabilityProbe(client, keys)
-    exporter = _Exporter(client, keys, forecast, names or TenantNames(), timeout_s, probe)
+    probe = DurabilityProbe(store)
+    exporter = _Exporter(store, forecast, names or TenantNames(), timeout_s, probe)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -62,7 +60,7 @@ def create_app(
         probing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await probing
-        await client.aclose()
+        await store.aclose()
 
     own = [
         Route("/metrics", exporter.metrics),
@@ -76,15 +74,13 @@ def create_app(
 class _Exporter:
     def __init__(
         self,
-        client: redis.asyncio.Redis,
-        keys: Keys,
+        store: AsyncJobStore,
         forecast: Forecast,
         names: TenantNames,
         timeout_s: float,
         probe: DurabilityProbe,
     ) -> None:
-        self._client = client
-        self._keys = keys
+        self._store = store
         self._forecast = forecast
         self._names = names
         self._timeout_s = timeout_s
@@ -106,7 +102,7 @@ class _Exporter:
     async def _read(self) -> StoreSnapshot | None:
         try:
             async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
-                return await aread_snapshot(self._client, self._keys, sample=SAMPLED, late_after_s=OBJECTIVE_S)
+                return await aread_snapshot(self._store, sample=SAMPLED, late_after_s=OBJECTIVE_S)
         except (redis.RedisError, TimeoutError) as error:
             log.warning("store not read: %s", type(error).__name__)
         except ValueError:  # something else than these scripts wrote to a ledger; the audit names it
@@ -120,7 +116,7 @@ class _Exporter:
     async def readyz(self, request: Request) -> Response:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return _answer(await astore_ready(self._client, self._keys))
+                return _answer(await astore_ready(self._store))
         except TimeoutError:
             return _answer(HealthStatus(False, f"the store did not answer within {self._timeout_s:g} s"))
 

@@ -14,10 +14,10 @@ from prometheus_client import Counter, Histogram, disable_created_metrics
 from prometheus_client.registry import Collector
 
 from trackdesk_producer import DurabilityNotMet
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import asend
 from trackdesk_producer.durability import check_durability, confirmation
 from trackdesk_producer.receipts import Durability
+from trackdesk_worker.store.job_store import AsyncJobStore
 from trackdesk_worker.telemetry import catalogue
 from trackdesk_worker.telemetry.labels import DurabilityResult
 
@@ -30,10 +30,9 @@ LEVELS = (Durability.FSYNC, Durability.REPLICATED)
 class DurabilityProbe:
     """Tries each level in turn; what it learns is in `collectors`, from the start of this process."""
 
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, *, period_s: float = PERIOD_S) -> None:
+    def __init__(self, store: AsyncJobStore, *, period_s: float = PERIOD_S) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._client = client
-        self._keys = keys
+        self._store = store
         self._period_s = period_s
         wait, probes = catalogue.DURABILITY_WAIT, catalogue.DURABILITY_PROBES
         self._wait = Histogram(wait.name, wait.help, wait.label_names, buckets=wait.buckets, registry=None)
@@ -66,10 +65,10 @@ class DurabilityProbe:
 
     async def _try(self, level: Durability) -> DurabilityResult:
         # A write that changes nothing, and is one all the same: it goes to the append-only file and to replicas.
-        write = ("INCRBY", self._keys.sequence, 0)
+        write = ("INCRBY", self._store.keys.sequence, 0)
         try:
             written, confirmed = await asend(
-                self._client, [write, *confirmation(level, replicas=1, timeout_s=PATIENCE_S)]
+                self._store.client, [write, *confirmation(level, replicas=1, timeout_s=PATIENCE_S)]
             )
             if isinstance(written, Exception):
                 return DurabilityResult.FAILED

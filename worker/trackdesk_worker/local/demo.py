@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import redis
 
 from trackdesk_producer import Producer, Receipt, ReceiptStatus, State
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord
 from trackdesk_worker.ops.audit import audit
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, read_books, total
 
 SALES = 1000
@@ -128,35 +127,34 @@ def wait_for_simulator(origin: str, *, patience_s: float = 15) -> None:
 
 
 def deliver(
-    client: redis.Redis, keys: Keys, origin: str, receipts: Iterable[Receipt], *, show: Callable[[Progress], None]
+    store: JobStore, origin: str, receipts: Iterable[Receipt], *, show: Callable[[Progress], None]
 ) -> DemoResult:
     """Follow the accepted sales until each has ended or failed for good, then check everything."""
     started = time.monotonic()
     accepted = [r.job_id for r in receipts if r.status is ReceiptStatus.ACCEPTED and r.job_id]
     book = Book()
     while time.monotonic() - started < PATIENCE_S:
-        book = total(read_books(client, keys).values())
+        book = total(read_books(store).values())
         show(Progress(book, _requests(origin)))
         if not _unfinished(book):
             break
         time.sleep(_POLL_S)
-    return _verdict(client, keys, origin, list(receipts), accepted, book, time.monotonic() - started)
+    return _verdict(store, origin, list(receipts), accepted, book, time.monotonic() - started)
 
 
 def _verdict(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     origin: str,
     receipts: list[Receipt],
     accepted: list[str],
     book: Book,
     seconds: float,
 ) -> DemoResult:
-    records = _records(client, keys, accepted)
+    records = _records(store, accepted)
     delivered = [record.external_id for record in records if record.state is State.DELIVERED]
     at_trackdesk = Counter(_ledger_ids(origin))
     dead = Counter(record.reason or "unknown" for record in records if record.state is State.DEAD)
-    report = audit(client, keys)
+    report = audit(store)
     discrepancies = [str(found) for found in report.discrepancies]
     if len(records) != len(accepted):
         discrepancies.append(f"{len(accepted) - len(records)} accepted sales have no record")
@@ -183,8 +181,8 @@ def _unfinished(book: Book) -> int:
     return book.jobs[State.READY] + book.jobs[State.SCHEDULED] + book.jobs[State.IN_FLIGHT]
 
 
-def _records(client: redis.Redis, keys: Keys, ids: list[str]) -> list[JobRecord]:
-    replies: list[Any] = client.mget([keys.job(identity) for identity in ids]) if ids else []
+def _records(store: JobStore, ids: list[str]) -> list[JobRecord]:
+    replies: list[Any] = store.client.mget([store.keys.job(identity) for identity in ids]) if ids else []
     return [JobRecord.parse(identity, raw) for identity, raw in zip(ids, replies, strict=True) if raw is not None]
 
 

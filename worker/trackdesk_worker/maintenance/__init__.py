@@ -6,7 +6,6 @@ their own, so that neither Celery's reconnecting nor a busy delivery loop can ho
 
 from collections.abc import Callable
 
-import redis
 import structlog
 
 from trackdesk_worker.config.tenants import Tenants
@@ -21,13 +20,12 @@ from trackdesk_worker.maintenance.reclaim import Reclaim
 from trackdesk_worker.maintenance.refresh_tenants import RefreshTenants
 from trackdesk_worker.maintenance.unpark import Unpark
 from trackdesk_worker.maintenance.wake import Wake
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 
 def all_duties(
-    client: redis.Redis,
-    jobs: Jobs,
+    store: JobStore,
     *,
     tenants: Tenants,
     worker_id: str,
@@ -38,7 +36,7 @@ def all_duties(
     beat: Callable[[], None] = lambda: None,
 ) -> Maintenance:
     """Return every duty of a worker, in the order in which a round runs them."""
-    context = DutyContext(client, jobs, metrics, log)
+    context = DutyContext(store, metrics, log)
     heartbeat = Heartbeat(context, worker_id)
     duties = (
         RefreshTenants(context, tenants),

@@ -19,8 +19,7 @@ class Admission(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Compare the store's memory with its limit."""
-        context = self._context
-        memory = context.client.info("memory")
+        memory = self._store.client.info("memory")
         most = int(memory.get("maxmemory", 0))
         full = most and int(memory["used_memory"]) > most * FULL_SHARE
-        context.run(context.jobs.admission(closed_for_s=CLOSED_FOR_S if full else 0))
+        self._store.run(self._store.jobs.admission(closed_for_s=CLOSED_FOR_S if full else 0))

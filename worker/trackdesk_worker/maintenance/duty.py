@@ -6,13 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-import redis
 import structlog
 
-from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
-from trackdesk_producer.contract.scripts import ScriptCall
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.telemetry.labels import DutyName
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
@@ -24,21 +20,14 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class DutyContext:
-    """What the duties of one process share. The client is their own: neither Celery nor the delivery loop uses it."""
+    """What the duties of one process share.
 
-    client: redis.Redis
-    jobs: Jobs
+    The store's connections are their own: neither Celery nor the delivery loop uses them.
+    """
+
+    store: JobStore
     metrics: WorkerMetrics
     log: structlog.typing.FilteringBoundLogger
-
-    @property
-    def keys(self) -> Keys:
-        """The keys of the deployment."""
-        return self.jobs.keys
-
-    def run(self, operation: ScriptCall[T]) -> T:
-        """Run one operation on the store."""
-        return run(self.client, operation)
 
 
 class Turn:
@@ -77,7 +66,9 @@ class Duty(ABC):
     """Time of one round that this duty may take, about. It drains what is due within it, and goes on in the next."""
 
     def __init__(self, context: DutyContext) -> None:
-        self._context = context
+        self._store = context.store
+        self._metrics = context.metrics
+        self._log = context.log
 
     @abstractmethod
     def run_once(self, turn: Turn) -> None:

@@ -19,8 +19,8 @@ class Heartbeat(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Note it."""
-        self._context.run(self._context.jobs.alive(self._worker_id, forget_after_ms=FORGOTTEN_MS))
+        self._store.run(self._store.jobs.alive(self._worker_id, forget_after_ms=FORGOTTEN_MS))
 
     def sign_off(self) -> None:
         """Leave the list of workers."""
-        self._context.client.zrem(self._context.keys.workers, self._worker_id)
+        self._store.client.zrem(self._store.keys.workers, self._worker_id)

@@ -22,13 +22,12 @@ class DrivePlans(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Drive the plans."""
-        context = self._context
-        driven = plans.drive(context.client, context.keys, rate_us=self._rate_us, over=turn.over, behind=self._last)
+        driven = plans.drive(self._store, rate_us=self._rate_us, over=turn.over, behind=self._last)
         self._last = driven.last
         if driven.moved:
-            context.log.info("maintenance.plans", jobs=driven.moved)
+            self._log.info("maintenance.plans", jobs=driven.moved)
         for plan_id, problem in driven.problems.items():
-            context.log.error("maintenance.plan_stopped", plan=plan_id, detail=problem)
+            self._log.error("maintenance.plan_stopped", plan=plan_id, detail=problem)
 
 
 class RecordActs(Duty):
@@ -38,10 +37,9 @@ class RecordActs(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Record what waits."""
-        context = self._context
-        if aside := plans.record_acts(context.client, context.keys):
-            context.log.error(
-                "maintenance.acts_set_aside", acts=aside, detail=f"kept in {context.keys.audit_log_unreadable}"
+        if aside := plans.record_acts(self._store):
+            self._log.error(
+                "maintenance.acts_set_aside", acts=aside, detail=f"kept in {self._store.keys.audit_log_unreadable}"
             )
 
 
@@ -53,10 +51,8 @@ class PrunePlans(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Forget what is over."""
-        context = self._context
-
         skip: int | None = 0
         while skip is not None:
-            skip = context.run(plans.prune(context.keys, LOOKED_AT_ONCE, skip=skip)).skip
+            skip = plans.prune(self._store, LOOKED_AT_ONCE, skip=skip).skip
             if turn.over():
                 return

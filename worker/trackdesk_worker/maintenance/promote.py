@@ -14,6 +14,5 @@ class Promote(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Move what is due."""
-        context = self._context
-        moved = turn.drain(lambda: context.run(context.jobs.promote(BATCH)))
-        context.metrics.maintenance(MaintenanceKind.PROMOTED, moved)
+        moved = turn.drain(lambda: self._store.run(self._store.jobs.promote(BATCH)))
+        self._metrics.maintenance(MaintenanceKind.PROMOTED, moved)

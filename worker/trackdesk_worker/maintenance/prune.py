@@ -14,6 +14,5 @@ class Prune(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Remove what is over."""
-        context = self._context
-        pruned = turn.drain(lambda: context.run(context.jobs.prune(BATCH)))
-        context.metrics.maintenance(MaintenanceKind.PRUNED, pruned)
+        pruned = turn.drain(lambda: self._store.run(self._store.jobs.prune(BATCH)))
+        self._metrics.maintenance(MaintenanceKind.PRUNED, pruned)

@@ -20,12 +20,12 @@ class Reclaim(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Take back what was lost."""
-        context, ready, buried = self._context, 0, 0
+        ready = buried = 0
 
         def step() -> int:
             nonlocal ready, buried
-            taken = context.run(
-                context.jobs.reclaim(BATCH, policy=self._tenants.default.policy, lease_ms=self._lease_ms)
+            taken = self._store.run(
+                self._store.jobs.reclaim(BATCH, policy=self._tenants.default.policy, lease_ms=self._lease_ms)
             )
             ready, buried = ready + taken.ready, buried + taken.buried
             return taken.ready + taken.buried
@@ -33,7 +33,7 @@ class Reclaim(Duty):
         try:
             turn.drain(step)
         finally:
-            context.metrics.maintenance(MaintenanceKind.RECLAIMED, ready)
-            context.metrics.maintenance(MaintenanceKind.BURIED, buried)
+            self._metrics.maintenance(MaintenanceKind.RECLAIMED, ready)
+            self._metrics.maintenance(MaintenanceKind.BURIED, buried)
             if ready or buried:
-                context.log.warning("maintenance.reclaimed", ready=ready, buried=buried)
+                self._log.warning("maintenance.reclaimed", ready=ready, buried=buried)

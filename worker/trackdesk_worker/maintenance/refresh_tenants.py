@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.config.settings import SettingsInvalid
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.maintenance.duty import BATCH, Duty, DutyContext, Turn
@@ -23,23 +22,21 @@ class RefreshTenants(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Bring changed settings into force."""
-        context = self._context
         try:
             if self._tenants.refresh():
                 self._limits_applied = False  # and stays so until they are in a store that may be away just now
-                context.log.info("tenants.reloaded", tables=len(self._tenants.own))
+                self._log.info("tenants.reloaded", tables=len(self._tenants.own))
         except SettingsInvalid as error:
-            context.log.error("tenants.refused", detail=str(error))
-        context.metrics.tenants_refused(self._tenants.refused is not None)
-        server = context.client.info("server").get("run_id")
+            self._log.error("tenants.refused", detail=str(error))
+        self._metrics.tenants_refused(self._tenants.refused is not None)
+        server = self._store.client.info("server").get("run_id")
         if not self._limits_applied or server != self._server:
             self._apply_limits()
             self._limits_applied, self._server = True, server
 
     def _apply_limits(self) -> None:
-        context = self._context
         own = {name: (settings.limits, settings.policy) for name, settings in self._tenants.own.items()}
-        known = {text(name) for name in context.client.smembers(context.keys.tenants)}
+        known = set(self._store.tenants())
         tenants = sorted(known | own.keys())
         for start in range(0, len(tenants), BATCH):
-            context.run(context.jobs.limits(tenants[start : start + BATCH], own))
+            self._store.run(self._store.jobs.limits(tenants[start : start + BATCH], own))

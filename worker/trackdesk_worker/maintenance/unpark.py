@@ -17,14 +17,13 @@ class Unpark(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Put back what can be read."""
-        context = self._context
 
         def step() -> int:
-            taken = context.run(context.jobs.unpark(BATCH))
+            taken = self._store.run(self._store.jobs.unpark(BATCH))
             if taken.aside != self._aside:
                 self._aside = taken.aside
                 # These jobs are safe as they are: a newer release wrote their records, and only it may go on.
-                context.log.warning("maintenance.newer_records", jobs=taken.aside)
+                self._log.warning("maintenance.newer_records", jobs=taken.aside)
             return taken.back
 
         turn.drain(step)

@@ -18,7 +18,7 @@ class Wake(Duty):
 
     def run_once(self, turn: Turn) -> None:
         """Wake where work waits."""
-        if self._context.run(self._context.jobs.wake()):
+        if self._store.run(self._store.jobs.wake()):
             # Besides the wake-up in Celery's queue, straight to our own loop: after an outage of Redis, Celery
             # may take many seconds to listen again.
             self._wake()

@@ -7,11 +7,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.store.audit_log import append
+from trackdesk_worker.store.job_store import JobStore
 
 MAX_TEXT = 500
 
@@ -53,14 +51,8 @@ class Operator:
                 raise OperatorInvalid(f"the {label} must be at most {MAX_TEXT} printable characters")
 
 
-def now_ms(client: redis.Redis) -> int:
-    """Return the store's clock, which rules all times on record."""
-    seconds, micros = client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
 def entry_of(
-    client: redis.Redis,
+    store: JobStore,
     act: Act,
     operator: Operator,
     *,
@@ -71,7 +63,7 @@ def entry_of(
     """Return an act as the log holds it, at the store's time."""
     return {
         "kind": act.value,
-        "at_ms": now_ms(client),
+        "at_ms": store.time_ms(),
         "operator": operator.name,
         "reason": operator.reason,
         "count": count,
@@ -80,9 +72,9 @@ def entry_of(
     }
 
 
-def record(client: redis.Redis, keys: Keys, act: Act, operator: Operator, *, count: int, **more: Any) -> None:
+def record(store: JobStore, act: Act, operator: Operator, *, count: int, **more: Any) -> None:
     """Put an act on record, chained to the one before; also on a store that is full."""
-    append(client, keys, entry_of(client, act, operator, count=count, **more))
+    append(store, entry_of(store, act, operator, count=count, **more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +95,23 @@ class LogPage:
     """For the next page, of older ones; None if this was the last."""
 
 
-def read_page(client: redis.Redis, keys: Keys, *, before: int | None = None, limit: int = 50) -> LogPage:
+def read_page(store: JobStore, *, before: int | None = None, limit: int = 50) -> LogPage:
     """Return up to `limit` entries older than the one numbered `before`, else the newest.
 
     The log only ever grows at its end, so pages never shift.
     """
-    last = client.llen(keys.audit_log) if before is None else before - 1
+    last = store.client.llen(store.keys.audit_log) if before is None else before - 1
     first = max(1, last - limit + 1)
-    raws: list[Any] = client.lrange(keys.audit_log, first - 1, last - 1) if last > 0 else []
+    raws: list[Any] = store.client.lrange(store.keys.audit_log, first - 1, last - 1) if last > 0 else []
     entries = [AuditEntry(first + place, _fields(raw)) for place, raw in enumerate(raws)]
     return LogPage(tuple(reversed(entries)), first if first > 1 and entries else None)
 
 
-def walk_entries(client: redis.Redis, keys: Keys, *, batch: int = 500) -> Iterator[bytes]:
+def walk_entries(store: JobStore, *, batch: int = 500) -> Iterator[bytes]:
     """Yield every entry as it is stored, the oldest first, in flat memory: what the chain of hashes is over."""
     start = 0
     while True:
-        raws: list[Any] = client.lrange(keys.audit_log, start, start + batch - 1)
+        raws: list[Any] = store.client.lrange(store.keys.audit_log, start, start + batch - 1)
         if not raws:
             return
         yield from raws

@@ -13,11 +13,9 @@ from redis.exceptions import RedisError
 
 from trackdesk_producer import Durability
 from trackdesk_producer._redis.address import parse_address
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import LEASE_MARGIN_S, Settings, SettingsInvalid
 from trackdesk_worker.config.tenants import Tenants
-from trackdesk_worker.ops.audit_log import now_ms
-from trackdesk_worker.ops.lookup import tenants_of
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.snapshot import WORKER_SEEN_S
 
 FULL_WARN, FULL_FAIL = 0.75, 0.9
@@ -48,9 +46,7 @@ class Check:
 Checks: TypeAlias = list[Check]
 
 
-def diagnose(
-    settings: Settings, client: redis.Redis, keys: Keys, *, secrets_in_environment: Sequence[str] = ()
-) -> Checks:
+def diagnose(settings: Settings, store: JobStore, *, secrets_in_environment: Sequence[str] = ()) -> Checks:
     """Return every check, also of a store that cannot be reached.
 
     Args:
@@ -59,13 +55,13 @@ def diagnose(
     checks = check_settings(settings, secrets_in_environment)
     try:
         started_s = time.time()
-        stored_ms = now_ms(client)
+        stored_ms = store.time_ms()
         skew_s = stored_ms / 1000 - (started_s + time.time()) / 2
-        info: dict[str, Any] = client.info("all")
+        info: dict[str, Any] = store.client.info("all")
         checks.append(Check("store", Level.OK, f"answers; {_server_name(info)}"))
         checks += [_clock(skew_s), *check_server(info)]
-        checks += [_appendfsync(client), *_abilities(settings, client, info), _admission(client, keys)]
-        checks += [_tenants(settings, client, keys), _workers(client, keys, stored_ms), _release(client, keys)]
+        checks += [_appendfsync(store), *_abilities(settings, store, info), _admission(store)]
+        checks += [_tenants(settings, store), _workers(store, stored_ms), _release(store)]
     except RedisError as error:
         checks.append(
             Check("store", Level.FAIL, f"it cannot be used: {error}", "start it, or correct TRACKDESK_REDIS_URL")
@@ -186,9 +182,9 @@ def _memory(used: int, limit: int) -> Check:
     return Check("memory", level, f"{share:.0%} of maxmemory is used", remedy)
 
 
-def _appendfsync(client: redis.Redis) -> Check:
+def _appendfsync(store: JobStore) -> Check:
     try:
-        value = client.config_get("appendfsync").get("appendfsync")
+        value = store.client.config_get("appendfsync").get("appendfsync")
     except redis.ResponseError:
         finding = "the server does not tell its appendfsync"
         return Check("fsync", Level.WARN, finding, "make sure that it is everysec or always")
@@ -199,11 +195,11 @@ def _appendfsync(client: redis.Redis) -> Check:
     return Check("fsync", Level.OK, f"appendfsync {value}: a crash of the machine loses {lost}")
 
 
-def _abilities(settings: Settings, client: redis.Redis, info: dict[str, Any]) -> Checks:
+def _abilities(settings: Settings, store: JobStore, info: dict[str, Any]) -> Checks:
     if settings.durability is Durability.FSYNC:
         # Asked for by command: Valkey gives itself the version of an older Redis.
         # One word, as redis-py's reader of the plain COMMAND stumbles over a command that is unknown.
-        known: Any = client.execute_command("COMMAND INFO", "WAITAOF")
+        known: Any = store.client.execute_command("COMMAND INFO", "WAITAOF")
         if not any(known):
             finding = "TRACKDESK_DURABILITY is fsync, but the server has no WAITAOF"
             return [Check("durability", Level.FAIL, finding, "run Redis 7.2 or newer, or Valkey")]
@@ -213,30 +209,30 @@ def _abilities(settings: Settings, client: redis.Redis, info: dict[str, Any]) ->
     return [Check("durability", Level.OK, settings.durability.value)]
 
 
-def _admission(client: redis.Redis, keys: Keys) -> Check:
-    if client.exists(keys.admission):
+def _admission(store: JobStore) -> Check:
+    if store.client.exists(store.keys.admission):
         return Check("admission", Level.FAIL, "enqueue is refused: the store is nearly full", "raise maxmemory")
     return Check("admission", Level.OK, "open")
 
 
-def _tenants(settings: Settings, client: redis.Redis, keys: Keys) -> Check:
-    tenants = tenants_of(client, keys)
+def _tenants(settings: Settings, store: JobStore) -> Check:
+    tenants = store.tenants()
     if len(tenants) > 1 and "{tenant}" not in settings.base_url:
         finding = f"the sales of {len(tenants)} tenants all go to the one host of TRACKDESK_BASE_URL"
         return Check("tenants", Level.FAIL, finding, "put {tenant} into TRACKDESK_BASE_URL")
     return Check("tenants", Level.OK, f"{len(tenants)} seen")
 
 
-def _workers(client: redis.Redis, keys: Keys, stored_ms: int) -> Check:
-    running = client.zcount(keys.workers, stored_ms - WORKER_SEEN_S * 1000, "+inf")
+def _workers(store: JobStore, stored_ms: int) -> Check:
+    running = store.client.zcount(store.keys.workers, stored_ms - WORKER_SEEN_S * 1000, "+inf")
     if not running:
         finding = f"none gave a sign within {WORKER_SEEN_S} s: nothing is delivered"
         return Check("workers", Level.WARN, finding, "start `trackdesk worker`")
     return Check("workers", Level.OK, f"{running} running")
 
 
-def _release(client: redis.Redis, keys: Keys) -> Check:
-    aside = client.zcard(keys.newer)
+def _release(store: JobStore) -> Check:
+    aside = store.client.zcard(store.keys.newer)
     if aside:
         finding = f"{aside} jobs wait, safe and unsent: only the newer release that wrote their records can go on"
         return Check("release", Level.FAIL, finding, "start workers of that release again, beside these or alone")

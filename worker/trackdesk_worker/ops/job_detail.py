@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, RecordNewer, State
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.ops.lookup import SaleUnknown
+from trackdesk_worker.store.job_store import JobStore
 
 MASK = "•••"
 PERSONAL = ("cid", "customerId")
@@ -33,16 +31,15 @@ class JobDetail:
         return self.record.state is State.DEAD
 
 
-def read_job(client: redis.Redis, keys: Keys, identity: str, *, reveal_to: Operator | None = None) -> JobDetail:
+def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = None) -> JobDetail:
     """Return one job. Personal data is masked, unless an operator asks for it, which is put on record first.
 
     Raises:
         SaleUnknown: if the job is gone, or its record cannot be read.
     """
-    with client.pipeline(transaction=True) as pipeline:  # record and history of one moment
-        pipeline.get(keys.job(identity))
-        pipeline.lrange(keys.history(identity), 0, -1)
-        raw, entries = pipeline.execute()
+    raw, entries = store.transaction(
+        [("GET", store.keys.job(identity)), ("LRANGE", store.keys.history(identity), 0, -1)]
+    )
     if raw is None:
         raise SaleUnknown("the sale is gone: its dedupe window ended just now")
     try:
@@ -55,7 +52,7 @@ def read_job(client: redis.Redis, keys: Keys, identity: str, *, reveal_to: Opera
         raise SaleUnknown("the record of this sale is damaged; `trackdesk audit` says more") from error
     if reveal_to is not None:
         about = {"tenant": found.tenant, "external_id": found.external_id}
-        record(client, keys, Act.REVEAL, reveal_to, count=1, jobs=[about])
+        record(store, Act.REVEAL, reveal_to, count=1, jobs=[about])
     elif conversion is not None:
         conversion = masked(conversion)
     return JobDetail(found, conversion, history)

@@ -8,6 +8,7 @@ import redis.asyncio
 
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command, asend
+from trackdesk_worker.store.job_store import AsyncJobStore, JobStore
 from trackdesk_worker.telemetry.health import HealthStatus
 
 
@@ -39,21 +40,21 @@ def unsafe(info: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def store_ready(client: redis.Redis, keys: Keys) -> HealthStatus:
+def store_ready(store: JobStore) -> HealthStatus:
     """Ask the store, blocking no longer than the client's timeouts; an error is a verdict."""
     try:
-        with client.pipeline(transaction=False) as pipeline:
-            for command in readiness_commands(keys):
+        with store.client.pipeline(transaction=False) as pipeline:
+            for command in readiness_commands(store.keys):
                 pipeline.execute_command(*command)
             return judge_readiness(pipeline.execute(raise_on_error=False))
     except redis.RedisError as error:
         return _away(error)
 
 
-async def astore_ready(client: redis.asyncio.Redis, keys: Keys) -> HealthStatus:
+async def astore_ready(store: AsyncJobStore) -> HealthStatus:
     """Do what `store_ready` does, on asyncio."""
     try:
-        return judge_readiness(await asend(client, readiness_commands(keys)))
+        return judge_readiness(await asend(store.client, readiness_commands(store.keys)))
     except redis.RedisError as error:
         return _away(error)
 

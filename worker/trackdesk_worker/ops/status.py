@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast, Forecaster
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, Money, total
 from trackdesk_worker.store.snapshot import read_snapshot
 from trackdesk_worker.store.tenant_record import BlockedTenant
@@ -50,9 +48,9 @@ class StoreStatus:
         return self.book.at_risk
 
 
-def read_status(client: redis.Redis, keys: Keys, forecaster: Forecaster) -> StoreStatus:
+def read_status(store: JobStore, forecaster: Forecaster) -> StoreStatus:
     """Read everything in two round trips."""
-    snapshot = read_snapshot(client, keys, sample=SAMPLED)
+    snapshot = read_snapshot(store, sample=SAMPLED)
     now_ms, due_ms = snapshot.now_ms, snapshot.due_ms
     waiting = [backlog for queues in snapshot.ready.values() for backlog in queues.values() if backlog.jobs]
     return StoreStatus(

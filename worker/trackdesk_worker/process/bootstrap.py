@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import redis
-import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -14,6 +12,7 @@ from trackdesk_producer._redis.connections import open_async_client, open_client
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import Settings, tracing_protocol, tracing_wanted
 from trackdesk_worker.config.tenants import Tenants
+from trackdesk_worker.store.job_store import AsyncJobStore, JobStore
 from trackdesk_worker.telemetry.tracing import Tracing, TracingUnavailable, open_tracing
 from trackdesk_worker.trackdesk.client import TrackdeskClient
 
@@ -34,19 +33,16 @@ _OPTIONS: Mapping[str, Any] = {
 }
 
 
-def keys(settings: Settings) -> Keys:
-    """Return the keys of this deployment."""
-    return Keys(settings.namespace)
+def open_store(settings: Settings) -> JobStore:
+    """Return this deployment's store; it connects on first use, and closes at the end of a ``with`` block."""
+    client = open_client(settings.redis_url.get_secret_value(), **_OPTIONS)
+    return JobStore(client, Keys(settings.namespace))
 
 
-def open_redis(settings: Settings) -> redis.Redis:
-    """Return a blocking client; it connects on first use."""
-    return open_client(settings.redis_url.get_secret_value(), **_OPTIONS)
-
-
-def open_async_redis(settings: Settings) -> redis.asyncio.Redis:
-    """Return an asyncio client; it connects on first use."""
-    return open_async_client(settings.redis_url.get_secret_value(), **_OPTIONS)
+def open_async_store(settings: Settings) -> AsyncJobStore:
+    """Return this deployment's store for an event loop; it connects on first use."""
+    client = open_async_client(settings.redis_url.get_secret_value(), **_OPTIONS)
+    return AsyncJobStore(client, Keys(settings.namespace))
 
 
 def open_producer(settings: Settings) -> Producer:

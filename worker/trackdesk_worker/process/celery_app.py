@@ -160,15 +160,14 @@ def start_metrics_server(settings: Settings, metrics: WorkerMetrics, health: Hea
     """
     if not settings.metrics_port:
         return None
-    client = bootstrap.open_redis(settings)
-    keys = Keys(settings.namespace)
+    store = bootstrap.open_store(settings)
     try:
         server = WorkerServer(
             settings.metrics_host,
             settings.metrics_port,
             registry=metrics.registry,
             health=health,
-            ready=lambda: store_ready(client, keys),
+            ready=lambda: store_ready(store),
         )
     except OSError as error:
         raise SettingsInvalid(

@@ -11,8 +11,6 @@ import threading
 import structlog
 import uvloop
 
-from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.config.tenants import RESTED_S, Tenants
 from trackdesk_worker.delivery.attempt import Attempts
@@ -21,7 +19,6 @@ from trackdesk_worker.maintenance import all_duties
 from trackdesk_worker.maintenance.loop import MaintenanceLoop
 from trackdesk_worker.process import bootstrap
 from trackdesk_worker.process.watchdog import Watchdog
-from trackdesk_worker.store.jobs import Jobs
 from trackdesk_worker.telemetry.health import Health
 from trackdesk_worker.telemetry.logging import buffered_log
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
@@ -47,9 +44,8 @@ class WorkerRuntime:
         self._metrics = metrics
         self._health = health
         self._log = structlog.get_logger("trackdesk.worker")
-        self._jobs = Jobs(Keys(settings.namespace))
         self._tenants = Tenants(settings, written_before_s=RESTED_S)
-        self._client = bootstrap.open_redis(settings)
+        self._store = bootstrap.open_store(settings)
         self._ready = threading.Event()
         self.failed = False
         self._delivery: DeliveryLoop | None = None
@@ -57,8 +53,7 @@ class WorkerRuntime:
         self._thread = threading.Thread(target=self._run_delivery, name="delivery", daemon=True)
         self._maintenance = MaintenanceLoop(
             all_duties(
-                bootstrap.open_redis(settings),
-                self._jobs,
+                bootstrap.open_store(settings),
                 tenants=self._tenants,
                 worker_id=f"{socket.gethostname()}:{os.getpid()}",
                 lease_ms=settings.lease_ms,
@@ -99,7 +94,7 @@ class WorkerRuntime:
         self._delivery.wake()
         quiet = asyncio.run_coroutine_threadsafe(self._delivery.until_quiet(SLICE_S), self._loop).result()
         if not quiet:
-            run(self._client, self._jobs.wake())
+            self._store.run(self._store.jobs.wake())
 
     def stop_claiming(self) -> None:
         """Claim nothing more. Ends a slice at once; requests in flight go on."""
@@ -135,12 +130,11 @@ class WorkerRuntime:
         gc.freeze()  # what is loaded by now stays
         gc.set_threshold(*COLLECT_AFTER)
         settings = self._settings
-        client = bootstrap.open_async_redis(settings)
+        store = bootstrap.open_async_store(settings)
         sender = bootstrap.open_trackdesk(settings, self._tenants)
         try:
             self._delivery = DeliveryLoop(
-                client=client,
-                jobs=self._jobs,
+                store=store,
                 attempts=Attempts(
                     sender=sender,
                     settings_for=self._tenants.get,
@@ -167,4 +161,4 @@ class WorkerRuntime:
             await self._delivery.run()
         finally:
             await sender.aclose()
-            await client.aclose()
+            await store.aclose()

@@ -10,32 +10,28 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.keys import Keys
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import ScriptCall, clock
 from trackdesk_worker.store.audit_chain import link
 from trackdesk_worker.store.errors import says
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import script
 
 
-def append(client: redis.Redis, keys: Keys, entry: dict[str, Any], *, waiting: bytes = b"") -> None:
+def append(store: JobStore, entry: dict[str, Any], *, waiting: bytes = b"") -> None:
     """Put an entry on record behind the last, also on a store that is full.
 
     Args:
         waiting: the act as it waits; nothing is recorded if somebody else has done so.
     """
     while True:
-        with client.pipeline(transaction=True) as pipeline:
-            pipeline.lindex(keys.audit_log, -1)
-            pipeline.llen(keys.audit_log)
-            last, number = pipeline.execute()
+        last, number = store.transaction([("LINDEX", store.keys.audit_log, -1), ("LLEN", store.keys.audit_log)])
         text, digest = link(entry, last)
         arguments = (clock(None), text, last or "", f"{number + 1} {digest}", waiting)
-        if run(client, ScriptCall(script("audit_log"), keys.prefix, arguments, int)):
+        if store.run(ScriptCall(script("audit_log"), store.keys.prefix, arguments, int)):
             return
 
 
-def record_waiting(client: redis.Redis, keys: Keys, compose: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
+def record_waiting(store: JobStore, compose: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
     """Put every act that waits on record, in the order in which they were done.
 
     One that cannot be read is set aside (`audit_log_unreadable`), and the acts behind it go on record. Return how many
@@ -45,18 +41,18 @@ def record_waiting(client: redis.Redis, keys: Keys, compose: Callable[[dict[str,
         compose: makes the entry of what waits.
     """
     aside = 0
-    while (raw := client.lindex(keys.audit_log_waiting, 0)) is not None:
+    while (raw := store.client.lindex(store.keys.audit_log_waiting, 0)) is not None:
         try:
             entry = compose(_parse(raw))  # type: ignore[arg-type]
         except Exception as error:
             if not _about_the_act(error):
                 raise
-            aside += run(client, ScriptCall(script("set_aside"), keys.prefix, (clock(None), raw), int))
+            aside += store.run(ScriptCall(script("set_aside"), store.keys.prefix, (clock(None), raw), int))
             continue
         if entry is None:  # about a plan that is forgotten
-            client.lrem(keys.audit_log_waiting, 1, raw)  # type: ignore[arg-type]
+            store.client.lrem(store.keys.audit_log_waiting, 1, raw)  # type: ignore[arg-type]
         else:
-            append(client, keys, entry, waiting=raw)  # type: ignore[arg-type]
+            append(store, entry, waiting=raw)  # type: ignore[arg-type]
     return aside
 
 

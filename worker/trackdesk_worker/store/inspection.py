@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.record import JobRecord, State
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, clock, text
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import reading_script
 
 _NO_STRING = b"!"
@@ -32,7 +33,7 @@ class JobSnapshot:
     """Fingerprint of its body, if an operator corrected it."""
 
 
-def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> ScriptCall[list[JobSnapshot]]:
+def inspect(store: JobStore, wanted: Sequence[tuple[bytes, str]]) -> list[JobSnapshot]:
     """See jobs by id, each also in one more index if one is named. One job is one moment, not all of them."""
     arguments: list[Argument] = [clock(None)]
     for identity, index in wanted:
@@ -41,7 +42,7 @@ def inspect(keys: Keys, wanted: Sequence[tuple[bytes, str]]) -> ScriptCall[list[
     def read(reply: list[list[Any]]) -> list[JobSnapshot]:
         return [_job_snapshot(identity, found) for (identity, _), found in zip(wanted, reply, strict=True)]
 
-    return ScriptCall(reading_script("inspect"), keys.prefix, tuple(arguments), read)
+    return store.run(ScriptCall(reading_script("inspect"), store.keys.prefix, tuple(arguments), read))
 
 
 def expected_indexes(record: JobRecord) -> dict[str, int]:

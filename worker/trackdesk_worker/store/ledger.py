@@ -11,11 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.store.job_store import JobStore
 
 LIMB_EXPONENTS = {"2": 9, "1": 0, "0": -9}
 
@@ -89,13 +86,10 @@ def parse_book(fields: Mapping[bytes, bytes]) -> Book:
     return Book(jobs, {column: add_money([sums]) for column, sums in money.items()})
 
 
-def read_books(client: redis.Redis, keys: Keys) -> dict[str, Book]:
-    """Read every tenant's books in one round trip after the list of tenants."""
-    tenants = sorted(text(name) for name in client.smembers(keys.tenants))
-    with client.pipeline(transaction=True) as pipeline:  # one moment for all of them
-        for tenant in tenants:
-            pipeline.hgetall(keys.ledger(tenant))
-        replies = pipeline.execute()
+def read_books(store: JobStore) -> dict[str, Book]:
+    """Read every tenant's books, all of one moment, in one round trip after the list of tenants."""
+    tenants = store.tenants()
+    replies = store.transaction([("HGETALL", store.keys.ledger(tenant)) for tenant in tenants])
     return {tenant: parse_book(reply) for tenant, reply in zip(tenants, replies, strict=True)}
 
 

@@ -13,11 +13,7 @@ from dataclasses import fields as fields_of
 from decimal import Decimal
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, clock, text
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.money import plain_money
@@ -25,6 +21,7 @@ from trackdesk_worker.store.audit_log import record_waiting
 from trackdesk_worker.store.dead_letters.index_query import find
 from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.errors import store_away
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import script
 from trackdesk_worker.store.ledger import Book, parse_book
 
@@ -93,16 +90,22 @@ class _NewerPlan(Exception):
 
 
 def create(
-    keys: Keys, plan_id: str, fields: Mapping[str, str], ids: Sequence[str], *, entry: str, now_ms: int | None = None
-) -> ScriptCall[bool]:
+    store: JobStore,
+    plan_id: str,
+    fields: Mapping[str, str],
+    ids: Sequence[str],
+    *,
+    entry: str,
+    now_ms: int | None = None,
+) -> bool:
     """Open a plan; False if too many are open. `ids` are those of a plan whose jobs are named one by one."""
     words: list[Argument] = [word for pair in fields.items() for word in pair]
     arguments = (clock(now_ms), plan_id, OPEN_AT_MOST, entry, len(words), *words, *ids)
-    return ScriptCall(script("plan_create"), keys.prefix, arguments, lambda reply: text(reply) == "ok")
+    return store.run(ScriptCall(script("plan_create"), store.keys.prefix, arguments, text)) == "ok"
 
 
 def turn(
-    keys: Keys,
+    store: JobStore,
     plan_id: str,
     word: str,
     *,
@@ -110,13 +113,14 @@ def turn(
     confirmed: int | None = None,
     note: str = "",
     now_ms: int | None = None,
-) -> ScriptCall[str]:
+) -> str:
     """Start, pause, resume or cancel; ``ok``, ``unknown``, ``refused:<state>`` or ``count:<jobs>``."""
     count = "" if confirmed is None else confirmed
-    return ScriptCall(script("plan_transition"), keys.prefix, (clock(now_ms), plan_id, word, count, note, entry), text)
+    arguments = (clock(now_ms), plan_id, word, count, note, entry)
+    return store.run(ScriptCall(script("plan_transition"), store.keys.prefix, arguments, text))
 
 
-def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms: int | None = None) -> Stepped:
+def step(store: JobStore, plan_id: str, *, rate_us: int, now_ms: int | None = None) -> Stepped:
     """List or decide some more jobs. A plan that cannot go on is stopped, with the reason, and holds up no other.
 
     Args:
@@ -124,27 +128,26 @@ def step(client: redis.Redis, keys: Keys, plan_id: str, *, rate_us: int, now_ms:
     """
     state: str | None = None
     try:
-        state, *listing = (None if raw is None else text(raw) for raw in client.hmget(
-            keys.plan(plan_id), ["state", "cursor", "search", "limit", "created_ms"]
+        state, *listing = (None if raw is None else text(raw) for raw in store.client.hmget(
+            store.keys.plan(plan_id), ["state", "cursor", "search", "limit", "created_ms"]
         ))  # fmt: skip
         if state == "listing":
-            return _list(client, keys, plan_id, listing, now_ms)
+            return _list(store, plan_id, listing, now_ms)
         if state != "running":
             return Stepped(0, state or "unknown")
-        arguments = (clock(now_ms), envelope(keys.wakeups), plan_id, rate_us, DECIDED_AT_ONCE)
-        return run(client, ScriptCall(script("plan_step"), keys.prefix, arguments, _read_step))
+        arguments = (clock(now_ms), envelope(store.keys.wakeups), plan_id, rate_us, DECIDED_AT_ONCE)
+        return store.run(ScriptCall(script("plan_step"), store.keys.prefix, arguments, _read_step))
     except _NewerPlan:
         return Stepped(0, "listing")  # a newer worker lists it; if none comes, it is given up in time
     except Exception as error:
         if store_away(error):
             raise
         problem = f"{type(error).__name__}: {str(error)[:PROBLEM_MAX]}"
-        return Stepped(0, run(client, _stop(keys, plan_id, state or "", problem, now_ms)) or "unknown", 0, problem)
+        return Stepped(0, _stop(store, plan_id, state or "", problem, now_ms) or "unknown", 0, problem)
 
 
 def drive(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     *,
     rate_us: int,
     over: Callable[[], bool] = lambda: False,
@@ -157,14 +160,14 @@ def drive(
         behind: the plan driven last in the call before, so that a slow one keeps no other waiting.
     """
     driven = Driven(last=behind)
-    raw: Any = client.zrange(keys.plans_open, 0, -1)
+    raw: Any = store.client.zrange(store.keys.plans_open, 0, -1)
     plan_ids = [text(plan_id) for plan_id in raw]
     turn = plan_ids.index(behind) + 1 if behind in plan_ids else 0
     going = plan_ids[turn:] + plan_ids[:turn]
     while going:
         still = []
         for plan_id in going:
-            did = step(client, keys, plan_id, rate_us=rate_us, now_ms=now_ms)
+            did = step(store, plan_id, rate_us=rate_us, now_ms=now_ms)
             driven.moved += did.moved
             driven.last = plan_id
             if did.problem is not None:
@@ -177,12 +180,12 @@ def drive(
     return driven
 
 
-def record_acts(client: redis.Redis, keys: Keys) -> int:
+def record_acts(store: JobStore) -> int:
     """Put what plans did on the audit log; return how many acts could not be read and were set aside."""
-    return record_waiting(client, keys, lambda waiting: _entry(client, keys, waiting))
+    return record_waiting(store, lambda waiting: _entry(store, waiting))
 
 
-def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = None) -> ScriptCall[Forgotten]:
+def prune(store: JobStore, most: int = 20, *, skip: int = 0, now_ms: int | None = None) -> Forgotten:
     """Forget plans that ended long ago, give up those that nobody started.
 
     Args:
@@ -195,16 +198,15 @@ def prune(keys: Keys, most: int = 20, *, skip: int = 0, now_ms: int | None = Non
         forgotten, given_up, behind = map(int, reply)
         return Forgotten(forgotten, given_up, None if behind < 0 else behind)
 
-    return ScriptCall(script("plan_prune"), keys.prefix, arguments, read)
+    return store.run(ScriptCall(script("plan_prune"), store.keys.prefix, arguments, read))
 
 
-def read_fields(client: redis.Redis, keys: Keys, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book]]:
+def read_fields(store: JobStore, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book]]:
     """Return what is stored of plans, and their sums, each plan at one moment."""
-    with client.pipeline(transaction=True) as pipeline:
-        for plan_id in plan_ids:
-            pipeline.hgetall(keys.plan(plan_id))
-            pipeline.hgetall(keys.plan_sums(plan_id))
-        replies = pipeline.execute()
+    keys = store.keys
+    replies = store.transaction(
+        [("HGETALL", key) for plan_id in plan_ids for key in (keys.plan(plan_id), keys.plan_sums(plan_id))]
+    )
     return [
         (PlanFields({text(name): text(value) for name, value in fields.items()}), parse_book(sums))
         for fields, sums in zip(replies[::2], replies[1::2], strict=True)
@@ -237,19 +239,20 @@ def _read_step(reply: list[Any]) -> Stepped:
     return Stepped(int(reply[0]), text(reply[1]), int(reply[2]))
 
 
-def _stop(keys: Keys, plan_id: str, state: str, problem: str, now_ms: int | None) -> ScriptCall[str]:
-    return ScriptCall(script("plan_stop"), keys.prefix, (clock(now_ms), plan_id, state, problem), text)
+def _stop(store: JobStore, plan_id: str, state: str, problem: str, now_ms: int | None) -> str:
+    arguments = (clock(now_ms), plan_id, state, problem)
+    return store.run(ScriptCall(script("plan_stop"), store.keys.prefix, arguments, text))
 
 
-def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | None], now_ms: int | None) -> Stepped:
+def _list(store: JobStore, plan_id: str, listing: list[str | None], now_ms: int | None) -> Stepped:
     """Freeze the next jobs. What died after the plan was made is not in it."""
     cursor, stored, limit, created_ms = listing
-    left = None if not limit else int(limit) - _listed(client, keys, plan_id)
+    left = None if not limit else int(limit) - _listed(store, plan_id)
     most = LISTED_AT_ONCE if left is None else max(0, min(LISTED_AT_ONCE, left))
     items: list[Argument] = []
     if stored is None:
         place = int(cursor or 0)
-        named: Any = client.lrange(keys.plan_items(plan_id, "named"), place, place + most - 1)
+        named: Any = store.client.lrange(store.keys.plan_items(plan_id, "named"), place, place + most - 1)
         for raw in named:
             items += (raw, "")
         behind, last = str(place + len(named)), len(named) < most
@@ -260,7 +263,7 @@ def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | Non
         made_ms = int(created_ms or 0)
         until_ms = made_ms if wanted.until_ms is None else min(made_ms, wanted.until_ms)
         hits = find(
-            client, keys, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None,
+            store, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None,
             within_s=None if wanted.by_person else LISTED_WITHIN_S,
         )  # fmt: skip
         for sale in hits.hits:
@@ -268,19 +271,19 @@ def _list(client: redis.Redis, keys: Keys, plan_id: str, listing: list[str | Non
         last = hits.cursor is None or (left is not None and len(hits.hits) >= left)
         behind = hits.cursor or "end"
     arguments = (clock(now_ms), plan_id, cursor or "", behind, int(last), *items)
-    moved = run(client, ScriptCall(script("plan_list"), keys.prefix, arguments, int))
+    moved = store.run(ScriptCall(script("plan_list"), store.keys.prefix, arguments, int))
     return Stepped(len(items) // 2 + 1, "listing" if moved < 0 or not last else "ready")
 
 
-def _listed(client: redis.Redis, keys: Keys, plan_id: str) -> int:
-    return int(client.hget(keys.plan_sums(plan_id), "listed") or 0)
+def _listed(store: JobStore, plan_id: str) -> int:
+    return int(store.client.hget(store.keys.plan_sums(plan_id), "listed") or 0)
 
 
-def _entry(client: redis.Redis, keys: Keys, waiting: dict[str, Any]) -> dict[str, Any] | None:
+def _entry(store: JobStore, waiting: dict[str, Any]) -> dict[str, Any] | None:
     """Return the entry of an act that waits: it is complete, or reports a plan's end."""
     if "plan_ended" not in waiting:
         return waiting
-    ((plan, sums),) = read_fields(client, keys, [str(waiting["plan_ended"])])
+    ((plan, sums),) = read_fields(store, [str(waiting["plan_ended"])])
     if not plan:
         return None
     entry = {

@@ -10,14 +10,12 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-import redis.asyncio
-
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.runner import Command, Replies, exchange
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
+from trackdesk_worker.store.job_store import AsyncJobStore, JobStore
 from trackdesk_worker.store.ledger import Book
 from trackdesk_worker.store.tenant_snapshot import ReadyQueue, TenantSnapshot, tenant_snapshots
 
@@ -140,41 +138,32 @@ def snapshot_flow(
 
 
 def read_snapshot(
-    client: redis.Redis, keys: Keys, *, sample: int, late_after_s: float | None = None, now_ms: int | None = None
+    store: JobStore, *, sample: int, late_after_s: float | None = None, now_ms: int | None = None
 ) -> StoreSnapshot:
     """Run `snapshot_flow` with the blocking client."""
-    flow = snapshot_flow(keys, sample=sample, late_after_s=late_after_s, now_ms=now_ms)
+    flow = snapshot_flow(store.keys, sample=sample, late_after_s=late_after_s, now_ms=now_ms)
     commands = next(flow)
     while True:
-        with client.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies = pipeline.execute(raise_on_error=False)
         try:
-            commands = flow.send(replies)
+            commands = flow.send(store.transaction(commands, raise_on_error=False))
         except StopIteration as end:
             snapshot: StoreSnapshot = end.value
             return snapshot
 
 
 async def aread_snapshot(
-    client: redis.asyncio.Redis,
-    keys: Keys,
+    store: AsyncJobStore,
     *,
     sample: int,
     late_after_s: float | None = None,
     now_ms: int | None = None,
 ) -> StoreSnapshot:
     """Run `snapshot_flow` on asyncio."""
-    flow = snapshot_flow(keys, sample=sample, late_after_s=late_after_s, now_ms=now_ms)
+    flow = snapshot_flow(store.keys, sample=sample, late_after_s=late_after_s, now_ms=now_ms)
     commands = next(flow)
     while True:
-        async with client.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies = await pipeline.execute(raise_on_error=False)
         try:
-            commands = flow.send(replies)
+            commands = flow.send(await store.transaction(commands, raise_on_error=False))
         except StopIteration as end:
             snapshot: StoreSnapshot = end.value
             return snapshot

@@ -12,7 +12,7 @@ from trackdesk_worker.console.api import models as m
 from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
-from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters import filters
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
@@ -30,13 +30,12 @@ def search_of(deployment: Deployment, asked: m.Filter) -> Search:
         FilterInvalid: a field cannot be read.
     """
     given: dict[str, Any] = asked.model_dump(exclude_none=True)
-    return filters.search_of({name: str(value) for name, value in given.items()}, now_ms=now_ms(deployment.client))
+    return filters.search_of({name: str(value) for name, value in given.items()}, now_ms=deployment.store.time_ms())
 
 
 def _search(deployment: Deployment, call: Call) -> m.JobPage:
     found = search(
-        deployment.client,
-        deployment.keys,
+        deployment.store,
         search_of(deployment, call.body),
         limit=call.body.limit,
         after=call.body.after,
@@ -71,7 +70,7 @@ def _row(row: JobRow) -> m.JobRow:
 
 
 def _causes(deployment: Deployment, call: Call) -> m.Causes:
-    found = dead_by_cause(deployment.client, deployment.keys, search_of(deployment, call.body))
+    found = dead_by_cause(deployment.store, search_of(deployment, call.body))
     return m.Causes(
         jobs=found.jobs,
         money=plain_money(found.money),
@@ -100,12 +99,12 @@ def _export(deployment: Deployment, call: Call) -> Response:
 
 
 def _job(deployment: Deployment, call: Call) -> m.Job:
-    return _detail(read_job(deployment.client, deployment.keys, actions.identity_of(call.query.id)))
+    return _detail(read_job(deployment.store, actions.identity_of(call.query.id)))
 
 
 def _reveal(deployment: Deployment, call: Call) -> m.Job:
     who = Operator(call.request.principal.name, call.body.reason)
-    return _detail(read_job(deployment.client, deployment.keys, actions.identity_of(call.body.id), reveal_to=who))
+    return _detail(read_job(deployment.store, actions.identity_of(call.body.id), reveal_to=who))
 
 
 def _detail(detail: JobDetail) -> m.Job:
@@ -151,7 +150,7 @@ def _discard(deployment: Deployment, call: Call) -> m.Changed:
 
 
 def _propose(deployment: Deployment, call: Call) -> m.EditProposal:
-    found = propose(deployment.client, deployment.keys, actions.identity_of(call.body.id), call.body.changes)
+    found = propose(deployment.store, actions.identity_of(call.body.id), call.body.changes)
     return m.EditProposal(
         shown=found.shown,
         diff=[m.Change(field=one.field, before=one.before, after=one.after) for one in found.diff],
@@ -163,7 +162,7 @@ def _propose(deployment: Deployment, call: Call) -> m.EditProposal:
 def _edit(deployment: Deployment, call: Call) -> m.Changed:
     asked, identity = call.body, actions.identity_of(call.body.id)
     who = Operator(call.request.principal.name, asked.reason)
-    edit_and_redrive(deployment.client, deployment.keys, identity, asked.changes, who, expect=asked.expect)
+    edit_and_redrive(deployment.store, identity, asked.changes, who, expect=asked.expect)
     return m.Changed(changed=True)
 
 

@@ -22,7 +22,7 @@ _ACTIONS: tuple[tuple[plan_actions.PlanAction, str], ...] = (
 
 def _plans(deployment: Deployment, call: Call) -> m.Plans:
     limit = call.query.limit
-    found = plans.recent(deployment.client, deployment.keys, limit=limit + 1, after=call.query.after)
+    found = plans.recent(deployment.store, limit=limit + 1, after=call.query.after)
     shown = found[:limit]
     return m.Plans(plans=[_plan(plan) for plan in shown], after=shown[-1].id if len(found) > limit else None)
 
@@ -56,14 +56,13 @@ def _create(deployment: Deployment, call: Call) -> m.Plan:
 
 
 def _read(deployment: Deployment, call: Call) -> m.Plan:
-    return _plan(plans.read(deployment.client, deployment.keys, call.path["plan"]))
+    return _plan(plans.read(deployment.store, call.path["plan"]))
 
 
 def _items(deployment: Deployment, call: Call) -> m.PlanItems:
     asked = call.query
     found = plans.items(
-        deployment.client,
-        deployment.keys,
+        deployment.store,
         call.path["plan"],
         verdict=asked.verdict,
         limit=asked.limit,

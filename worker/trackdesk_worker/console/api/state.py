@@ -18,7 +18,7 @@ from trackdesk_worker.store.tenant_record import BlockedTenant
 
 
 def _status(deployment: Deployment, _: Call) -> m.Status:
-    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
+    status = read_status(deployment.store, deployment.forecaster)
     book = status.book
     return m.Status(
         jobs=status.jobs,
@@ -37,7 +37,7 @@ def _status(deployment: Deployment, _: Call) -> m.Status:
 
 
 def _tenants(deployment: Deployment, call: Call) -> m.Tenants:
-    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
+    status = read_status(deployment.store, deployment.forecaster)
     find = call.query.find or ""
     blocked = blocked_of(status)
     return m.Tenants(
@@ -71,22 +71,22 @@ def _tenant(status: StoreStatus, name: str, blocked: list[BlockedTenant]) -> m.T
 
 def _pause(deployment: Deployment, call: Call) -> m.Changed:
     who = Operator(call.request.principal.name, call.body.reason)
-    return m.Changed(changed=tenant_actions.pause(deployment.client, deployment.keys, call.path["tenant"], who))
+    return m.Changed(changed=tenant_actions.pause(deployment.store, call.path["tenant"], who))
 
 
 def _resume(deployment: Deployment, call: Call) -> m.Changed:
     who = Operator(call.request.principal.name, call.body.reason)
-    return m.Changed(changed=tenant_actions.resume(deployment.client, deployment.keys, call.path["tenant"], who))
+    return m.Changed(changed=tenant_actions.resume(deployment.store, call.path["tenant"], who))
 
 
 def _log(deployment: Deployment, call: Call) -> m.Log:
-    found = read_page(deployment.client, deployment.keys, before=call.query.before, limit=call.query.limit)
+    found = read_page(deployment.store, before=call.query.before, limit=call.query.limit)
     entries = [m.LogEntry(number=entry.number, entry=dict(entry.fields)) for entry in found.entries]
     return m.Log(entries=entries, before=found.before)
 
 
 def _export(deployment: Deployment, _: Call) -> Response:
-    lines = (raw + b"\n" for raw in walk_entries(deployment.client, deployment.keys))
+    lines = (raw + b"\n" for raw in walk_entries(deployment.store))
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

@@ -12,11 +12,10 @@ from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.console.filters import Filter, carried, in_address, read_filter
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
-from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters.export import Form
 from trackdesk_worker.ops.dead_letters.filters import PERSONAL_FIELDS
 from trackdesk_worker.ops.dead_letters.search import CauseSummary, dead_by_cause, search
-from trackdesk_worker.ops.lookup import tenants_of
 
 SIZE = 50
 TENANTS_OFFERED = 500
@@ -41,9 +40,9 @@ def _list(
     given: Mapping[str, str],
     by_person: Mapping[str, str] | None = None,
 ) -> Response:
-    now = now_ms(deployment.client)
+    now = deployment.store.time_ms()
     wanted = read_filter(given, now_ms=now)
-    found = search(deployment.client, deployment.keys, wanted.search, limit=SIZE, after=given.get("after"))
+    found = search(deployment.store, wanted.search, limit=SIZE, after=given.get("after"))
     return page(
         request,
         "dead.html",
@@ -53,7 +52,7 @@ def _list(
         next=None if found.cursor is None else address("/dead", **wanted.fixed, after=found.cursor),
         first=given.get("after") is None,
         person=by_person,
-        tenants=tenants_of(deployment.client, deployment.keys)[:TENANTS_OFFERED],
+        tenants=deployment.store.tenants()[:TENANTS_OFFERED],
         states=list(State),
         narrows=narrows(wanted),
         may_export=request.principal.role.covers(Role.ADMIN),
@@ -62,16 +61,16 @@ def _list(
 
 
 def _causes(deployment: Deployment, request: RequestContext) -> Response:
-    now = now_ms(deployment.client)
+    now = deployment.store.time_ms()
     wanted = read_filter(in_address(request), now_ms=now)
-    found = dead_by_cause(deployment.client, deployment.keys, wanted.search)
+    found = dead_by_cause(deployment.store, wanted.search)
     return page(
         request,
         "causes.html",
         filter=wanted,
         found=found,
         rows=[(row, cause_query(row, wanted)) for row in found.rows],
-        tenants=tenants_of(deployment.client, deployment.keys)[:TENANTS_OFFERED],
+        tenants=deployment.store.tenants()[:TENANTS_OFFERED],
         now_ms=now,
     )
 
@@ -80,7 +79,7 @@ def _export(deployment: Deployment, request: RequestContext) -> Response:
     form = request.form.get("format", "")
     if form not in set(Form):
         raise Refused(400, f"the format is one of {', '.join(Form)}")
-    wanted = read_filter(carried(request), now_ms=now_ms(deployment.client))
+    wanted = read_filter(carried(request), now_ms=deployment.store.time_ms())
     who = Operator(request.principal.name, request.form.get("reason", ""))
     return exported(deployment, wanted.search, who, Form(form))
 

@@ -22,7 +22,7 @@ def _propose(deployment: Deployment, request: RequestContext) -> Response:
     detail = _dead(deployment, request.form.get("id"))
     identity = detail.record.id
     changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), request.form)
-    return _show(request, detail, propose(deployment.client, deployment.keys, identity, changes))
+    return _show(request, detail, propose(deployment.store, identity, changes))
 
 
 def _redrive(deployment: Deployment, request: RequestContext) -> Response:
@@ -30,7 +30,7 @@ def _redrive(deployment: Deployment, request: RequestContext) -> Response:
     identity = detail.record.id
     changes = changes_of(edit_fields(identity, detail.conversion or {}, {}), request.form)
     who = Operator(request.principal.name, request.form.get("reason", ""))
-    edit_and_redrive(deployment.client, deployment.keys, identity, changes, who, expect=request.form.get("expect", ""))
+    edit_and_redrive(deployment.store, identity, changes, who, expect=request.form.get("expect", ""))
     return go_to("/job", id=identity, done="edited")
 
 
@@ -41,7 +41,7 @@ def _show(request: RequestContext, detail: JobDetail, edit: Edit | None) -> Resp
 
 
 def _dead(deployment: Deployment, identity: str | None) -> JobDetail:
-    detail = read_job(deployment.client, deployment.keys, actions.identity_of(identity))
+    detail = read_job(deployment.store, actions.identity_of(identity))
     if not detail.dead:
         raise Refused(
             409, f"only a dead letter can be corrected; this sale is {detail.record.state.value.replace('_', ' ')}"

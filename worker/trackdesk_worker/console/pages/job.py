@@ -14,7 +14,7 @@ from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.domain.money import in_doubt
-from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.job_detail import JobDetail, flat_text, moments, read_job
 from trackdesk_worker.ops.lookup import SaleUnknown, find_job
 from trackdesk_worker.ops.remedies import remedy
@@ -70,21 +70,19 @@ def _find(deployment: Deployment, request: RequestContext) -> Response:
         raise Refused(400, f"an externalId has at most {actions.MAX_IDENTITY} characters")
     tenant = request.query.get("tenant")
     try:
-        identity = find_job(deployment.client, deployment.keys, wanted, tenant=tenant, conversion_type=None)
+        identity = find_job(deployment.store, wanted, tenant=tenant, conversion_type=None)
     except SaleUnknown:
         return go_to("/dead", external_id=wanted, tenant=tenant, state="any")
     return go_to("/job", id=identity)
 
 
 def _job(deployment: Deployment, request: RequestContext) -> Response:
-    return _show(
-        deployment, request, read_job(deployment.client, deployment.keys, actions.identity_of(request.query.get("id")))
-    )
+    return _show(deployment, request, read_job(deployment.store, actions.identity_of(request.query.get("id"))))
 
 
 def _reveal(deployment: Deployment, request: RequestContext) -> Response:
     who = Operator(request.principal.name, request.form.get("reason", ""))
-    detail = read_job(deployment.client, deployment.keys, actions.identity_of(request.form.get("id")), reveal_to=who)
+    detail = read_job(deployment.store, actions.identity_of(request.form.get("id")), reveal_to=who)
     return _show(deployment, request, detail, revealed=True)
 
 
@@ -103,7 +101,7 @@ def _show(deployment: Deployment, request: RequestContext, detail: JobDetail, *,
         may_act=request.principal.role.covers(Role.OPERATOR),
         may_discard=request.principal.role.covers(Role.ADMIN),
         may_cancel=record.state in (State.READY, State.SCHEDULED) and not record.ambiguous,
-        now_ms=now_ms(deployment.client),
+        now_ms=deployment.store.time_ms(),
     )
 
 

@@ -12,7 +12,7 @@ from trackdesk_worker.console.context import Deployment
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import page
 from trackdesk_worker.domain.money import readable_money
-from trackdesk_worker.ops.audit_log import AuditEntry, now_ms, read_page, walk_entries
+from trackdesk_worker.ops.audit_log import AuditEntry, read_page, walk_entries
 
 SIZE = 50
 JOBS_NAMED = 5
@@ -76,9 +76,9 @@ def log_row(entry: AuditEntry) -> LogRow:
 
 
 def _log(deployment: Deployment, request: RequestContext) -> Response:
-    found = read_page(deployment.client, deployment.keys, before=before_of(request.query.get("before")), limit=SIZE)
+    found = read_page(deployment.store, before=before_of(request.query.get("before")), limit=SIZE)
     rows = [log_row(entry) for entry in found.entries]
-    return page(request, "log.html", rows=rows, before=found.before, now_ms=now_ms(deployment.client))
+    return page(request, "log.html", rows=rows, before=found.before, now_ms=deployment.store.time_ms())
 
 
 def _sum(currency: str, value: object) -> str:
@@ -97,7 +97,7 @@ def _text(value: object) -> str:
 
 
 def _export(deployment: Deployment, _: RequestContext) -> Response:
-    lines = (raw + b"\n" for raw in walk_entries(deployment.client, deployment.keys))
+    lines = (raw + b"\n" for raw in walk_entries(deployment.store))
     headers = {"Content-Disposition": 'attachment; filename="trackdesk-audit-log.jsonl"'}
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 

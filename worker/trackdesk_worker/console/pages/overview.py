@@ -14,7 +14,6 @@ from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.console.sampler import KEPT
 from trackdesk_worker.domain.money import readable_money
-from trackdesk_worker.ops.audit_log import now_ms
 from trackdesk_worker.ops.status import StoreStatus, read_status
 from trackdesk_worker.ops.timestamps import readable_age
 from trackdesk_worker.store.ledger import Money, add_money
@@ -117,7 +116,7 @@ def blocked_of(status: StoreStatus) -> dict[str, list[BlockedTenant]]:
 
 
 def _overview(deployment: Deployment, request: RequestContext) -> Response:
-    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
+    status = read_status(deployment.store, deployment.forecaster)
     states: Sequence[State] = list(State)
     return page(
         request,
@@ -131,7 +130,7 @@ def _overview(deployment: Deployment, request: RequestContext) -> Response:
         tenants=busiest(status),
         blocked=blocked_of(status),
         running=sum(1 for age_s in status.workers.values() if age_s <= WORKER_SEEN_S),
-        now_ms=now_ms(deployment.client),
+        now_ms=deployment.store.time_ms(),
     )
 
 

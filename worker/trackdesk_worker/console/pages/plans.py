@@ -10,7 +10,7 @@ from trackdesk_worker.console.filters import carried, in_address, read_filter
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.ops import plans
-from trackdesk_worker.ops.audit_log import Act, now_ms
+from trackdesk_worker.ops.audit_log import Act
 from trackdesk_worker.ops.plans import DONE
 
 SIZE = 50
@@ -33,14 +33,14 @@ def count_of(text: str | None) -> int | None:
 
 
 def _plans(deployment: Deployment, request: RequestContext) -> Response:
-    found = plans.recent(deployment.client, deployment.keys, limit=SIZE + 1, after=request.query.get("after"))
+    found = plans.recent(deployment.store, limit=SIZE + 1, after=request.query.get("after"))
     shown = found[:SIZE]
     after = shown[-1].id if len(found) > SIZE else None
-    return page(request, "plans.html", plans=shown, after=after, done=DONE, now_ms=now_ms(deployment.client))
+    return page(request, "plans.html", plans=shown, after=after, done=DONE, now_ms=deployment.store.time_ms())
 
 
 def _new(deployment: Deployment, request: RequestContext) -> Response:
-    wanted = read_filter(in_address(request), now_ms=now_ms(deployment.client))
+    wanted = read_filter(in_address(request), now_ms=deployment.store.time_ms())
     return page(
         request,
         "plan_new.html",
@@ -52,7 +52,7 @@ def _new(deployment: Deployment, request: RequestContext) -> Response:
 
 
 def _create(deployment: Deployment, request: RequestContext) -> Response:
-    wanted = read_filter(carried(request), now_ms=now_ms(deployment.client))
+    wanted = read_filter(carried(request), now_ms=deployment.store.time_ms())
     act = request.form.get("act", "redrive")
     if act not in (Act.REDRIVE, Act.DISCARD):
         raise Refused(400, "the action must be redrive or discard")
@@ -69,11 +69,9 @@ def _create(deployment: Deployment, request: RequestContext) -> Response:
 
 
 def _plan(deployment: Deployment, request: RequestContext) -> Response:
-    plan = plans.read(deployment.client, deployment.keys, request.query.get("id", ""))
+    plan = plans.read(deployment.store, request.query.get("id", ""))
     verdict = request.query.get("verdict")
-    found = plans.items(
-        deployment.client, deployment.keys, plan.id, verdict=verdict, limit=SIZE, after=request.query.get("after")
-    )
+    found = plans.items(deployment.store, plan.id, verdict=verdict, limit=SIZE, after=request.query.get("after"))
     return page(
         request,
         "plan.html",
@@ -86,7 +84,7 @@ def _plan(deployment: Deployment, request: RequestContext) -> Response:
         counted=plan_actions.COUNTED,
         watched=plan.state in WATCHED,
         may_act=request.principal.role.covers(Role.ADMIN if plan.act is Act.DISCARD else Role.OPERATOR),
-        now_ms=now_ms(deployment.client),
+        now_ms=deployment.store.time_ms(),
     )
 
 

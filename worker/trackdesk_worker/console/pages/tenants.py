@@ -9,14 +9,14 @@ from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.pages.overview import blocked_of, busiest
 from trackdesk_worker.console.rendering import go_to, page
 from trackdesk_worker.ops import tenant_actions
-from trackdesk_worker.ops.audit_log import Operator, now_ms
+from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.status import read_status
 
 MOST = 200
 
 
 def _tenants(deployment: Deployment, request: RequestContext) -> Response:
-    status = read_status(deployment.client, deployment.keys, deployment.forecaster)
+    status = read_status(deployment.store, deployment.forecaster)
     find = request.query.get("find", "").strip()[:64]
     shown = busiest(status, MOST, find)
     return page(
@@ -27,19 +27,19 @@ def _tenants(deployment: Deployment, request: RequestContext) -> Response:
         found=sum(1 for tenant in status.books if find in tenant),
         find=find,
         blocked=blocked_of(status),
-        now_ms=now_ms(deployment.client),
+        now_ms=deployment.store.time_ms(),
     )
 
 
 def _pause(deployment: Deployment, request: RequestContext) -> Response:
     who = Operator(request.principal.name, request.form.get("reason", ""))
-    changed = tenant_actions.pause(deployment.client, deployment.keys, request.form.get("tenant", ""), who)
+    changed = tenant_actions.pause(deployment.store, request.form.get("tenant", ""), who)
     return go_to("/tenants", done="paused" if changed else "unchanged")
 
 
 def _resume(deployment: Deployment, request: RequestContext) -> Response:
     who = Operator(request.principal.name, request.form.get("reason", ""))
-    changed = tenant_actions.resume(deployment.client, deployment.keys, request.form.get("tenant", ""), who)
+    changed = tenant_actions.resume(deployment.store, request.form.get("tenant", ""), who)
     return go_to("/tenants", done="resumed" if changed else "unchanged")
 
 

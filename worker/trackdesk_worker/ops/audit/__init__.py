@@ -8,15 +8,13 @@ moment, the books by a snapshot of theirs. Only sums over all records need a sto
 import time
 from dataclasses import dataclass
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.ops.audit.books import check_books, check_sums, read_moves, take_snapshot
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, Findings
 from trackdesk_worker.ops.audit.log_chain import check_audit_log, check_set_aside
 from trackdesk_worker.ops.audit.records import name_unfiled, walk_records
 from trackdesk_worker.ops.audit.sums import BooksSnapshot
 from trackdesk_worker.store.audit_chain import ChainVerdict
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, total
 
 WALKS = 3
@@ -53,28 +51,28 @@ class AuditReport:
         return self.found == 0
 
 
-def audit(client: redis.Redis, keys: Keys, *, sought_head: str | None = None) -> AuditReport:
+def audit(store: JobStore, *, sought_head: str | None = None) -> AuditReport:
     """Walk everything and compare it; `sought_head` must be in the audit log still."""
     started = time.monotonic()
     findings = Findings()
     for number in range(1, WALKS + 1):
-        before, walk_started = read_moves(client, keys), time.monotonic()
-        tally = walk_records(client, keys, findings)
-        snapshot = take_snapshot(client, keys, tally)
+        before, walk_started = read_moves(store), time.monotonic()
+        tally = walk_records(store, findings)
+        snapshot = take_snapshot(store, tally)
         # What cannot be read cannot be added up.
         rested = snapshot.moves == before and not tally.newer
         sums = Findings()
         if rested:
             check_sums(tally, snapshot, sums)
-            name_unfiled(client, keys, tally, sums)
+            name_unfiled(store, tally, sums)
         # Redis may show a key twice to a walk while its table shrinks: only what a second walk confirms counts.
         long = not rested and time.monotonic() - walk_started > LONG_WALK_S
         if (rested and not tally.exceeds(snapshot)) or long or number == WALKS:
             break
     findings.take(sums)
     check_books(snapshot, findings)
-    chain = check_audit_log(client, keys, findings, sought=sought_head)
-    check_set_aside(client, keys, findings)
+    chain = check_audit_log(store, findings, sought=sought_head)
+    check_set_aside(store, findings)
     return _report(findings, tally.records, rested, number, snapshot, chain, time.monotonic() - started)
 
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, State
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.sums import BooksSnapshot, Tally, TenantIndexes
 from trackdesk_worker.store.dead_letters.causes import Cause, cause_commands, parse_causes
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import ACCEPTED, HOLDING, Book, add_money, parse_book
 from trackdesk_worker.store.tenant_record import PAUSED
 
@@ -19,31 +17,31 @@ _SINGLE = (State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 """States whose index holds the jobs of all tenants."""
 
 
-def read_moves(client: redis.Redis, keys: Keys) -> int:
+def read_moves(store: JobStore) -> int:
     """Return the number that grows with every change of the books."""
-    return _number(client.get(keys.moves))
+    return _number(store.client.get(store.keys.moves))
 
 
-def take_snapshot(client: redis.Redis, keys: Keys, tally: Tally) -> BooksSnapshot:
+def take_snapshot(store: JobStore, tally: Tally) -> BooksSnapshot:
     """Read everything the books are compared with in one transaction."""
-    tenants = sorted(tally.tenants | {text(name) for name in client.smembers(keys.tenants)})
-    numbers = sorted(tally.causes | {text(number) for number in client.hkeys(keys.causes)})
-    with client.pipeline(transaction=True) as pipeline:
-        pipeline.get(keys.moves)
-        for command in cause_commands(keys):
+    tenants = sorted(tally.tenants | {text(name) for name in store.client.smembers(store.keys.tenants)})
+    numbers = sorted(tally.causes | {text(number) for number in store.client.hkeys(store.keys.causes)})
+    with store.client.pipeline(transaction=True) as pipeline:
+        pipeline.get(store.keys.moves)
+        for command in cause_commands(store.keys):
             pipeline.execute_command(*command)
-        for index in (keys.scheduled, keys.in_flight, keys.dead):
+        for index in (store.keys.scheduled, store.keys.in_flight, store.keys.dead):
             pipeline.zcard(index)
         for number in numbers:
-            pipeline.zcard(keys.cause(number, "died"))
-            pipeline.zcard(keys.cause(number, "amount"))
+            pipeline.zcard(store.keys.cause(number, "died"))
+            pipeline.zcard(store.keys.cause(number, "amount"))
         for tenant in tenants:
-            pipeline.hgetall(keys.ledger(tenant))
+            pipeline.hgetall(store.keys.ledger(tenant))
             for job_class in JobClass:
-                pipeline.zcard(keys.ready(tenant, job_class))
-            pipeline.zscore(keys.turn, tenant)
-            pipeline.hexists(keys.tenant(tenant), PAUSED)
-            pipeline.sismember(keys.tenants, tenant)
+                pipeline.zcard(store.keys.ready(tenant, job_class))
+            pipeline.zscore(store.keys.turn, tenant)
+            pipeline.hexists(store.keys.tenant(tenant), PAUSED)
+            pipeline.sismember(store.keys.tenants, tenant)
         replies = iter(pipeline.execute(raise_on_error=False))
     moves, names, cause_books = next(replies), next(replies), next(replies)
     indexed = {state: _number(next(replies)) for state in _SINGLE}

@@ -5,28 +5,27 @@ from typing import Any
 
 import redis
 
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.store.audit_chain import START, ChainVerdict, follow
+from trackdesk_worker.store.job_store import JobStore
 
 PAGE = 1000
 
 
-def check_audit_log(client: redis.Redis, keys: Keys, findings: Findings, *, sought: str | None) -> ChainVerdict:
+def check_audit_log(store: JobStore, findings: Findings, *, sought: str | None) -> ChainVerdict:
     """Follow the chain to the end it had when asked; acts that come meanwhile are the next audit's.
 
     Args:
         sought: a head that an earlier audit told; it must be in the chain still.
     """
-    with client.pipeline(transaction=True) as pipeline:
-        pipeline.llen(keys.audit_log)
-        pipeline.get(keys.audit_log_head)
-        length, kept = pipeline.execute(raise_on_error=False)
+    length, kept = store.transaction(
+        [("LLEN", store.keys.audit_log), ("GET", store.keys.audit_log_head)], raise_on_error=False
+    )
     if isinstance(length, redis.ResponseError):
         findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, "the audit log is no list"))
         return ChainVerdict(0, START, 1, sought is None)
-    verdict = follow(_entries(client, keys, length), sought=sought)
+    verdict = follow(_entries(store, length), sought=sought)
     if verdict.broken_at is not None:
         detail = f"entry {verdict.broken_at} of the audit log is not what was written there"
         findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_ALTERED, detail))
@@ -40,21 +39,21 @@ def check_audit_log(client: redis.Redis, keys: Keys, findings: Findings, *, soug
     return verdict
 
 
-def check_set_aside(client: redis.Redis, keys: Keys, findings: Findings) -> None:
+def check_set_aside(store: JobStore, findings: Findings) -> None:
     """Name what was set aside so that it holds up nothing else."""
-    place = f"see {keys.audit_log_unreadable}, and delete that key when you know what was done"
-    for number in range(1, int(client.llen(keys.audit_log_unreadable)) + 1):
+    place = f"see {store.keys.audit_log_unreadable}, and delete that key when you know what was done"
+    for number in range(1, int(store.client.llen(store.keys.audit_log_unreadable)) + 1):
         findings.add(
             Discrepancy(DiscrepancyKind.AUDIT_LOG_UNREADABLE, f"act {number} could not be put on record: {place}")
         )
-    for plan_id in sorted(map(text, client.smembers(keys.plans_unreadable))):
+    for plan_id in sorted(map(text, store.client.smembers(store.keys.plans_unreadable))):
         detail = f"plan {plan_id} is stored as something else than a plan: nothing drives it, its sales are unchanged"
         findings.add(Discrepancy(DiscrepancyKind.PLAN_UNREADABLE, detail))
 
 
-def _entries(client: redis.Redis, keys: Keys, length: int) -> Iterator[bytes]:
+def _entries(store: JobStore, length: int) -> Iterator[bytes]:
     for start in range(0, length, PAGE):
-        page: Any = client.lrange(keys.audit_log, start, min(length, start + PAGE) - 1)
+        page: Any = store.client.lrange(store.keys.audit_log, start, min(length, start + PAGE) - 1)
         yield from page
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import redis
 
 from trackdesk_producer.contract.constants import REFERENCE_DIGITS
-from trackdesk_producer.contract.keys import NAMES, Keys
+from trackdesk_producer.contract.keys import NAMES
 from trackdesk_producer.contract.record import is_newer
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit.discrepancies import Discrepancy, DiscrepancyKind, Findings
 from trackdesk_worker.ops.audit.one_job import judge, read_record, readable_id
 from trackdesk_worker.ops.audit.sums import DIGEST_MASK, Tally
 from trackdesk_worker.store.inspection import inspect
+from trackdesk_worker.store.job_store import JobStore
 
 SCAN = 1000
 SEEN_AT_ONCE = 100
@@ -22,36 +22,36 @@ SEEN_AT_ONCE = 100
 _EXACT_DIGITS = 60
 
 
-def walk_records(client: redis.Redis, keys: Keys, findings: Findings) -> Tally:
+def walk_records(store: JobStore, findings: Findings) -> Tally:
     """Judge every record, every index entry, every prune list and every history; add the records up."""
     tally = Tally()
     with localcontext(prec=_EXACT_DIGITS):
-        for batch in _batched(_scan(client, keys), SCAN):
-            _classify(client, keys, batch, tally, findings)
+        for batch in _batched(_scan(store), SCAN):
+            _classify(store, batch, tally, findings)
     for index in sorted(tally.indexes):
-        for batch in _batched(_members(client, keys, index, findings), SEEN_AT_ONCE):
-            for seen in run(client, inspect(keys, [(identity, index) for identity in batch])):
+        for batch in _batched(_members(store, index, findings), SEEN_AT_ONCE):
+            for seen in inspect(store, [(identity, index) for identity in batch]):
                 _note(judge(seen, read_record(seen), with_body=False), findings)
-    _walk_filing(client, keys, findings)
-    _walk_buckets(client, keys, tally, findings)
+    _walk_filing(store, findings)
+    _walk_buckets(store, tally, findings)
     return tally
 
 
-def _scan(client: redis.Redis, keys: Keys) -> Iterator[bytes]:
-    found: Iterator[Any] = client.scan_iter(match=f"{keys.prefix}*", count=SCAN)
+def _scan(store: JobStore) -> Iterator[bytes]:
+    found: Iterator[Any] = store.client.scan_iter(match=f"{store.keys.prefix}*", count=SCAN)
     return found
 
 
-def _members(client: redis.Redis, keys: Keys, index: str, findings: Findings) -> Iterator[bytes]:
+def _members(store: JobStore, index: str, findings: Findings) -> Iterator[bytes]:
     try:
-        for member, _ in client.zscan_iter(keys.prefix + index, count=SCAN):
+        for member, _ in store.client.zscan_iter(store.keys.prefix + index, count=SCAN):
             yield member
     except redis.ResponseError:
         findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {index} is no sorted set"))
 
 
-def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally, findings: Findings) -> None:
-    prefix = len(keys.prefix.encode())
+def _classify(store: JobStore, names: list[bytes], tally: Tally, findings: Findings) -> None:
+    prefix = len(store.keys.prefix.encode())
     jobs, histories = [], []
     for name in names:
         family, separator, rest = name[prefix:].partition(b":")
@@ -77,22 +77,22 @@ def _classify(client: redis.Redis, keys: Keys, names: list[bytes], tally: Tally,
             case b"tombstones:":
                 tally.buckets.add(text(rest))
     for start in range(0, len(jobs), SEEN_AT_ONCE):
-        for seen in run(client, inspect(keys, [(identity, "") for identity in jobs[start : start + SEEN_AT_ONCE]])):
+        for seen in inspect(store, [(identity, "") for identity in jobs[start : start + SEEN_AT_ONCE]]):
             record = read_record(seen)
             if record is not None:
                 tally.add(record, seen.id)
             elif is_newer(seen.raw or b""):
                 tally.newer += 1
             _note(judge(seen, record, with_body=True), findings)
-    _check_histories(client, keys, histories, findings)
+    _check_histories(store, histories, findings)
 
 
-def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings: Findings) -> None:
+def _check_histories(store: JobStore, ids: list[bytes], findings: Findings) -> None:
     if not ids:
         return
-    prefix = (keys.prefix + NAMES["history"]).encode()
-    record_prefix = (keys.prefix + NAMES["job"]).encode()
-    with client.pipeline(transaction=True) as pipeline:  # one moment: a job's end takes both away together
+    prefix = (store.keys.prefix + NAMES["history"]).encode()
+    record_prefix = (store.keys.prefix + NAMES["job"]).encode()
+    with store.client.pipeline(transaction=True) as pipeline:  # one moment: a job's end takes both away together
         for identity in ids:
             pipeline.exists(prefix + identity)
             pipeline.getrange(record_prefix + identity, 0, 0)
@@ -106,47 +106,52 @@ def _check_histories(client: redis.Redis, keys: Keys, ids: list[bytes], findings
             )
 
 
-def _walk_filing(client: redis.Redis, keys: Keys, findings: Findings) -> None:
+def _walk_filing(store: JobStore, findings: Findings) -> None:
     """Judge who is filed under a cause, and where a person leads to, from the side of these indexes."""
     for name in ("cause_of", "edited"):
         try:
-            filed: Iterator[Any] = client.hscan_iter(keys.prefix + NAMES[name], count=SCAN)
+            filed: Iterator[Any] = store.client.hscan_iter(store.keys.prefix + NAMES[name], count=SCAN)
             for batch in _batched((identity for identity, _ in filed), SEEN_AT_ONCE):
-                for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+                for seen in inspect(store, [(identity, "") for identity in batch]):
                     _note(judge(seen, read_record(seen), with_body=False), findings)
         except redis.ResponseError:
             findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {name} is no hash"))
-    for batch in _batched(_members(client, keys, NAMES["dead_references"], findings), SEEN_AT_ONCE):
+    for batch in _batched(_members(store, NAMES["dead_references"], findings), SEEN_AT_ONCE):
         ids = [entry[REFERENCE_DIGITS:] for entry in batch]
-        snapshots = run(client, inspect(keys, [(identity, "") for identity in ids]))
+        snapshots = inspect(store, [(identity, "") for identity in ids])
         for entry, seen in zip(batch, snapshots, strict=True):
             # A letter's end takes its references away: only what is still there now is wrong.
-            if text(entry) not in seen.references and client.zscore(keys.dead_references, entry) is not None:
+            if (
+                text(entry) not in seen.references
+                and store.client.zscore(store.keys.dead_references, entry) is not None
+            ):
                 detail = "index dead_references leads to it, but it is no dead letter of that person"
                 findings.add(Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
 
 
-def _walk_buckets(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:
+def _walk_buckets(store: JobStore, tally: Tally, findings: Findings) -> None:
     for hour in sorted(tally.buckets):
-        if client.zscore(keys.tombstones, hour) is None and client.exists(keys.tombstone_bucket(hour)):
+        if store.client.zscore(store.keys.tombstones, hour) is None and store.client.exists(
+            store.keys.tombstone_bucket(hour)
+        ):
             findings.add(
                 Discrepancy(DiscrepancyKind.NOT_PRUNABLE, f"prune list {hour} is not filed and would stay for ever")
             )
-        for batch in _batched(_listed(client, keys.tombstone_bucket(hour), findings), SEEN_AT_ONCE):
+        for batch in _batched(_listed(store, store.keys.tombstone_bucket(hour), findings), SEEN_AT_ONCE):
             tally.filed += len(batch)
             tally.filed_digest = (tally.filed_digest + sum(map(hash, batch))) & DIGEST_MASK
-            for seen in run(client, inspect(keys, [(identity, "") for identity in batch])):
+            for seen in inspect(store, [(identity, "") for identity in batch]):
                 record = read_record(seen)
                 if (record is not None and record.state.terminal) or is_newer(seen.raw or b""):
                     continue
                 # Pruning takes both away at once: only what is still listed now is wrong.
-                if client.lpos(keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]
+                if store.client.lpos(store.keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]
                     kind = DiscrepancyKind.RECORD_MISSING if record is None else DiscrepancyKind.WRONGLY_INDEXED
                     state = "has no record" if record is None else f"is {record.state}"
                     findings.add(Discrepancy(kind, f"prune list {hour} names it, but it {state}", readable_id(seen.id)))
 
 
-def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findings) -> None:
+def name_unfiled(store: JobStore, tally: Tally, findings: Findings) -> None:
     """Find the tombstones that no prune list names, or more than one; for a store at rest.
 
     Runs only if the sums say that there are any: it needs memory, some 60 bytes per tombstone.
@@ -155,19 +160,19 @@ def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findin
         return
     listed: set[int] = set()
     for hour in sorted(tally.buckets):
-        for identity in _listed(client, keys.tombstone_bucket(hour), findings):
+        for identity in _listed(store, store.keys.tombstone_bucket(hour), findings):
             if hash(identity) in listed:
                 findings.add(
                     Discrepancy(DiscrepancyKind.NOT_PRUNABLE, "prune lists name it twice", readable_id(identity))
                 )
             listed.add(hash(identity))
-    prefix = len((keys.prefix + NAMES["job"]).encode())
-    names = (name for name in _scan(client, keys) if name.startswith((keys.prefix + NAMES["job"]).encode()))
+    prefix = len((store.keys.prefix + NAMES["job"]).encode())
+    names = (name for name in _scan(store) if name.startswith((store.keys.prefix + NAMES["job"]).encode()))
     for batch in _batched((name[prefix:] for name in names), SEEN_AT_ONCE):
         unlisted = [identity for identity in batch if hash(identity) not in listed]
         if not unlisted:
             continue
-        for seen in run(client, inspect(keys, [(identity, "") for identity in unlisted])):
+        for seen in inspect(store, [(identity, "") for identity in unlisted]):
             record = read_record(seen)
             if record is not None and record.state.terminal:
                 findings.add(
@@ -175,11 +180,11 @@ def name_unfiled(client: redis.Redis, keys: Keys, tally: Tally, findings: Findin
                 )
 
 
-def _listed(client: redis.Redis, key: str, findings: Findings) -> Iterator[bytes]:
+def _listed(store: JobStore, key: str, findings: Findings) -> Iterator[bytes]:
     start = 0
     while True:
         try:
-            page: Any = client.lrange(key, start, start + SCAN - 1)
+            page: Any = store.client.lrange(key, start, start + SCAN - 1)
         except redis.ResponseError:
             findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"prune list {key} is no list"))
             return

@@ -10,12 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from trackdesk_producer import Conversion, ConversionInvalid
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, State, type_of
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.conversion.model import parse_query
 from trackdesk_producer.conversion.names import FIELD_OF_BODY_KEY, FIELD_OF_QUERY_NAME, WIRE_NAMES
 from trackdesk_producer.conversion.wire import fingerprint, post_body
@@ -23,7 +19,7 @@ from trackdesk_worker.domain.money import in_doubt
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.job_detail import MASK, PERSONAL, flat
-from trackdesk_worker.store.jobs import Jobs
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.plans import record_acts
 from trackdesk_worker.store.tenant_record import parse_tenant
 
@@ -73,7 +69,7 @@ class _Draft:
     """Whether a field changes on which Trackdesk dedupes."""
 
 
-def propose(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, str | None]) -> Edit:
+def propose(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> Edit:
     """Return what correcting fields would change, and every rule it would break. Changes nothing.
 
     Args:
@@ -83,12 +79,11 @@ def propose(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, 
     Raises:
         EditInvalid: if there is no such dead letter.
     """
-    return _draft(client, keys, job_id, changes).edit
+    return _draft(store, job_id, changes).edit
 
 
 def edit_and_redrive(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     job_id: str,
     changes: Mapping[str, str | None],
     operator: Operator,
@@ -103,7 +98,7 @@ def edit_and_redrive(
     Raises:
         EditInvalid: if it breaks a rule, or the sale is not what the operator saw any more; nothing was changed.
     """
-    draft = _draft(client, keys, job_id, changes)
+    draft = _draft(store, job_id, changes)
     edit, conversion = draft.edit, draft.conversion
     if edit.errors or conversion is None:
         raise EditInvalid("; ".join(edit.errors))
@@ -116,8 +111,8 @@ def edit_and_redrive(
     note = {"kind": "edit", "operator": operator.name, "reason": operator.reason, "changes": told}
     about = {"tenant": draft.record.tenant, "external_id": draft.record.external_id}
     money = {} if conversion.amount is None else {_currency(conversion): conversion.amount}
-    entry = entry_of(client, Act.EDIT, operator, count=1, jobs=[about], changes=told) | {"money": money}
-    operation = Jobs(keys).edit(
+    entry = entry_of(store, Act.EDIT, operator, count=1, jobs=[about], changes=told) | {"money": money}
+    operation = store.jobs.edit(
         job_id,
         expect=expect,
         body=post_body(conversion),
@@ -128,10 +123,10 @@ def edit_and_redrive(
         entry=json.dumps(entry, ensure_ascii=False),
         new_key=draft.new_key,
     )
-    reply = run(client, operation)
+    reply = store.run(operation)
     if reply != "ok":
         raise EditInvalid(_MOVED if reply in ("changed", "in_doubt") else _no_letter(job_id, reply.rpartition(":")[2]))
-    record_acts(client, keys)
+    record_acts(store)
     return Edited(job_id, edit.diff)
 
 
@@ -150,8 +145,8 @@ _MAY_DIFFER = (
 _MOVED = "the sale is not what you looked at any more: somebody acted on it; look again. Nothing was changed"
 
 
-def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, str | None]) -> _Draft:
-    raw: Any = client.get(keys.job(job_id))
+def _draft(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> _Draft:
+    raw: Any = store.client.get(store.keys.job(job_id))
     try:
         record = None if raw is None else JobRecord.parse(job_id, raw)
         before = {} if record is None or not record.body else flat(json.loads(record.body))
@@ -182,7 +177,7 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
         errors.append("nothing would change: to send it as it is, redrive it")
     warnings = () if conversion is None else conversion.warnings()
     new_key = [field for field in DEDUPE_KEY if after.get(field) != before.get(field)]
-    if record.may_have_landed(_restored_ms(client, keys, record.tenant)):
+    if record.may_have_landed(_restored_ms(store, record.tenant)):
         errors += [_IN_DOUBT.format(field=field) for field in new_key]
         known = ", ".join(in_doubt(record))
         warnings = (_MAY_DIFFER.format(content=f" with {known}" if known else ""), *warnings)
@@ -190,8 +185,8 @@ def _draft(client: redis.Redis, keys: Keys, job_id: str, changes: Mapping[str, s
     return _Draft(Edit(job_id, shown, diff, tuple(errors), warnings), conversion, record, bool(new_key))
 
 
-def _restored_ms(client: redis.Redis, keys: Keys, tenant: str) -> int:
-    stored: Any = client.hgetall(keys.tenant(tenant))
+def _restored_ms(store: JobStore, tenant: str) -> int:
+    stored: Any = store.client.hgetall(store.keys.tenant(tenant))
     return parse_tenant(stored).restored_ms
 
 

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, BinaryIO
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.domain.money import plain_amount
 from trackdesk_worker.ops.audit_log import Act, Operator, record
 from trackdesk_worker.ops.job_detail import flat_text
 from trackdesk_worker.ops.timestamps import iso
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit, Search
+from trackdesk_worker.store.job_store import JobStore
 
 ABOUT = frozenset({"reason", "died_at", "accepted_at", "attempts", "may_have_landed"})
 """Keys of a line that are about the death, beside the conversion's; import passes them over."""
@@ -40,8 +38,7 @@ class Form(StrEnum):
 
 
 def export(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     wanted: Search,
     operator: Operator,
     target: BinaryIO,
@@ -53,13 +50,13 @@ def export(
     They stay dead letters. A line of JSON is the guide's POST body and ``tenant``, ``reason``, ``died_at``.
     """
     about: dict[str, Any] = {"filter": str(wanted), "format": form.value}
-    record(client, keys, Act.EXPORT, operator, count=client.zcard(keys.dead), phase="started", **about)
+    record(store, Act.EXPORT, operator, count=store.client.zcard(store.keys.dead), phase="started", **about)
     line = _lines(form, target)
     count = 0
-    for hit in walk(client, keys, wanted):
+    for hit in walk(store, wanted):
         line(hit)
         count += 1
-    record(client, keys, Act.EXPORT, operator, count=count, phase="finished", **about)
+    record(store, Act.EXPORT, operator, count=count, phase="finished", **about)
     return count
 
 

@@ -7,9 +7,6 @@ from decimal import Decimal
 from time import monotonic
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import NO_CURRENCY, State, external_id_of
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.domain.money import in_doubt
@@ -18,6 +15,7 @@ from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.store.dead_letters.causes import Cause, parse_causes, read_causes
 from trackdesk_worker.store.dead_letters.index_query import BATCH, count, find
 from trackdesk_worker.store.dead_letters.query import Hit, Search, SearchUnclear
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Money, add_money
 
 MAX_LIMIT = 10_000
@@ -113,8 +111,7 @@ class Summary:
 
 
 def search(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     wanted: Search,
     *,
     limit: int = 50,
@@ -129,16 +126,16 @@ def search(
     if not 1 <= limit <= MAX_LIMIT:
         raise SearchInvalid(f"a page holds 1 to {MAX_LIMIT:,} sales, not {limit}")
     try:
-        hits = find(client, keys, wanted, limit=limit, after=after, within_s=within_s)
+        hits = find(store, wanted, limit=limit, after=after, within_s=within_s)
     except SearchUnclear as error:
         raise SearchInvalid(str(error)) from error
-    causes = _causes_of(client, keys, hits.hits)
+    causes = _causes_of(store, hits.hits)
     rows = tuple(_job_row(hit, causes.get(hit.id)) for hit in hits.hits)
-    return Found(rows, hits.cursor, hits.examined, hits.complete, count(client, keys, wanted))
+    return Found(rows, hits.cursor, hits.examined, hits.complete, count(store, wanted))
 
 
 def dead_by_cause(
-    client: redis.Redis, keys: Keys, wanted: Search, *, most: int = 200, within_s: float | None = WITHIN_S
+    store: JobStore, wanted: Search, *, most: int = 200, within_s: float | None = WITHIN_S
 ) -> CauseSummaries:
     """Return the dead letters of a search by cause; times and example of the `most` largest.
 
@@ -146,13 +143,13 @@ def dead_by_cause(
     those it means, for about `within_s`.
     """
     wanted = _of_dead(wanted)
-    causes = _causes(client, keys, wanted)
+    causes = _causes(store, wanted)
     if causes is not None:
-        return _from_books(client, keys, causes, most)
+        return _from_books(store, causes, most)
     found: dict[tuple[str, str, str, int | None], _Growing] = {}
     complete = True
-    for hits, more in _pages(client, keys, wanted, within_s):
-        of = _causes_of(client, keys, hits)
+    for hits, more in _pages(store, wanted, within_s):
+        of = _causes_of(store, hits)
         for hit in hits:
             cause = of.get(hit.id)
             key = (hit.record.tenant, hit.reason, hit.conversion_type, None if cause is None else cause.http_status)
@@ -162,21 +159,21 @@ def dead_by_cause(
     return CauseSummaries(tuple(rows[:most]), sum(c.jobs for c in rows), add_money(c.money for c in rows), complete)
 
 
-def summary(client: redis.Redis, keys: Keys, wanted: Search, *, within_s: float | None = WITHIN_S) -> Summary:
+def summary(store: JobStore, wanted: Search, *, within_s: float | None = WITHIN_S) -> Summary:
     """Return what a search of dead letters amounts to, as `dead_by_cause` does."""
     wanted = _of_dead(wanted)
     reasons: Counter[str] = Counter()
     tenants: Counter[str] = Counter()
     money: Money = {}
     complete = True
-    causes = _causes(client, keys, wanted)
+    causes = _causes(store, wanted)
     if causes is not None:
         for cause in causes:
             reasons[cause.reason] += cause.jobs
             tenants[cause.tenant] += cause.jobs
         money = add_money(cause.money for cause in causes)
     else:
-        for hits, more in _pages(client, keys, wanted, within_s):
+        for hits, more in _pages(store, wanted, within_s):
             reasons.update(hit.reason for hit in hits)
             tenants.update(hit.record.tenant for hit in hits)
             money = add_money([money, *map(money_of, hits)])
@@ -195,24 +192,22 @@ def _of_dead(wanted: Search) -> Search:
     return replace(wanted, state=State.DEAD)
 
 
-def _causes(client: redis.Redis, keys: Keys, wanted: Search) -> list[Cause] | None:
+def _causes(store: JobStore, wanted: Search) -> list[Cause] | None:
     """Return the causes that a search means, if it means all letters of each."""
     if not wanted.by_cause_only:
         return None
-    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
     return causes if wanted.conversion_type is None or all(cause.certain for cause in causes) else None
 
 
-def _pages(
-    client: redis.Redis, keys: Keys, wanted: Search, within_s: float | None
-) -> Iterator[tuple[tuple[Hit, ...], bool]]:
+def _pages(store: JobStore, wanted: Search, within_s: float | None) -> Iterator[tuple[tuple[Hit, ...], bool]]:
     """Yield all letters of a search, the oldest first, a page at a time, and whether time ran out behind it."""
     deadline = None if within_s is None else monotonic() + within_s
     cursor = None
     while True:
         left_s = None if deadline is None else max(0.0, deadline - monotonic())
         try:
-            hits = find(client, keys, replace(wanted, order="oldest"), limit=BATCH, after=cursor, within_s=left_s)
+            hits = find(store, replace(wanted, order="oldest"), limit=BATCH, after=cursor, within_s=left_s)
         except SearchUnclear as error:
             raise SearchInvalid(str(error)) from error
         cursor = hits.cursor
@@ -222,17 +217,17 @@ def _pages(
             return
 
 
-def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int) -> CauseSummaries:
+def _from_books(store: JobStore, causes: list[Cause], most: int) -> CauseSummaries:
     kinds: dict[tuple[str, str, str, int | None], list[Cause]] = {}
     for cause in causes:
         kinds.setdefault((cause.tenant, cause.reason, cause.conversion_type, cause.http_status), []).append(cause)
     ordered = sorted(kinds.items(), key=lambda item: (-sum(c.jobs for c in item[1]), *map(str, item[0])))
     shown = ordered[:most]
-    with client.pipeline(transaction=False) as pipeline:
+    with store.client.pipeline(transaction=False) as pipeline:
         for _, parts in shown:
             for part in parts:
-                pipeline.zrange(keys.cause(part.number, "died"), 0, 0, withscores=True)
-                pipeline.zrange(keys.cause(part.number, "died"), -1, -1, withscores=True)
+                pipeline.zrange(store.keys.cause(part.number, "died"), 0, 0, withscores=True)
+                pipeline.zrange(store.keys.cause(part.number, "died"), -1, -1, withscores=True)
         replies = iter(pipeline.execute())
     rows = []
     for kind, parts in shown:
@@ -251,14 +246,14 @@ def _from_books(client: redis.Redis, keys: Keys, causes: list[Cause], most: int)
     return CauseSummaries(tuple(rows), sum(c.jobs for c in causes), add_money(c.money for c in causes), True)
 
 
-def _causes_of(client: redis.Redis, keys: Keys, hits: Sequence[Hit]) -> dict[str, Cause]:
+def _causes_of(store: JobStore, hits: Sequence[Hit]) -> dict[str, Cause]:
     """Return the causes of those sales that are dead."""
     dead = [hit.id for hit in hits if hit.record.state is State.DEAD]
     if not dead:
         return {}
-    numbers: Any = client.hmget(keys.cause_of, dead)
+    numbers: Any = store.client.hmget(store.keys.cause_of, dead)
     wanted = sorted({number for number in numbers if number is not None})
-    names: Any = client.hmget(keys.causes, wanted) if wanted else []
+    names: Any = store.client.hmget(store.keys.causes, wanted) if wanted else []
     known = {c.number: c for c in parse_causes(dict(zip(wanted, names, strict=True)), {})}
     return {
         identity: known[text(number)]

@@ -12,19 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State, external_id_of, tenant_of
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
 from trackdesk_worker.ops.dead_letters.search import summary
 from trackdesk_worker.ops.plans.preview import Preview, preview, seconds_at_budget
 from trackdesk_worker.ops.plans.views import DONE, Item, Items, Plan, PlanInvalid, PlanUnknown, items, read, recent
-from trackdesk_worker.store import plans as store
+from trackdesk_worker.store import plans as stored
 from trackdesk_worker.store.dead_letters.query import Search
+from trackdesk_worker.store.job_store import JobStore
 
 __all__ = [
     "DONE",
@@ -64,8 +61,7 @@ class PlanEmpty(PlanInvalid):
 
 
 def create(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     wanted: Search | Sequence[str],
     *,
     act: Act,
@@ -104,108 +100,101 @@ def create(
     }
     count = len(ids)
     if isinstance(wanted, Search):
-        found = summary(client, keys, wanted)  # refuses what is not about dead letters
+        found = summary(store, wanted)  # refuses what is not about dead letters
         if found.complete and not found.jobs:
             raise PlanEmpty("no dead letter matches")
         count = found.jobs if limit is None else min(limit, found.jobs)
         if expected is not None and found.complete and count != expected:
             raise PlanInvalid(f"{count:,} dead letters match now, not {expected:,}: look at them again")
         wanted = replace(wanted, state=State.DEAD)
-        fields |= {"filter": str(wanted), "search": store.dump_search(wanted)}
+        fields |= {"filter": str(wanted), "search": stored.dump_search(wanted)}
     about: dict[str, Any] = {"phase": "created", "operation": plan_id, "name": name, "filter": fields["filter"]}
     named = [{"tenant": tenant_of(i), "external_id": external_id_of(i)} for i in ids[:NAMED_ON_RECORD]]
-    entry = entry_of(client, act, operator, count=count, **about, jobs=named or None)
-    if not run(client, store.create(keys, plan_id, fields, ids, entry=json.dumps(entry, ensure_ascii=False))):
+    entry = entry_of(store, act, operator, count=count, **about, jobs=named or None)
+    if not stored.create(store, plan_id, fields, ids, entry=json.dumps(entry, ensure_ascii=False)):
         raise PlanInvalid(
-            f"{store.OPEN_AT_MOST} plans are open: start or cancel one of them, `trackdesk plan list` shows them"
+            f"{stored.OPEN_AT_MOST} plans are open: start or cancel one of them, `trackdesk plan list` shows them"
         )
-    store.step(client, keys, plan_id, rate_us=0)
-    store.record_acts(client, keys)
-    return read(client, keys, plan_id)
+    stored.step(store, plan_id, rate_us=0)
+    stored.record_acts(store)
+    return read(store, plan_id)
 
 
-def finish_listing(
-    client: redis.Redis, keys: Keys, plan_id: str, *, progress: Callable[[Plan], None] = lambda _: None
-) -> Plan:
+def finish_listing(store: JobStore, plan_id: str, *, progress: Callable[[Plan], None] = lambda _: None) -> Plan:
     """List to the end, beside the workers that do so too; return the plan with its frozen list.
 
     Raises:
         PlanInvalid: if the list cannot be made; no job was moved.
     """
     while True:
-        did = store.step(client, keys, plan_id, rate_us=0) if _state(client, keys, plan_id) == "listing" else None
+        did = stored.step(store, plan_id, rate_us=0) if _state(store, plan_id) == "listing" else None
         if did is None or did.problem is not None:
-            plan = read(client, keys, plan_id)
+            plan = read(store, plan_id)
             if plan.state == "failed":
-                store.record_acts(client, keys)
+                stored.record_acts(store)
                 raise PlanInvalid(
                     f"the list of {plan_id} could not be made ({plan.problem}); no sale was moved: narrow the filter"
                 )
             return plan
-        progress(read(client, keys, plan_id))
+        progress(read(store, plan_id))
 
 
-def act_on_one(
-    client: redis.Redis, keys: Keys, job_id: str, *, act: Act, operator: Operator, dedupe_window_s: int = 0
-) -> Plan:
+def act_on_one(store: JobStore, job_id: str, *, act: Act, operator: Operator, dedupe_window_s: int = 0) -> Plan:
     """Redrive or discard one job at once; its verdict is the plan's only one."""
     made = create(
-        client, keys, [job_id], act=act, name=_one_named(job_id), operator=operator,
+        store, [job_id], act=act, name=_one_named(job_id), operator=operator,
         dedupe_window_s=dedupe_window_s,
     )  # fmt: skip
-    plan = finish_listing(client, keys, made.id)
-    start(client, keys, plan.id, operator, confirm_count=plan.listed)
-    return follow(client, keys, plan.id, rate_limit=0)
+    plan = finish_listing(store, made.id)
+    start(store, plan.id, operator, confirm_count=plan.listed)
+    return follow(store, plan.id, rate_limit=0)
 
 
-def start(
-    client: redis.Redis, keys: Keys, plan_id: str, operator: Operator, *, confirm_count: int | None = None
-) -> Plan:
+def start(store: JobStore, plan_id: str, operator: Operator, *, confirm_count: int | None = None) -> Plan:
     """Let a plan run. A discard needs the number of its jobs.
 
     Raises:
         PlanInvalid: if it is not ready, or the number is wrong.
         PlanUnknown: if there is none.
     """
-    plan = read(client, keys, plan_id)
+    plan = read(store, plan_id)
     if plan.act is Act.DISCARD and confirm_count is None:
         raise PlanInvalid(f"to discard, confirm the number of jobs: {plan.listed}")
-    return _turn(client, keys, plan, "start", "started", operator, confirm_count)
+    return _turn(store, plan, "start", "started", operator, confirm_count)
 
 
-def pause(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+def pause(store: JobStore, plan_id: str, operator: Operator) -> Plan:
     """Let a running plan rest; what it moved already goes its way.
 
     Raises:
         PlanInvalid: if it does not run.
         PlanUnknown: if there is none.
     """
-    return _turn(client, keys, read(client, keys, plan_id), "pause", "paused", operator)
+    return _turn(store, read(store, plan_id), "pause", "paused", operator)
 
 
-def resume(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+def resume(store: JobStore, plan_id: str, operator: Operator) -> Plan:
     """Let a paused plan go on.
 
     Raises:
         PlanInvalid: if it is not paused.
         PlanUnknown: if there is none.
     """
-    return _turn(client, keys, read(client, keys, plan_id), "resume", "resumed", operator)
+    return _turn(store, read(store, plan_id), "resume", "resumed", operator)
 
 
-def cancel(client: redis.Redis, keys: Keys, plan_id: str, operator: Operator) -> Plan:
+def cancel(store: JobStore, plan_id: str, operator: Operator) -> Plan:
     """End a plan for good: jobs without a verdict stay dead letters, with the verdict ``cancelled``.
 
     Raises:
         PlanInvalid: if it has ended.
         PlanUnknown: if there is none.
     """
-    return _turn(client, keys, read(client, keys, plan_id), "cancel", "cancelled", operator)
+    return _turn(store, read(store, plan_id), "cancel", "cancelled", operator)
 
 
 def follow(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     plan_id: str,
     *,
     rate_limit: float,
@@ -216,11 +205,11 @@ def follow(
     rate_us = Limits(rate_per_s=rate_limit).rate_us
     while True:
         moved = 0
-        while (did := store.step(client, keys, plan_id, rate_us=rate_us)).moved and did.state == "running":
+        while (did := stored.step(store, plan_id, rate_us=rate_us)).moved and did.state == "running":
             moved += did.moved
-            progress(read(client, keys, plan_id))
-        store.record_acts(client, keys)
-        plan = read(client, keys, plan_id)
+            progress(read(store, plan_id))
+        stored.record_acts(store)
+        plan = read(store, plan_id)
         progress(plan)
         if plan.state != "running":
             return plan
@@ -228,11 +217,8 @@ def follow(
             time.sleep(every_s)
 
 
-def _turn(
-    client: redis.Redis, keys: Keys, plan: Plan, word: str, phase: str, operator: Operator, count: int | None = None
-) -> Plan:
-    entry = entry_of(
-        client, plan.act, operator, count=plan.listed if word == "start" else plan.left, phase=phase,
+def _turn(store: JobStore, plan: Plan, word: str, phase: str, operator: Operator, count: int | None = None) -> Plan:
+    entry = entry_of(store, plan.act, operator, count=plan.listed if word == "start" else plan.left, phase=phase,
         operation=plan.id, name=plan.name, filter=plan.filter,
         money=plan.money_listed if word == "start" else None,
     )  # fmt: skip
@@ -242,7 +228,7 @@ def _turn(
         separators=(",", ":"),
     )[:-1]
     told = json.dumps(entry, ensure_ascii=False)
-    reply = run(client, store.turn(keys, plan.id, word, entry=told, confirmed=count, note=note))
+    reply = stored.turn(store, plan.id, word, entry=told, confirmed=count, note=note)
     said, _, detail = reply.partition(":")
     if said == "unknown":
         raise PlanUnknown(f"there is no plan {plan.id!r} any more")
@@ -250,8 +236,8 @@ def _turn(
         raise PlanInvalid(f"plan {plan.id} is {detail}: it cannot be {phase}")
     if said == "count":
         raise PlanInvalid(f"the plan has {detail} jobs, not {count}; nothing was changed")
-    store.record_acts(client, keys)
-    return read(client, keys, plan.id)
+    stored.record_acts(store)
+    return read(store, plan.id)
 
 
 def _one_named(job_id: str) -> str:
@@ -266,5 +252,5 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _state(client: redis.Redis, keys: Keys, plan_id: str) -> str:
-    return text(client.hget(keys.plan(plan_id), "state") or "")
+def _state(store: JobStore, plan_id: str) -> str:
+    return text(store.client.hget(store.keys.plan(plan_id), "state") or "")

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.ops.dead_letters.search import money_of, summary
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit, Search
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Money, add_money
 from trackdesk_worker.store.tenant_record import parse_tenant
 
@@ -35,8 +33,7 @@ class Preview:
 
 
 def preview(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     wanted: Search,
     *,
     rate_limit: float,
@@ -44,18 +41,16 @@ def preview(
     within_s: float | None = None,
 ) -> Preview:
     """Return what a plan over `wanted` would mean. Without limits on time, amount or person it reads no letter."""
-    found = summary(client, keys, wanted, within_s=within_s)
-    seconds = seconds_at_budget(client, keys, found.by_tenant, rate_limit=rate_limit)
+    found = summary(store, wanted, within_s=within_s)
+    seconds = seconds_at_budget(store, found.by_tenant, rate_limit=rate_limit)
     whole = shares.live + shares.retry + shares.redrive
     at_share = math.ceil(seconds * whole / shares.redrive) if shares.redrive else 0.0
     return Preview(found.jobs, found.money, found.by_reason, found.by_tenant, found.complete, seconds, at_share)
 
 
-def figures_of(
-    client: redis.Redis, keys: Keys, wanted: Search, limit: int
-) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
+def figures_of(store: JobStore, wanted: Search, limit: int) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
     """Return jobs, money, and jobs by reason and tenant of the oldest `limit` dead letters of a search."""
-    return add_up(islice(walk(client, keys, replace(wanted, state=State.DEAD)), limit))
+    return add_up(islice(walk(store, replace(wanted, state=State.DEAD)), limit))
 
 
 def add_up(hits: Iterable[Hit]) -> tuple[int, Money, Mapping[str, int], Mapping[str, int]]:
@@ -70,11 +65,11 @@ def add_up(hits: Iterable[Hit]) -> tuple[int, Money, Mapping[str, int], Mapping[
     return tenants.total(), money, dict(reasons.most_common()), dict(tenants.most_common())
 
 
-def seconds_at_budget(client: redis.Redis, keys: Keys, by_tenant: Mapping[str, int], *, rate_limit: float) -> float:
+def seconds_at_budget(store: JobStore, by_tenant: Mapping[str, int], *, rate_limit: float) -> float:
     """Return how long so many requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
-    with client.pipeline(transaction=False) as pipeline:
+    with store.client.pipeline(transaction=False) as pipeline:
         for tenant in by_tenant:
-            pipeline.hgetall(keys.tenant(tenant))
+            pipeline.hgetall(store.keys.tenant(tenant))
         own = [parse_tenant(stored).rate_us for stored in pipeline.execute()]
     longest = 0.0
     for jobs, own_us in zip(by_tenant.values(), own, strict=True):

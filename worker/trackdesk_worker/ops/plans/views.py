@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobRecord, State, external_id_of, tenant_of
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.ops.audit_log import Act
 from trackdesk_worker.ops.errors import OpsError
-from trackdesk_worker.store import plans as store
+from trackdesk_worker.store import plans as stored
 from trackdesk_worker.store.dead_letters.index_query import read_hits
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, Money
 from trackdesk_worker.store.plans import PlanFields
 
@@ -100,34 +98,33 @@ class Items:
     cursor: str | None
 
 
-def read(client: redis.Redis, keys: Keys, plan_id: str) -> Plan:
+def read(store: JobStore, plan_id: str) -> Plan:
     """Return a plan.
 
     Raises:
         PlanUnknown: if there is none.
     """
-    ((fields, sums),) = store.read_fields(client, keys, [plan_id])
+    ((fields, sums),) = stored.read_fields(store, [plan_id])
     if not fields:
         raise PlanUnknown(f"there is no plan {plan_id!r}; `trackdesk plan list` shows those that are known")
     return _plan(plan_id, fields, sums)
 
 
-def recent(client: redis.Redis, keys: Keys, *, limit: int = 50, after: str | None = None) -> list[Plan]:
+def recent(store: JobStore, *, limit: int = 50, after: str | None = None) -> list[Plan]:
     """Return plans, the newest first, behind the plan `after`."""
     raw: Any
     if after is None:
-        raw = client.zrevrange(keys.plans, 0, limit - 1)
+        raw = store.client.zrevrange(store.keys.plans, 0, limit - 1)
     else:
-        place: Any = client.zrevrank(keys.plans, after)
-        raw = [] if place is None else client.zrevrange(keys.plans, int(place) + 1, int(place) + limit)
+        place: Any = store.client.zrevrank(store.keys.plans, after)
+        raw = [] if place is None else store.client.zrevrange(store.keys.plans, int(place) + 1, int(place) + limit)
     ids = [text(plan_id) for plan_id in raw]
-    found = zip(ids, store.read_fields(client, keys, ids), strict=True)
+    found = zip(ids, stored.read_fields(store, ids), strict=True)
     return [_plan(plan_id, fields, sums) for plan_id, (fields, sums) in found if fields]
 
 
 def items(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     plan_id: str,
     *,
     verdict: str | None = None,
@@ -144,10 +141,10 @@ def items(
         PlanInvalid: if `verdict` or `after` is none.
         PlanUnknown: if there is no such plan.
     """
-    plan = read(client, keys, plan_id)
+    plan = read(store, plan_id)
     waiting = "cancelled" if plan.ended else "pending"
     parts = {"refused": ["refused"], "skipped": ["skipped"], DONE[plan.act]: ["done"], waiting: []}
-    raw: Any = client.smembers(keys.plan_tenants(plan_id))
+    raw: Any = store.client.smembers(store.keys.plan_tenants(plan_id))
     parts[waiting] = [f"pending:{tenant}" for tenant in sorted(map(text, raw))]
     if verdict is not None and verdict not in parts:
         raise PlanInvalid(f"a job of this plan is {', '.join(parts)}; not {verdict!r}")
@@ -159,7 +156,7 @@ def items(
     cursor = None
     for number, name in enumerate(wanted[wanted.index(part) :]):
         first = place if number == 0 else 0
-        entries = _slice(client, keys.plan_items(plan_id, name), name, first, limit - len(found) + 1)
+        entries = _slice(store, store.keys.plan_items(plan_id, name), name, first, limit - len(found) + 1)
         for offset, entry in enumerate(entries):
             if len(found) == limit:
                 cursor = f"{first + offset}:{name}"
@@ -167,7 +164,7 @@ def items(
             found.append((name, text(entry)))
         if cursor is not None:
             break
-    return Items(tuple(_items(client, keys, found, waiting)), cursor)
+    return Items(tuple(_items(store, found, waiting)), cursor)
 
 
 def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
@@ -191,7 +188,7 @@ def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
         started_ms=moment("started_ms"),
         ended_ms=moment("ended_ms"),
         listed=sums.jobs["listed"],
-        verdicts=store.verdicts_of(sums),
+        verdicts=stored.verdicts_of(sums),
         money_listed=sums.money.get("listed", {}),
         money_done=sums.money.get("done", {}),
         by_reason=by("reason"),
@@ -199,14 +196,14 @@ def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
     )
 
 
-def _slice(client: redis.Redis, key: str, part: str, first: int, most: int) -> list[bytes]:
+def _slice(store: JobStore, key: str, part: str, first: int, most: int) -> list[bytes]:
     """Return entries from `first` on. Verdicts are only added; pending jobs leave in front, so they are counted and
     listed from the end."""
     raw: Any
     if part.startswith("pending:"):
-        raw = client.lrange(key, -first - most, -first - 1)
+        raw = store.client.lrange(key, -first - most, -first - 1)
         return list(reversed(raw))
-    raw = client.lrange(key, first, first + most - 1)
+    raw = store.client.lrange(key, first, first + most - 1)
     return list(raw)
 
 
@@ -217,14 +214,14 @@ def _parse_cursor(cursor: str) -> tuple[str, int]:
     return part, int(place)
 
 
-def _items(client: redis.Redis, keys: Keys, found: list[tuple[str, str]], waiting: str) -> list[Item]:
+def _items(store: JobStore, found: list[tuple[str, str]], waiting: str) -> list[Item]:
     read_so_far = []
     for part, entry in found:
         at_ms, _, rest = entry.partition(" ")
         verdict, identity = (waiting, rest) if part.startswith("pending:") else tuple(rest.split(" ", 1))
         read_so_far.append((identity, verdict, int(at_ms)))
     now: dict[str, JobRecord] = {
-        hit.id: hit.record for hit in read_hits(client, keys, [identity for identity, _, _ in read_so_far])
+        hit.id: hit.record for hit in read_hits(store, [identity for identity, _, _ in read_so_far])
     }
     return [
         Item(

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
-import redis
-
 from trackdesk_producer.contract.constants import OTHER_TYPES, REFERENCE_DIGITS
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.runner import Command
 from trackdesk_producer.contract.scripts import ScriptCall, clock, text
+from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import LIMB_EXPONENTS, Money
 
@@ -88,12 +87,9 @@ def parse_causes(names: Mapping[bytes, bytes | None], books: Mapping[bytes, byte
     return sorted(found, key=lambda c: (-c.jobs, c.tenant, c.reason, c.conversion_type, c.http_status or 0))
 
 
-def read_causes(client: redis.Redis, keys: Keys) -> list[Cause]:
+def read_causes(store: JobStore) -> list[Cause]:
     """Return every cause that has dead letters now, the largest first."""
-    with client.pipeline(transaction=True) as pipeline:
-        for command in cause_commands(keys):
-            pipeline.execute_command(*command)
-        names, books = pipeline.execute()
+    names, books = store.transaction(cause_commands(store.keys))
     return parse_causes(names, books)
 
 
@@ -120,7 +116,7 @@ class IndexEntry:
 
 
 def merged_page(
-    keys: Keys,
+    store: JobStore,
     sets: tuple[str, ...],
     *,
     down: bool,
@@ -128,13 +124,13 @@ def merged_page(
     high: str = "+inf",
     after: tuple[str, str] | None = None,
     limit: int = 500,
-) -> ScriptCall[list[IndexEntry]]:
+) -> list[IndexEntry]:
     """Read up to `limit` entries of several sorted sets (keys) in one order, behind `after` (score and id)."""
     score, identity = after or ("", "")
-    names = tuple(name.removeprefix(keys.prefix) for name in sets)
+    names = tuple(name.removeprefix(store.keys.prefix) for name in sets)
     arguments = (clock(None), "down" if down else "up", low, high, score, identity, limit, *names)
 
     def read(reply: list[Any]) -> list[IndexEntry]:
         return [IndexEntry(text(reply[i]), float(reply[i + 1]), text(reply[i + 1])) for i in range(0, len(reply), 2)]
 
-    return ScriptCall(reading_script("merge_page"), keys.prefix, arguments, read)
+    return store.run(ScriptCall(reading_script("merge_page"), store.keys.prefix, arguments, read))

@@ -14,14 +14,11 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
-import redis
-
-from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass, JobRecord, State, job_id
-from trackdesk_producer.contract.runner import run
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.store.dead_letters.causes import Cause, IndexEntry, merged_page, read_causes, reference
 from trackdesk_worker.store.dead_letters.query import Hit, Search, SearchUnclear, matches
+from trackdesk_worker.store.job_store import JobStore
 
 BATCH = 500
 """Index entries or records per round trip."""
@@ -47,8 +44,7 @@ class Hits:
 
 
 def find(
-    client: redis.Redis,
-    keys: Keys,
+    store: JobStore,
     wanted: Search,
     *,
     limit: int,
@@ -62,19 +58,19 @@ def find(
     """
     deadline = None if within_s is None else time.monotonic() + within_s
     if wanted.by_person and not _through_index(wanted):
-        return _sorted_page(client, keys, wanted, limit, after, deadline)
+        return _sorted_page(store, wanted, limit, after, deadline)
     sections = _sections(wanted)
     section, place = (sections[0], None) if after is None else _parse_cursor(after, sections)
     hits: list[Hit] = []
     examined = 0
     for state in sections[sections.index(section) :]:
-        reader = _reader(client, keys, wanted, state)
+        reader = _reader(store, wanted, state)
         most = max(limit + 1, LEAST_BATCH)
         while True:
             asked = min(BATCH, most)
             entries = reader(place, asked)
             most *= 2  # what matches is rare
-            for hit in _read(client, keys, entries):
+            for hit in _read(store, entries):
                 if not _as_indexed(hit, state, wanted) or not matches(hit, wanted):
                     continue
                 if len(hits) == limit:
@@ -90,39 +86,39 @@ def find(
     return Hits(tuple(hits), None, examined, True)
 
 
-def walk(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[Hit]:
+def walk(store: JobStore, wanted: Search) -> Iterator[Hit]:
     """Yield every sale of a search, the oldest first, in flat memory.
 
     Each that was dead from the beginning to the end of the walk is yielded exactly once.
     """
     cursor = None
     while True:
-        hits = find(client, keys, replace(wanted, order="oldest"), limit=BATCH, after=cursor)
+        hits = find(store, replace(wanted, order="oldest"), limit=BATCH, after=cursor)
         yield from hits.hits
         cursor = hits.cursor
         if cursor is None:
             return
 
 
-def read_hits(client: redis.Redis, keys: Keys, ids: Iterable[str]) -> Iterator[Hit]:
+def read_hits(store: JobStore, ids: Iterable[str]) -> Iterator[Hit]:
     """Yield the sales among `ids` that have a record."""
     wanted = list(ids)
     for start in range(0, len(wanted), BATCH):
-        yield from _read(client, keys, [IndexEntry(identity, 0, "0") for identity in wanted[start : start + BATCH]])
+        yield from _read(store, [IndexEntry(identity, 0, "0") for identity in wanted[start : start + BATCH]])
 
 
-def count(client: redis.Redis, keys: Keys, wanted: Search) -> int | None:
+def count(store: JobStore, wanted: Search) -> int | None:
     """Return how many dead letters a search means, if the indexes know it without reading records."""
     if wanted.state is not State.DEAD or wanted.by_person:
         return None
-    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
     if wanted.conversion_type is not None and not all(cause.certain for cause in causes):
         return None
     if wanted.by_amount and wanted.by_period:
         return None
     if wanted.by_cause_only:
         return sum(cause.jobs for cause in causes)
-    return _count_within(client, keys, wanted, causes, "amount" if wanted.by_amount else "died")
+    return _count_within(store, wanted, causes, "amount" if wanted.by_amount else "died")
 
 
 def _as_indexed(hit: Hit, state: State, wanted: Search) -> bool:
@@ -158,59 +154,56 @@ def _sections(wanted: Search) -> tuple[State, ...]:
 Reader = Callable[[tuple[str, str] | None, int], list[IndexEntry]]
 
 
-def _reader(client: redis.Redis, keys: Keys, wanted: Search, state: State) -> Reader:
+def _reader(store: JobStore, wanted: Search, state: State) -> Reader:
     """Return what reads one state's entries, in the order wanted, behind a place."""
     scale = 1
     match state:
         case State.DEAD:
-            return _dead_reader(client, keys, wanted)
+            return _dead_reader(store, wanted)
         case State.READY:
-            tenants = [wanted.tenant] if wanted.tenant else sorted(map(text, client.smembers(keys.tenants)))
-            sets = tuple(keys.ready(tenant, job_class) for tenant in tenants for job_class in JobClass)
+            tenants = [wanted.tenant] if wanted.tenant else store.tenants()
+            sets = tuple(store.keys.ready(tenant, job_class) for tenant in tenants for job_class in JobClass)
             scale = 1000
         case State.SCHEDULED:
-            sets = (keys.scheduled,)
+            sets = (store.keys.scheduled,)
         case State.IN_FLIGHT:
-            sets = (keys.in_flight,)
+            sets = (store.keys.in_flight,)
         case State.DELIVERED | State.CANCELLED | State.DISCARDED:
-            return _ended_reader(client, keys, wanted)
+            return _ended_reader(store, wanted)
     low, high = _bounds(wanted.since_ms, wanted.until_ms, scale)
-    return _set_reader(client, keys, wanted.down, sets, low, high)
+    return _set_reader(store, wanted.down, sets, low, high)
 
 
-def _set_reader(client: redis.Redis, keys: Keys, down: bool, sets: tuple[str, ...], low: str, high: str) -> Reader:
+def _set_reader(store: JobStore, down: bool, sets: tuple[str, ...], low: str, high: str) -> Reader:
     """Return what reads any number of sorted sets in one order."""
     parts = [sets[start : start + SETS] for start in range(0, len(sets), SETS)]
 
     def read(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
-        pages = [
-            run(client, merged_page(keys, part, down=down, low=low, high=high, after=after, limit=most))
-            for part in parts
-        ]
+        pages = [merged_page(store, part, down=down, low=low, high=high, after=after, limit=most) for part in parts]
         return list(islice(merge(*pages, key=_sorting, reverse=down), most))
 
     return read
 
 
-def _dead_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
+def _dead_reader(store: JobStore, wanted: Search) -> Reader:
     by_cause = (wanted.tenant, wanted.reason, wanted.conversion_type, wanted.http_status, wanted.currency)
     if wanted.by_time and not any(by_cause) and not wanted.by_amount:
-        return _set_reader(client, keys, wanted.down, (keys.dead,), *_range(wanted, "died"))
-    causes = [cause for cause in read_causes(client, keys) if wanted.means(cause)]
+        return _set_reader(store, wanted.down, (store.keys.dead,), *_range(wanted, "died"))
+    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
     order, other = ("died", "amount") if wanted.by_time else ("amount", "died")
     if (wanted.by_amount if wanted.by_time else wanted.by_period) and _count_within(
-        client, keys, wanted, causes, other
+        store, wanted, causes, other
     ) <= FEW:
-        return _few(client, keys, wanted, causes, other)
+        return _few(store, wanted, causes, other)
     low, high = _range(wanted, order)
-    return _set_reader(client, keys, wanted.down, tuple(keys.cause(c.number, order) for c in causes), low, high)
+    return _set_reader(store, wanted.down, tuple(store.keys.cause(c.number, order) for c in causes), low, high)
 
 
-def _few(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], other: str) -> Reader:
+def _few(store: JobStore, wanted: Search, causes: list[Cause], other: str) -> Reader:
     """Return what reads letters in one order which few enough fit into a range of another."""
     low, high = _range(wanted, other)
-    read = _set_reader(client, keys, wanted.down, tuple(keys.cause(c.number, other) for c in causes), low, high)
-    entries = [_ordered(hit, wanted) for hit in _read(client, keys, read(None, FEW + BATCH))]
+    read = _set_reader(store, wanted.down, tuple(store.keys.cause(c.number, other) for c in causes), low, high)
+    entries = [_ordered(hit, wanted) for hit in _read(store, read(None, FEW + BATCH))]
     entries.sort(key=_sorting, reverse=wanted.down)
 
     def behind(after: tuple[str, str] | None, most: int) -> list[IndexEntry]:
@@ -219,11 +212,11 @@ def _few(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], o
     return behind
 
 
-def _ended_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
+def _ended_reader(store: JobStore, wanted: Search) -> Reader:
     """Return what reads the lists that tombstones are pruned by, a list after the other."""
     if not wanted.by_time:
         raise SearchUnclear("only dead letters are sorted by amount")
-    filed: Any = client.zrange(keys.tombstones, 0, -1)
+    filed: Any = store.client.zrange(store.keys.tombstones, 0, -1)
     hours = [text(hour) for hour in filed]
     if wanted.down:
         hours.reverse()
@@ -233,11 +226,11 @@ def _ended_reader(client: redis.Redis, keys: Keys, wanted: Search) -> Reader:
         if after is not None:
             hour, place = after[0].partition("+")[0], int(after[0].partition("+")[2])
         for candidate in hours[hours.index(hour) :] if hour in hours else hours:
-            key = keys.tombstone_bucket(candidate)
+            key = store.keys.tombstone_bucket(candidate)
             if candidate != hour:
-                place = client.llen(key) if wanted.down else -1
+                place = store.client.llen(key) if wanted.down else -1
             first, last = (max(0, place - most), place - 1) if wanted.down else (place + 1, place + most)
-            found: Any = client.lrange(key, first, last) if last >= first else []
+            found: Any = store.client.lrange(key, first, last) if last >= first else []
             entries = [IndexEntry(text(raw), first + n, f"{candidate}+{first + n}") for n, raw in enumerate(found)]
             if entries:
                 return entries[::-1] if wanted.down else entries
@@ -251,11 +244,11 @@ def _through_index(wanted: Search) -> bool:
     return wanted.external_id is None and wanted.state not in (State.DEAD, None)
 
 
-def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str]]:
+def _named(store: JobStore, wanted: Search) -> Iterator[list[str]]:
     """Yield, in batches, the ids of the sales that an externalId, a click or a customer may mean."""
     if wanted.external_id is not None:
-        tenants = [wanted.tenant] if wanted.tenant else sorted(map(text, client.smembers(keys.tenants)))
-        types = {cause.conversion_type for cause in read_causes(client, keys) if cause.certain}
+        tenants = [wanted.tenant] if wanted.tenant else store.tenants()
+        types = {cause.conversion_type for cause in read_causes(store) if cause.certain}
         types |= {wanted.conversion_type} - {None}  # type: ignore[arg-type]
         kinds = [None, *sorted(types)]
         ids = (job_id(tenant, wanted.external_id, kind) for kind in kinds for tenant in tenants)
@@ -266,8 +259,8 @@ def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str
     prefix = reference(name, value or "")
     first = f"[{prefix}".encode()
     while True:
-        raw: Any = client.zrange(
-            keys.dead_references, first, f"({prefix}\xff".encode("latin-1"), bylex=True, offset=0, num=BATCH
+        raw: Any = store.client.zrange(
+            store.keys.dead_references, first, f"({prefix}\xff".encode("latin-1"), bylex=True, offset=0, num=BATCH
         )
         if not raw:
             return
@@ -275,9 +268,7 @@ def _named(client: redis.Redis, keys: Keys, wanted: Search) -> Iterator[list[str
         first = b"(" + raw[-1]
 
 
-def _sorted_page(
-    client: redis.Redis, keys: Keys, wanted: Search, limit: int, after: str | None, deadline: float | None
-) -> Hits:
+def _sorted_page(store: JobStore, wanted: Search, limit: int, after: str | None, deadline: float | None) -> Hits:
     """Return one merged_page of the few sales that one externalId, click or customer means, sorted here.
 
     A sale may be of any tenant, and of any type where the type widens the identity. Where time ends before all of them
@@ -286,13 +277,13 @@ def _sorted_page(
     place = None if after is None else _parse_cursor(after, tuple(State))[1]
     found: dict[str, tuple[IndexEntry, Hit]] = {}
     looked_up, complete = 0, True
-    for ids in _named(client, keys, wanted):
+    for ids in _named(store, wanted):
         if looked_up >= FEW and deadline is not None and time.monotonic() > deadline:
             complete = False
             break
         found |= {
             hit.id: (_ordered(hit, wanted), hit)
-            for hit in read_hits(client, keys, ids)
+            for hit in read_hits(store, ids)
             if matches(hit, wanted) and (wanted.external_id is not None or hit.record.state is State.DEAD)
         }
         looked_up += len(ids)
@@ -319,11 +310,11 @@ def _behind(entries: list[IndexEntry], after: tuple[str, str] | None, down: bool
     return [e for e in entries if (_sorting(e) < place if down else _sorting(e) > place)]
 
 
-def _count_within(client: redis.Redis, keys: Keys, wanted: Search, causes: list[Cause], order: str) -> int:
+def _count_within(store: JobStore, wanted: Search, causes: list[Cause], order: str) -> int:
     low, high = _range(wanted, order)
-    with client.pipeline(transaction=False) as pipeline:
+    with store.client.pipeline(transaction=False) as pipeline:
         for cause in causes:
-            pipeline.zcount(keys.cause(cause.number, order), low, high)
+            pipeline.zcount(store.keys.cause(cause.number, order), low, high)
         return sum(pipeline.execute())
 
 
@@ -340,10 +331,10 @@ def _bounds(least: Decimal | int | None, most: Decimal | int | None, scale: int 
     return low, high
 
 
-def _read(client: redis.Redis, keys: Keys, entries: list[IndexEntry]) -> Iterator[Hit]:
+def _read(store: JobStore, entries: list[IndexEntry]) -> Iterator[Hit]:
     if not entries:
         return
-    records: Any = client.mget([keys.job(entry.id) for entry in entries])
+    records: Any = store.client.mget([store.keys.job(entry.id) for entry in entries])
     for entry, raw in zip(entries, records, strict=True):
         if raw is None:
             continue
