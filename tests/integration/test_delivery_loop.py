@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from trackdesk_producer.contract.record import State, external_id_of
 from trackdesk_producer.contract.runner import Replies
 from trackdesk_producer.contract.scripts import ScriptCall
 from trackdesk_worker.config.tenants import TenantSettings
+from trackdesk_worker.delivery import loop as delivery
 from trackdesk_worker.delivery.attempt import Attempts
 from trackdesk_worker.delivery.loop import DeliveryConfig, DeliveryLoop
 from trackdesk_worker.domain.claim import Settlement
@@ -196,7 +197,7 @@ async def test_a_store_that_refuses_every_call_is_asked_less_and_less_often_and_
     monkeypatch.setattr(delivery, "STORE_RETRY_S", (first_s, 10.0))
     refused_at: list[float] = []
 
-    def note(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    def note(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         if event["event"] == "store.unavailable":
             refused_at.append(time.monotonic())
         raise structlog.DropEvent
@@ -207,7 +208,7 @@ async def test_a_store_that_refuses_every_call_is_asked_less_and_less_often_and_
         async with asyncio.timeout(DEADLINE_S), running(own_server, keys, Sender(paired), log=log) as loop:
             while len(refused_at) < 6:
                 loop.wake()
-                await asyncio.sleep(first_s / 4)
+                await let_pass_async(first_s / 4)
             client.replicaof("NO", "ONE")
 
     pauses = [after - before for before, after in itertools.pairwise(refused_at[:6])]
