@@ -227,6 +227,23 @@ def test_the_log_pages_back_to_its_first_entry(shop: Shop, admin: httpx.Client) 
     assert len(admin.get("/log/export").text.splitlines()) == 60
 
 
+STRANGE_ENTRIES = (
+    *(b"{no json", b"[1,2]", b'"\xff"', b"[" * 100_000, b"{}", b'{"at_ms":"soon","jobs":5,"count":true,"money":7}'),
+    *(b'{"at_ms":1e300}', b'{"at_ms":99999999999999999}', b'{"at_ms":-99999999999999999}', b'{"money":{"EUR":NaN}}'),
+)
+
+
+def test_the_log_shows_entries_that_something_else_wrote_and_those_beside_them(
+    shop: Shop, console: Console, admin: httpx.Client
+) -> None:
+    shop.sell("o-1")
+    tenant_actions.pause(shop, "acme", Operator("ann", "wrong prices"))
+    shop.client.rpush(shop.keys.audit_log, *STRANGE_ENTRIES)
+    with console.api("admin") as api:
+        for found in (admin.get("/log"), api.get("/api/v1/log")):
+            assert (found.status_code, "wrong prices" in found.text) == (200, True), found.url
+
+
 def test_while_the_store_is_away_pages_say_so(own_server: EmbeddedServer, tmp_path: Path) -> None:
     with console_on(own_server, Keys("x"), tmp_path / "people") as console, console.signed_in("viewer") as viewer:
         own_server.kill()

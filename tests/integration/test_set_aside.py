@@ -14,7 +14,7 @@ from trackdesk_worker.ops import plans
 from trackdesk_worker.ops.audit import audit
 from trackdesk_worker.ops.audit.discrepancies import DiscrepancyKind
 from trackdesk_worker.ops.audit_log import Act, Operator
-from trackdesk_worker.ops.plans import Plan
+from trackdesk_worker.ops.plans import Plan, PlanInvalid, PlanUnreadable
 from trackdesk_worker.store import plans as store
 from trackdesk_worker.store.dead_letters.query import Search
 
@@ -118,3 +118,52 @@ def test_pruning_sets_a_plan_that_is_none_aside_and_forgets_the_others(shop: Sho
     assert store.prune(shop).forgotten == 1
     assert shop.client.smembers(shop.keys.plans_unreadable) == {b"plan-x"}
     assert shop.client.zrange(shop.keys.plans, 0, -1) == []
+
+
+def lose_its_act(shop: Shop, plan_id: str) -> None:
+    shop.client.hdel(shop.keys.plan(plan_id), "act")
+
+
+def misdate_it(shop: Shop, plan_id: str) -> None:
+    shop.client.hset(shop.keys.plan(plan_id), "created_ms", "soon")
+
+
+def garble_its_name(shop: Shop, plan_id: str) -> None:
+    shop.client.hset(shop.keys.plan(plan_id), "name", b"\xff\xfe")
+
+
+def garble_its_sums(shop: Shop, plan_id: str) -> None:
+    shop.client.hset(shop.keys.plan_sums(plan_id), "listed", "many")
+
+
+@pytest.mark.parametrize(
+    "broken", [break_the_plan, break_its_sums, lose_its_act, misdate_it, garble_its_name, garble_its_sums]
+)
+def test_a_plan_that_cannot_be_read_is_refused_with_the_reason_and_hides_no_other(
+    shop: Shop, broken: Callable[[Shop, str], None]
+) -> None:
+    shop.bury("o-1")
+    first = plans.create(shop, Search(), act=Act.REDRIVE, name="x", operator=ANN, dedupe_window_s=9)
+    plan = redrive_all(shop)
+    broken(shop, first.id)
+    for act in (plans.pause, plans.resume, plans.cancel, plans.start):
+        with pytest.raises(PlanUnreadable, match=shop.keys.plan(first.id)):
+            act(shop, first.id, ANN)
+    with pytest.raises(PlanUnreadable, match="trackdesk audit"):
+        plans.read(shop, first.id)
+    with pytest.raises(PlanUnreadable):
+        plans.items(shop, first.id)
+    assert [known.id for known in plans.recent(shop)] == [plan.id]
+
+
+def test_a_plan_over_one_external_id_of_too_many_tenants_ends_with_what_to_do(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.bury("o-1")
+    shop.client.sadd(shop.keys.tenants, *(f"a{number}" for number in range(4_500)))
+    monkeypatch.setattr(store, "LOOKED_UP_WITHIN_S", 0.0)
+    made = plans.create(shop, Search(external_id="o-1"), act=Act.REDRIVE, name="x", operator=ANN, dedupe_window_s=9)
+    with pytest.raises(PlanInvalid, match="name a tenant"):
+        plans.finish_listing(shop, made.id)
+    assert plans.read(shop, made.id).state == "failed"
+    assert shop.state("o-1") == "dead"

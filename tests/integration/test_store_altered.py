@@ -114,7 +114,9 @@ def test_a_plan_decides_the_others_of_its_list(store: Store, alter: Callable[[St
     alter(store)
     assert plans.drive(store, rate_us=0, now_ms=now_ms).problems == {}
     assert claimed(store) == OTHERS
-    ((plan, sums),) = plans.read_fields(store, ["plan-1"])
+    (found,) = plans.read_fields(store, ["plan-1"])
+    assert found is not None
+    plan, sums = found
     assert plan.state == "finished"
     assert plans.verdicts_of(sums) == {"redriven": len(OTHERS), "skipped:unreadable": 1}
 

@@ -123,8 +123,9 @@ class PlanMachine(RuleBasedStateMachine):
         client, keys = self.store.client, self.store.keys
         walk = check_store(self.store)
         done: Counter[str] = Counter()
-        stored = plans.read_fields(self.store, list(self.plans))
-        for plan, (fields, sums) in zip(self.plans, stored, strict=True):
+        for plan, found in zip(self.plans, plans.read_fields(self.store, list(self.plans)), strict=True):
+            assert found is not None
+            fields, sums = found
             assert fields.state == self.plans[plan]
             verdicts = plans.verdicts_of(sums)
             pending = sum(

@@ -43,7 +43,9 @@ def _act(store: JobStore, act: str, ids: Sequence[str], window_ms: int, note: st
             _, verdict, identity = entry.decode().split(" ", 2)
             said = verdict.replace("refused:unknown", "unknown").replace("skipped", "refused")
             verdicts.setdefault(identity, []).append(said)
-    ((_, sums),) = plans.read_fields(store, [plan])
+    (found,) = plans.read_fields(store, [plan])
+    assert found is not None
+    sums = found[1]
     assert sum(plans.verdicts_of(sums).values()) == sums.jobs["listed"] == len(ids)
     parts = [keys.plan_items(plan, part) for part in ("done", "skipped", "refused", "named")]
     store.client.delete(

@@ -338,3 +338,14 @@ def test_the_operators_log_is_listed_exported_and_verified(shop: Shop, cli: Cli,
     broken = cli("log", "--verify")
     assert (broken.code, "entry 2" in broken.err) == (1, True)
     assert cli("log", "--head", "x").code == 2
+
+
+@pytest.mark.parametrize("entry", [b"{no json", b"[" * 100_000, b"7", b'{"kind":"attempt"}', b'{"at_ms":"soon"}'])
+def test_a_sale_whose_history_something_else_altered_is_one_sentence_and_exit_1(
+    shop: Shop, cli: Cli, entry: bytes
+) -> None:
+    shop.bury("o-1")
+    shop.client.rpush(shop.keys.history("acme/o-1"), entry)
+    shown = cli("show", "o-1")
+    assert (shown.code, shown.out, shown.err.count("\n")) == (1, "", 1)
+    assert "trackdesk audit" in shown.err

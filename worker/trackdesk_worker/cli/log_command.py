@@ -57,11 +57,13 @@ def command(
     rows = table("no.", "when (UTC)", "who", "what", "jobs", "plan or sale", "why", right=("no.", "jobs"))
     for entry in page.entries:
         fields = entry.fields
-        at_ms, who = fields.get("at_ms"), fields.get("operator")
         what = " ".join(str(fields[name]) for name in ("kind", "phase") if name in fields)
-        sales = ", ".join(str(job.get("external_id")) for job in fields.get("jobs") or [] if isinstance(job, dict))
+        jobs = fields.get("jobs")
+        named = [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
+        sales = ", ".join(str(job.get("external_id")) for job in named)
+        at = None if entry.at_ms is None else readable_moment(entry.at_ms)
         add_row(
-            rows, entry.number, readable_moment(at_ms) if isinstance(at_ms, int) else None, who, what,
+            rows, entry.number, at, fields.get("operator"), what,
             fields.get("count"), fields.get("operation") or sales or fields.get("tenant"), fields.get("reason"),
         )  # fmt: skip
     console().print(rows)
@@ -71,5 +73,4 @@ def command(
 
 
 def _as_json(entry: AuditEntry) -> dict[str, object]:
-    at_ms = entry.fields.get("at_ms")
-    return {"number": entry.number, "at": iso(at_ms) if isinstance(at_ms, int) else None, **entry.fields}
+    return {"number": entry.number, "at": None if entry.at_ms is None else iso(entry.at_ms), **entry.fields}

@@ -12,6 +12,8 @@ from trackdesk_worker.store.audit_log import append
 from trackdesk_worker.store.job_store import JobStore
 
 MAX_TEXT = 500
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 class OperatorInvalid(ValueError):
@@ -85,6 +87,12 @@ class AuditEntry:
     """Its place, from 1; entries never move."""
     fields: Mapping[str, Any]
 
+    @property
+    def at_ms(self) -> int | None:
+        """Its time; None if the entry has none that a calendar knows."""
+        at_ms = self.fields.get("at_ms")
+        return at_ms if type(at_ms) is int and 0 <= at_ms <= LAST_MS else None
+
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
@@ -121,6 +129,6 @@ def walk_entries(store: JobStore, *, batch: int = 500) -> Iterator[bytes]:
 def _fields(raw: bytes) -> Mapping[str, Any]:
     try:
         fields = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     return fields if isinstance(fields, dict) else {"kind": "damaged"}  # `trackdesk audit` says more

@@ -45,10 +45,10 @@ def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = Non
     try:
         found = JobRecord.parse(identity, raw)
         conversion = json.loads(found.body) if found.body else None
-        history = tuple(json.loads(entry) for entry in entries)
+        history = tuple(_entry(raw) for raw in entries)
     except RecordNewer as error:
         raise SaleUnknown(str(error)) from error
-    except ValueError as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise SaleUnknown("the record of this sale is damaged; `trackdesk audit` says more") from error
     if reveal_to is not None:
         about = {"tenant": found.tenant, "external_id": found.external_id}
@@ -56,6 +56,13 @@ def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = Non
     elif conversion is not None:
         conversion = masked(conversion)
     return JobDetail(found, conversion, history)
+
+
+def _entry(raw: bytes) -> Mapping[str, Any]:
+    entry = json.loads(raw)
+    if not isinstance(entry, dict) or type(entry.get("at_ms")) is not int:
+        raise ValueError("an entry of the history is no JSON object with a time")
+    return entry
 
 
 def masked(conversion: Mapping[str, Any]) -> dict[str, Any]:

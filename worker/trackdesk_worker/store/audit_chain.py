@@ -63,6 +63,6 @@ def _sound(raw: bytes, previous: str, claimed: str) -> bool:
         return False
     try:
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(entry, dict) and entry.get("prev") == previous

@@ -19,8 +19,8 @@ from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_worker.domain.money import plain_money
 from trackdesk_worker.store.audit_log import record_waiting
 from trackdesk_worker.store.dead_letters.index_query import find
-from trackdesk_worker.store.dead_letters.query import Search
-from trackdesk_worker.store.errors import store_away
+from trackdesk_worker.store.dead_letters.query import Search, SearchUnclear
+from trackdesk_worker.store.errors import says, store_away
 from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.jobs import script
 from trackdesk_worker.store.ledger import Book, parse_book
@@ -30,6 +30,8 @@ DECIDED_AT_ONCE = 200
 """Jobs a step: a few ms of the store's time."""
 LISTED_WITHIN_S = 0.1
 """Time a step may read for. What matches may be rare: the next step goes on behind what this one read."""
+LOOKED_UP_WITHIN_S = 5.0
+"""Time to look up one externalId, click or customer, which is one step whatever it finds."""
 OPEN_AT_MOST = 50
 """Plans that have not ended."""
 PROBLEM_MAX = 300
@@ -201,16 +203,14 @@ def prune(store: JobStore, most: int = 20, *, skip: int = 0, now_ms: int | None 
     return store.run(ScriptCall(script("plan_prune"), store.keys.prefix, arguments, read))
 
 
-def read_fields(store: JobStore, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book]]:
-    """Return what is stored of plans, and their sums, each plan at one moment."""
+def read_fields(store: JobStore, plan_ids: Sequence[str]) -> list[tuple[PlanFields, Book] | None]:
+    """Return what is stored of plans, and their sums, each plan at one moment; None for what is stored but no plan."""
     keys = store.keys
     replies = store.transaction(
-        [("HGETALL", key) for plan_id in plan_ids for key in (keys.plan(plan_id), keys.plan_sums(plan_id))]
+        [("HGETALL", key) for plan_id in plan_ids for key in (keys.plan(plan_id), keys.plan_sums(plan_id))],
+        raise_on_error=False,
     )
-    return [
-        (PlanFields({text(name): text(value) for name, value in fields.items()}), parse_book(sums))
-        for fields, sums in zip(replies[::2], replies[1::2], strict=True)
-    ]
+    return [_parse_plan(fields, sums) for fields, sums in zip(replies[::2], replies[1::2], strict=True)]
 
 
 def dump_search(wanted: Search) -> str:
@@ -223,6 +223,16 @@ def verdicts_of(sums: Book) -> dict[str, int]:
     """Return verdict → jobs."""
     counts = {name.removeprefix("verdict/"): n for name, n in sums.jobs.items() if name.startswith("verdict/")}
     return {verdict.replace("/", ":"): n for verdict, n in sorted(counts.items())}
+
+
+def _parse_plan(fields: Any, sums: Any) -> tuple[PlanFields, Book] | None:
+    for reply in (fields, sums):
+        if isinstance(reply, Exception) and not says(reply, "WRONGTYPE"):
+            raise reply
+    try:
+        return PlanFields({text(name): text(value) for name, value in fields.items()}), parse_book(sums)
+    except (AttributeError, ValueError, LookupError):
+        return None
 
 
 def _load_search(stored: str) -> Search:
@@ -264,8 +274,13 @@ def _list(store: JobStore, plan_id: str, listing: list[str | None], now_ms: int 
         until_ms = made_ms if wanted.until_ms is None else min(made_ms, wanted.until_ms)
         hits = find(
             store, replace(wanted, until_ms=until_ms), limit=most, after=cursor or None,
-            within_s=None if wanted.by_person else LISTED_WITHIN_S,
+            within_s=LOOKED_UP_WITHIN_S if wanted.by_person else LISTED_WITHIN_S,
         )  # fmt: skip
+        if not hits.complete and hits.cursor is None:
+            raise SearchUnclear(
+                f"the search could not be completed within {LOOKED_UP_WITHIN_S:g} s, because of the number of tenants "
+                "and conversion types: name a tenant"
+            )
         for sale in hits.hits:
             items += (sale.id, sale.record.at)
         last = hits.cursor is None or (left is not None and len(hits.hits) >= left)
@@ -283,7 +298,11 @@ def _entry(store: JobStore, waiting: dict[str, Any]) -> dict[str, Any] | None:
     """Return the entry of an act that waits: it is complete, or reports a plan's end."""
     if "plan_ended" not in waiting:
         return waiting
-    ((plan, sums),) = read_fields(store, [str(waiting["plan_ended"])])
+    plan_id = str(waiting["plan_ended"])
+    (found,) = read_fields(store, [plan_id])
+    if found is None:
+        raise ValueError(f"plan {plan_id} cannot be read")
+    plan, sums = found
     if not plan:
         return None
     entry = {
@@ -294,7 +313,7 @@ def _entry(store: JobStore, waiting: dict[str, Any]) -> dict[str, Any] | None:
         "count": sums.jobs["verdict/redriven"] + sums.jobs["verdict/discarded"],
         "money": plain_money(sums.money.get("done", {})),
         "phase": {"finished": "finished", "failed": "failed"}.get(plan.state, "given_up"),
-        "operation": waiting["plan_ended"],
+        "operation": plan_id,
         "name": plan["name"],
         "filter": plan["filter"],
         "verdicts": verdicts_of(sums),

@@ -55,13 +55,11 @@ class LogRow:
 def log_row(entry: AuditEntry) -> LogRow:
     """Convert one entry."""
     fields = entry.fields
-    at_ms, count, money, jobs, operation = (
-        fields.get(name) for name in ("at_ms", "count", "money", "jobs", "operation")
-    )
+    count, money, jobs, operation = (fields.get(name) for name in ("count", "money", "jobs", "operation"))
     named = [job for job in jobs if isinstance(job, Mapping)] if isinstance(jobs, list) else []
     return LogRow(
         number=entry.number,
-        at_ms=at_ms if isinstance(at_ms, int) else None,
+        at_ms=entry.at_ms,
         operator=str(fields.get("operator", "–")),
         kind=str(fields.get("kind", "–")),
         phase=str(fields.get("phase", "")),

@@ -42,11 +42,20 @@ def check_audit_log(store: JobStore, findings: Findings, *, sought: str | None) 
 def check_set_aside(store: JobStore, findings: Findings) -> None:
     """Name what was set aside so that it holds up nothing else."""
     place = f"see {store.keys.audit_log_unreadable}, and delete that key when you know what was done"
-    for number in range(1, int(store.client.llen(store.keys.audit_log_unreadable)) + 1):
-        findings.add(
-            Discrepancy(DiscrepancyKind.AUDIT_LOG_UNREADABLE, f"act {number} could not be put on record: {place}")
-        )
-    for plan_id in sorted(map(text, store.client.smembers(store.keys.plans_unreadable))):
+    acts, plans = store.transaction(
+        [("LLEN", store.keys.audit_log_unreadable), ("SMEMBERS", store.keys.plans_unreadable)], raise_on_error=False
+    )
+    if isinstance(acts, redis.ResponseError):
+        detail = f"{store.keys.audit_log_unreadable} holds no list of acts: {acts}"
+        findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_UNREADABLE, detail))
+        acts = 0
+    if isinstance(plans, redis.ResponseError):
+        detail = f"{store.keys.plans_unreadable} holds no set of plans: {plans}"
+        findings.add(Discrepancy(DiscrepancyKind.PLAN_UNREADABLE, detail))
+        plans = ()
+    for number in range(1, int(acts) + 1):
+        findings.add(Discrepancy(DiscrepancyKind.AUDIT_LOG_UNREADABLE, f"act {number} could not be recorded: {place}"))
+    for plan_id in sorted(map(text, plans)):
         detail = f"plan {plan_id} is stored as something else than a plan: nothing drives it, its sales are unchanged"
         findings.add(Discrepancy(DiscrepancyKind.PLAN_UNREADABLE, detail))
 

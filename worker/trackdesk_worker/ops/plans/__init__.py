@@ -18,7 +18,18 @@ from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
 from trackdesk_worker.ops.dead_letters.search import summary
 from trackdesk_worker.ops.plans.preview import Preview, preview, seconds_at_budget
-from trackdesk_worker.ops.plans.views import DONE, Item, Items, Plan, PlanInvalid, PlanUnknown, items, read, recent
+from trackdesk_worker.ops.plans.views import (
+    DONE,
+    Item,
+    Items,
+    Plan,
+    PlanInvalid,
+    PlanUnknown,
+    PlanUnreadable,
+    items,
+    read,
+    recent,
+)
 from trackdesk_worker.store import plans as stored
 from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.job_store import JobStore
@@ -32,6 +43,7 @@ __all__ = [
     "PlanEmpty",
     "PlanInvalid",
     "PlanUnknown",
+    "PlanUnreadable",
     "Preview",
     "act_on_one",
     "cancel",

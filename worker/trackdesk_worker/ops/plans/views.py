@@ -27,6 +27,10 @@ class PlanUnknown(OpsError):
     """There is no such plan, or it ended so long ago that it was forgotten."""
 
 
+class PlanUnreadable(OpsError):
+    """What is stored under the plan's keys is no plan."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A plan as it stands. Times are Unix milliseconds."""
@@ -103,15 +107,22 @@ def read(store: JobStore, plan_id: str) -> Plan:
 
     Raises:
         PlanUnknown: if there is none.
+        PlanUnreadable: if what is stored is none.
     """
-    ((fields, sums),) = stored.read_fields(store, [plan_id])
-    if not fields:
+    (found,) = stored.read_fields(store, [plan_id])
+    if found is not None and not found[0]:
         raise PlanUnknown(f"there is no plan {plan_id!r}; `trackdesk plan list` shows those that are known")
-    return _plan(plan_id, fields, sums)
+    plan = _plan(plan_id, found)
+    if plan is None:
+        raise PlanUnreadable(
+            f"plan {plan_id} cannot be read: something other than the workers changed {store.keys.plan(plan_id)} or "
+            f"{store.keys.plan_sums(plan_id)}. Run `trackdesk audit`, then make a new plan for what is still dead"
+        )
+    return plan
 
 
 def recent(store: JobStore, *, limit: int = 50, after: str | None = None) -> list[Plan]:
-    """Return plans, the newest first, behind the plan `after`."""
+    """Return plans, the newest first, behind the plan `after`; those that cannot be read are left out."""
     raw: Any
     if after is None:
         raw = store.client.zrevrange(store.keys.plans, 0, limit - 1)
@@ -120,7 +131,8 @@ def recent(store: JobStore, *, limit: int = 50, after: str | None = None) -> lis
         raw = [] if place is None else store.client.zrevrange(store.keys.plans, int(place) + 1, int(place) + limit)
     ids = [text(plan_id) for plan_id in raw]
     found = zip(ids, stored.read_fields(store, ids), strict=True)
-    return [_plan(plan_id, fields, sums) for plan_id, (fields, sums) in found if fields]
+    made = (_plan(plan_id, one) for plan_id, one in found)
+    return [plan for plan in made if plan is not None]
 
 
 def items(
@@ -167,7 +179,17 @@ def items(
     return Items(tuple(_items(store, found, waiting)), cursor)
 
 
-def _plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
+def _plan(plan_id: str, found: tuple[PlanFields, Book] | None) -> Plan | None:
+    """Return the plan, None if there is none or it cannot be read."""
+    if found is None:
+        return None
+    try:
+        return _parse_plan(plan_id, *found)
+    except (LookupError, ValueError):
+        return None
+
+
+def _parse_plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
     def moment(name: str) -> int | None:
         return int(fields[name]) if fields.get(name) else None
 
