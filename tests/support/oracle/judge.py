@@ -146,7 +146,11 @@ class Judge:
         self.open[life.id] = life
 
     def look(self, records: Mapping[str, JobRecord | None], doubts: Mapping[str, int], now_ms: int) -> None:
-        """Compare every record with the ledger. `doubts`: tenant → until when what was accepted counts as sent."""
+        """Compare every record with the ledger.
+
+        `doubts`: tenant → until when what was accepted counts as sent. `now_ms`: the earliest that the store's clock has
+        said since the last look, by which the dedupe window of what ended meanwhile may have begun.
+        """
         for life in list(self.open.values()):
             record = records.get(life.id)
             if record is None:

@@ -188,6 +188,8 @@ class World:
         self._violation: Violation | None = None
         self._latest_ms = 0
         """The furthest that the store's clock ever was."""
+        self._earliest_ms = START_MS
+        """Of the store's clock since the last check."""
         self._clock_was_wrong = False
         self.restores = 0
         self._sound_again_ms = 0
@@ -239,6 +241,7 @@ class World:
         self.now_ms = now_ms
         self.store.now_ms = self.client.now_ms = now_ms + self.store_ahead_ms
         self._latest_ms = max(self._latest_ms, self.store.now_ms)
+        self._earliest_ms = min(self._earliest_ms, self.store.now_ms)
         self.clock.set(now_ms / 1000)
 
     def jump_store(self, ahead_ms: int) -> None:
@@ -525,7 +528,8 @@ class World:
             for name in self.tenants:
                 pipeline.hget(self.keys.tenant(name), "doubt")
             doubts = {name: int(raw or -1) for name, raw in zip(self.tenants, pipeline.execute(), strict=True)}
-        self.judge.look(records, doubts, self.store.now_ms)
+        self.judge.look(records, doubts, self._earliest_ms)
+        self._earliest_ms = self.store.now_ms
         if not self.store_ahead_ms and self._rounds_since >= ROUNDS_TO_CORRECT:
             self._check_waits(records)
         self.judge.compare_books(read_books(self.store))
