@@ -1,11 +1,12 @@
 """What Redis gets as a script: the library files that it uses, then its own code."""
 
 import re
+from importlib import resources
 
 import pytest
 
 from trackdesk_producer.contract.keys import NAMES
-from trackdesk_producer.contract.record import FORMATS, LIVE_BASE, LIVE_FIELDS
+from trackdesk_producer.contract.record import FORMATS, LIVE_BASE, LIVE_FIELDS, lua_values
 from trackdesk_producer.contract.scripts import load_script
 from trackdesk_worker.store.jobs import script
 
@@ -55,3 +56,41 @@ def test_the_scripts_get_the_names_of_the_keys_and_no_table_of_them(name: str) -
     source = script(name).source
     assert "NAMES" not in source
     assert set(re.findall(r"key\('([^']*)'", source)) <= set(NAMES.values())
+
+
+def _defined(code: str) -> set[str]:
+    """Return the names that a library file offers: its top-level functions and values."""
+    names = set(re.findall(r"^local function (\w+)", code, re.MULTILINE))
+    for several in re.findall(r"^local (\w+(?:, \w+)*) =", code, re.MULTILINE):
+        names |= set(several.split(", "))
+    return names
+
+
+def _named(code: str) -> set[str]:
+    """Return the names in `code` that are not its own: neither fields, nor words of a string or comment."""
+    code = re.sub(r"@([a-z_]+)@", lambda found: lua_values()[found[1]], code)
+    code = re.sub(r"--.*|'[^'\n]*'|\"[^\"\n]*\"", "", code)
+    own = set(re.findall(r"\bfunction (\w+)", code))
+    for several in re.findall(r"(?:local|for) (\w+(?:, \w+)*)|function \w*\(([\w, ]*)\)", code):
+        own |= set("".join(several).split(", "))
+    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*\b(?! = )", code)) - own
+
+
+_CONTRACT = resources.files("trackdesk_producer.contract") / "lua"
+_LIBRARY = {file.name.removesuffix(".lua"): file.read_text("utf-8") for file in (_CONTRACT / "lib").iterdir()}
+_SCRIPTS = {
+    file.name: file.read_text("utf-8")
+    for folder in (_CONTRACT, _CONTRACT / "lib", resources.files("trackdesk_worker.store") / "lua")
+    for file in folder.iterdir()
+    if file.name.endswith(".lua") and file.name != "base.lua"
+}
+
+
+@pytest.mark.parametrize("file", _SCRIPTS)
+def test_the_header_of_a_script_names_the_library_files_that_its_code_uses_and_no_others(file: str) -> None:
+    code = _SCRIPTS[file]
+    header = re.search(r"^-- uses: (.*)$", code, re.MULTILINE)
+    listed = set(header[1].split(", ")) if header else set()
+    named = _named(code)
+    used = {name for name, library in _LIBRARY.items() if named & _defined(library)}
+    assert used - {"base", file.removesuffix(".lua")} == listed

@@ -1,11 +1,12 @@
 """The operational state of one tenant: the hash ``tenant:<tenant>``, whose fields are read here and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trackdesk_producer.contract.constants import OUTAGE, THROTTLED
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.domain.tenant_state import TenantState
+from trackdesk_worker.store.job_store import JobStore
 
 PAUSED = "paused"
 """The field that is there while the tenant is paused."""
@@ -92,6 +93,11 @@ class TenantRecord:
         if self.frozen_until_ms > now_ms:
             found.append(BlockedTenant(tenant, "frozen", self.frozen_reason, None, None, self.frozen_until_ms))
         return found
+
+
+def read_tenant_records(store: JobStore, tenants: Iterable[str]) -> list[TenantRecord]:
+    """Read what is stored of some tenants, in their order and at one moment."""
+    return [parse_tenant(stored) for stored in store.transaction([("HGETALL", store.keys.tenant(t)) for t in tenants])]
 
 
 def parse_tenant(stored: Mapping[bytes, bytes] | Mapping[str, str]) -> TenantRecord:

@@ -21,7 +21,7 @@ from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.job_detail import MASK, PERSONAL, flat
 from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.plans import record_acts
-from trackdesk_worker.store.tenant_record import parse_tenant
+from trackdesk_worker.store.tenant_record import read_tenant_records
 
 
 class EditInvalid(OpsError):
@@ -177,17 +177,13 @@ def _draft(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> _
         errors.append("nothing would change: to send it as it is, redrive it")
     warnings = () if conversion is None else conversion.warnings()
     new_key = [field for field in DEDUPE_KEY if after.get(field) != before.get(field)]
-    if record.may_have_landed(_restored_ms(store, record.tenant)):
+    (tenant,) = read_tenant_records(store, [record.tenant])
+    if record.may_have_landed(tenant.restored_ms):
         errors += [_IN_DOUBT.format(field=field) for field in new_key]
         known = ", ".join(in_doubt(record))
         warnings = (_MAY_DIFFER.format(content=f" with {known}" if known else ""), *warnings)
     shown = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
     return _Draft(Edit(job_id, shown, diff, tuple(errors), warnings), conversion, record, bool(new_key))
-
-
-def _restored_ms(store: JobStore, tenant: str) -> int:
-    stored: Any = store.client.hgetall(store.keys.tenant(tenant))
-    return parse_tenant(stored).restored_ms
 
 
 def _wire_name(name: str) -> str:

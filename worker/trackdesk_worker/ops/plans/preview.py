@@ -13,7 +13,7 @@ from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit, Search
 from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Money, add_money
-from trackdesk_worker.store.tenant_record import parse_tenant
+from trackdesk_worker.store.tenant_record import read_tenant_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,7 @@ def add_up(hits: Iterable[Hit]) -> tuple[int, Money, Mapping[str, int], Mapping[
 
 def seconds_at_budget(store: JobStore, by_tenant: Mapping[str, int], *, rate_limit: float) -> float:
     """Return how long so many requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
-    with store.client.pipeline(transaction=False) as pipeline:
-        for tenant in by_tenant:
-            pipeline.hgetall(store.keys.tenant(tenant))
-        own = [parse_tenant(stored).rate_us for stored in pipeline.execute()]
+    own = [record.rate_us for record in read_tenant_records(store, by_tenant)]
     longest = 0.0
     for jobs, own_us in zip(by_tenant.values(), own, strict=True):
         rate = rate_limit if own_us is None else (1_000_000 / own_us if own_us else 0)

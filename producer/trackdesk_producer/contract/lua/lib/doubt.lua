@@ -1,5 +1,4 @@
 -- Contents that may be at Trackdesk (contract/doubt.py), and the later words of a record, which hold them.
--- uses: records
 
 local LATER = { @later_patterns@ }
 local function later_word(job, name)
