@@ -15,7 +15,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
 from trackdesk_worker.ops.dead_letters.search import Found, SearchInvalid, dead_by_cause, search, summary
-from trackdesk_worker.store.dead_letters import index_query
+from trackdesk_worker.store.dead_letters import index_query, index_readers
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Search
 
@@ -123,7 +123,7 @@ def test_every_filter_finds_what_it_means_in_order_and_page_by_page(
     assert total in (None, len(expected))
     assert summary(mixed.store, meant).jobs == len(expected)
     # Also where too many match the range of the other index to be sorted at once.
-    monkeypatch.setattr(index_query, "FEW", 0)
+    monkeypatch.setattr(index_readers, "FEW", 0)
     if not meant.by_person:
         assert mixed.ids(meant, limit=1) == expected
 
@@ -294,7 +294,7 @@ def test_a_search_by_external_id_looks_up_every_tenant_and_type_or_says_that_it_
     assert mixed.ids(meant, within_s=None) == ["b1"]
     whole = mixed.search(meant, within_s=None)
     assert (whole.complete, whole.examined > 4_000) == (True, True)
-    monkeypatch.setattr(index_query, "FEW", 0)
+    monkeypatch.setattr(index_query, "LOOKED_UP", 0)
     short = mixed.search(meant, within_s=0.0)
     assert (short.complete, short.cursor, short.rows) == (False, None, ())
 

@@ -21,7 +21,7 @@ from trackdesk_worker.ops.audit_log import Act, Operator
 from trackdesk_worker.ops.dead_letters.search import SearchInvalid
 from trackdesk_worker.ops.plans import Plan, PlanEmpty, PlanInvalid, PlanUnknown
 from trackdesk_worker.store import plans as store
-from trackdesk_worker.store.dead_letters import index_query
+from trackdesk_worker.store.dead_letters import index_query, index_readers
 from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.ledger import read_books, total
 
@@ -380,7 +380,7 @@ def test_a_plan_with_a_field_of_a_newer_release_waits_for_a_worker_that_knows_it
 
 
 def test_a_plan_lists_more_causes_than_one_script_merges(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_query, "SETS", 3)
+    monkeypatch.setattr(index_readers, "SETS", 3)
     monkeypatch.setattr(store, "LISTED_AT_ONCE", 7)
     names = [f"o-{n:02}" for n in range(30)]
     for number, name in enumerate(names):
@@ -405,7 +405,7 @@ def test_listing_what_is_rare_goes_on_step_by_step(shop: Shop, monkeypatch: pyte
     monkeypatch.setattr(store, "LISTED_WITHIN_S", 0.0)
     shop.bury(*[f"o-{n}" for n in range(60)], amount={"value": "1"})
     shop.bury("rare", amount={"value": "1"}, cid="7f1c0a52-1111-4222-8333-444455556666")
-    monkeypatch.setattr(index_query, "FEW", 0)
+    monkeypatch.setattr(index_readers, "FEW", 0)
     monkeypatch.setattr(index_query, "LEAST_BATCH", 5)
     monkeypatch.setattr(index_query, "BATCH", 5)
     plan = plans.create(

@@ -13,7 +13,8 @@ from trackdesk_worker.domain.money import in_doubt
 from trackdesk_worker.ops.errors import OpsError
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.store.dead_letters.causes import Cause, parse_causes, read_causes
-from trackdesk_worker.store.dead_letters.index_query import BATCH, count, find
+from trackdesk_worker.store.dead_letters.index_query import count, find
+from trackdesk_worker.store.dead_letters.index_readers import BATCH
 from trackdesk_worker.store.dead_letters.query import Hit, Search, SearchUnclear
 from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Money, add_money

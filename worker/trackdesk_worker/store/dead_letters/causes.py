@@ -1,6 +1,6 @@
-"""Why letters are dead: each cause with its number, its jobs and its money, kept by the scripts that bury and redrive.
+"""Dead letters by cause: each cause with its number, its jobs and its money, kept by the scripts that bury and redrive.
 
-Reading them costs with the number of causes, not of letters.
+Reading them costs with the number of causes, not of dead letters.
 """
 
 import hashlib
@@ -107,7 +107,7 @@ def references(identity: str, conversion: Mapping[str, Any]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One entry of a merged_page."""
+    """One entry of an index."""
 
     id: str
     score: float
