@@ -148,8 +148,8 @@ class Judge:
     def look(self, records: Mapping[str, JobRecord | None], doubts: Mapping[str, int], now_ms: int) -> None:
         """Compare every record with the ledger.
 
-        `doubts`: tenant → until when what was accepted counts as sent. `now_ms`: the earliest that the store's clock has
-        said since the last look, by which the dedupe window of what ended meanwhile may have begun.
+        `doubts`: tenant → until when what was accepted counts as sent. `now_ms`: the earliest that the store's clock
+        has said since the last look, by which the dedupe window of what ended meanwhile may have begun.
         """
         for life in list(self.open.values()):
             record = records.get(life.id)
