@@ -10,6 +10,7 @@ from tests.support.acting import act_now
 from tests.support.reads import read_audit_log
 from tests.support.shop import WINDOW_S, Shop, sale
 from tests.support.store_check import check_store
+from trackdesk_producer import EnqueueItem
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
@@ -391,10 +392,11 @@ def test_a_plan_lists_more_causes_than_one_script_merges(shop: Shop, monkeypatch
     assert sorted(item.external_id for item in listed) == names
 
 
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
 def test_more_than_four_thousand_causes_are_no_limit_for_a_plan(shop: Shop) -> None:
     tenants = 4_100
-    for n in range(tenants):
-        assert shop.producer.enqueue(sale("o"), tenant=f"t{n}").ok
+    receipts = shop.producer.enqueue_many(EnqueueItem(sale("o"), tenant=f"t{n}") for n in range(tenants))
+    assert all(receipt.ok for receipt in receipts)
     while jobs := shop.claim(1000):
         shop.settle(jobs, Verb.BURY, "server_error")
     plan = make(shop, Search(reason="server_error"))
