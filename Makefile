@@ -96,11 +96,11 @@ bench: $(READY) ## Measure this machine beside other queues (an hour; ARGS=--sho
 
 ##@ Pictures
 
-pictures: $(READY) ## Draw the dashboards anew, from eight hours in virtual time (a minute)
+pictures: $(READY) ## Draw the pictures of the dashboards, from eight hours in virtual time (a minute)
 	$(BIN)/python -m deploy.grafana.generate
 	$(BIN)/python -m tests.tools.dashboard_picture
 
-screenshots: $(READY) ## Take the console's pictures anew, in a real browser
+screenshots: $(READY) ## Take the pictures of the console, in a real browser
 	TRACKDESK_TEST_SCREENSHOTS=1 $(BIN)/python -m pytest tests/system/test_console_walk.py
 
 ##@ Release

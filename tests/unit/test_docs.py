@@ -68,8 +68,7 @@ def test_every_make_target_a_page_names_exists(page: Path) -> None:
     assert page == HISTORY or named <= targets, named - targets
 
 
-def test_the_readme_is_short_and_names_the_two_commands() -> None:
+def test_the_readme_names_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    assert len(text.splitlines()) <= 75
     assert re.search(r"^make demo\b", text, re.MULTILINE)
     assert re.search(r"^make test\b", text, re.MULTILINE)

@@ -97,7 +97,7 @@ OVERVIEW = Board(
         Panel(
             9,
             "Burn rate",
-            "How many times faster than allowed sales get late. 14.4 over an hour or 6 over six wakes somebody.",
+            "How many times faster than allowed sales get late. 14.4 over an hour or 6 over six pages a person.",
             [
                 Query("trackdesk:sales_late:ratio5m / on (class) trackdesk:sales_late:allowed", "{{class}}, 5 min"),
                 Query("trackdesk:sales_late:ratio1h / on (class) trackdesk:sales_late:allowed", "{{class}}, 1 h"),
@@ -132,7 +132,7 @@ OVERVIEW = Board(
         ),
         Panel(
             13,
-            "Tenants that stand still",
+            "Blocked tenants",
             "Nothing leaves for these, and why.",
             [Query("max by (tenant, reason) (trackdesk_tenants_blocked)")],
             Kind.TABLE,

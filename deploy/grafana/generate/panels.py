@@ -86,7 +86,7 @@ class Board:
     about: str
     panels: Sequence[Panel]
     by_tenant: bool = False
-    """Whether a choice of tenant, `$tenant`, stands on top."""
+    """Whether a choice of tenant, `$tenant`, is at the top."""
 
 
 def render(board: Board) -> str:

@@ -9,7 +9,7 @@ TENANT = Board(
     [
         Panel(
             1,
-            "Stands still",
+            "Blocked",
             "Why nothing leaves; empty while sales leave.",
             [Query('max by (reason) (trackdesk_tenants_blocked{tenant="$tenant"})')],
             Kind.TABLE,
@@ -39,7 +39,7 @@ TENANT = Board(
         Panel(
             4,
             "Pace",
-            "Share of its full rate: below 1 after a 429, 0 while it stands.",
+            "Share of its full rate: below 1 after a 429, 0 while it is blocked.",
             [Query('min(trackdesk_budget_ratio{tenant="$tenant"})', "of full rate")],
             Kind.NUMBER,
             "percentunit",

@@ -9,7 +9,7 @@ from trackdesk_worker.ops.audit import audit
 
 
 @click.command("audit")
-@click.option("--head", metavar="HASH", help="Head an earlier audit told: it must be in the audit log still.")
+@click.option("--head", metavar="HASH", help="Head that an earlier audit printed; it must still be in the audit log.")
 @json_option
 def command(head: str | None, as_json: bool) -> int:
     """Prove that records, indexes, books and the audit log agree; name whatever does not and exit 1.

@@ -20,7 +20,7 @@ from trackdesk_worker.ops.timestamps import iso, readable_moment
 @click.option("--force", is_flag=True, help="With --export: replace the file if it exists.")
 @click.option("--verify", is_flag=True, help="Check that no entry was changed, removed or inserted.")
 @click.option(
-    "--head", metavar="HASH", help="With --verify: a hash that an earlier one told, which must be there still."
+    "--head", metavar="HASH", help="With --verify: a hash that an earlier one printed; it must still be there."
 )
 @json_option
 def command(

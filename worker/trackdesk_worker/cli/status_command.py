@@ -19,7 +19,7 @@ from trackdesk_worker.store.snapshot import WORKER_SEEN_S
 @click.command("status")
 @json_option
 def command(as_json: bool) -> None:
-    """Show jobs and money by state, the oldest work, and tenants that stand still."""
+    """Show jobs and money by state, the oldest work, and blocked tenants."""
     with open_session() as session:
         status = read_status(session.store, forecaster(session.settings))
     if as_json:

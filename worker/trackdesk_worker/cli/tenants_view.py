@@ -28,8 +28,8 @@ def tenants_table(status: StoreStatus) -> Table:
 
 
 def blocked_table(status: StoreStatus) -> Table:
-    """Return a row per tenant that stands still."""
-    rows = table("stands still", "why", "by", "since (UTC)", "until (UTC)")
+    """Return a row per blocked tenant."""
+    rows = table("blocked tenant", "why", "by", "since (UTC)", "until (UTC)")
     for blocked in status.blocked:
         since, until = (None if at is None else readable_moment(at) for at in (blocked.since_ms, blocked.until_ms))
         add_row(rows, blocked.tenant, f"{blocked.kind}: {blocked.reason}", blocked.by, since, until)

@@ -194,13 +194,13 @@ LATE_JOBS = Metric(
 BUDGET_SHARE = Metric(
     "trackdesk_budget_ratio",
     _G,
-    "Share of its full pace a tenant has: below 1 after a 429, 0 while it stands.",
+    "Share of its full pace a tenant has: below 1 after a 429, 0 while it is blocked.",
     (TENANT,),
 )
 BUDGET_RATE = Metric(
     "trackdesk_budget_rate",
     _G,
-    "Requests per second a tenant may send at its present pace; 0 while it stands, absent without a limit.",
+    "Requests per second a tenant may send at its present pace; 0 while it is blocked, absent without a limit.",
     (TENANT,),
 )
 BUDGET_SPENT = Metric(
