@@ -110,7 +110,7 @@ def test_a_plan_decides_the_others_of_its_list(store: Store, alter: Callable[[St
     fields = {"act": "redrive", "window_ms": "0", "limit": ""}
     plans.create(store, "plan-1", fields, IDS, entry="{}", now_ms=now_ms)
     plans.drive(store, rate_us=0, now_ms=now_ms)
-    plans.turn(store, "plan-1", "start", entry="{}", note='{"kind":"redrive"', now_ms=now_ms)
+    plans.transition(store, "plan-1", "start", entry="{}", note='{"kind":"redrive"', now_ms=now_ms)
     alter(store)
     assert plans.drive(store, rate_us=0, now_ms=now_ms).problems == {}
     assert claimed(store) == OTHERS

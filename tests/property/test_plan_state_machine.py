@@ -92,7 +92,7 @@ class PlanMachine(RuleBasedStateMachine):
         plan = list(self.plans)[-1 - pick % len(self.plans)]
         state = self.plans[plan]
         note, now_ms = '{"kind":"redrive"', self.store.now_ms
-        reply = plans.turn(self.store, plan, word, entry="{}", note=note, now_ms=now_ms)
+        reply = plans.transition(self.store, plan, word, entry="{}", note=note, now_ms=now_ms)
         if state in WORDS[word]:
             assert reply == "ok"
             self.plans[plan] = WORDS[word][state]

@@ -33,7 +33,7 @@ def _act(store: JobStore, act: str, ids: Sequence[str], window_ms: int, note: st
     assert plans.create(store, plan, fields, ids, entry="{}", now_ms=now_ms)
     while plans.step(store, plan, rate_us=0, now_ms=now_ms).state == "listing":
         pass
-    assert plans.turn(store, plan, "start", entry="{}", note=note, now_ms=now_ms) == "ok"
+    assert plans.transition(store, plan, "start", entry="{}", note=note, now_ms=now_ms) == "ok"
     while (did := plans.step(store, plan, rate_us=0, now_ms=now_ms)).state != "finished":
         assert did.moved, f"{plan} stands still with {did.left} jobs left"
     keys = store.keys

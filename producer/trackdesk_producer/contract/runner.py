@@ -1,4 +1,4 @@
-"""Running operations: one round trip, and a second one only after Redis lost its scripts.
+"""Running script calls: one round trip, and a second one only after Redis lost its scripts.
 
 The logic is a generator that yields what to send and is given the replies; `run` and `arun` are the two shells
 around it, one for redis-py's blocking client and one for its asyncio client.
@@ -17,7 +17,7 @@ from trackdesk_producer.contract.scripts import ScriptCall
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
 Replies: TypeAlias = list[Any]
-"""One reply per command; an error reply stands in its place as the exception."""
+"""One reply per command; an error reply is the exception in its place."""
 Send: TypeAlias = Callable[[Sequence[Command]], Replies]
 AsyncSend: TypeAlias = Callable[[Sequence[Command]], Awaitable[Replies]]
 
@@ -76,7 +76,7 @@ def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Re
 
 
 def run_raw(send: Send, calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()) -> Replies:
-    """Run operations and, behind them on the same connection, plain commands; return the raw replies."""
+    """Run script calls and, behind them on the same connection, plain commands; return the raw replies."""
     talk = exchange(calls, also)
     commands = next(talk)
     while True:
@@ -100,14 +100,14 @@ async def arun_raw(send: AsyncSend, calls: Sequence[ScriptCall[Any]], also: Sequ
 
 
 def result(call: ScriptCall[T], reply: Any) -> T:
-    """Return what the operation's reply means, or raise the error that came instead."""
+    """Return the result of a call, or raise the error that came instead."""
     if isinstance(reply, Exception):
         raise reply
     return call.read(reply)
 
 
 def run(client: redis.Redis, call: ScriptCall[T]) -> T:
-    """Run one operation and return its result."""
+    """Run one call and return its result."""
 
     def send(commands: Sequence[Command]) -> Replies:
         with client.pipeline(transaction=False) as pipeline:

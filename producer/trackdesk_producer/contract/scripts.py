@@ -1,7 +1,7 @@
-"""Lua scripts, and the operations that call them: what to send and how to read the reply, without I/O.
+"""Lua scripts, and calls of them: what to send and how to read the reply, without I/O.
 
-A `ScriptCall` is pure. Two small shells run operations, one for redis-py's blocking client and one for its
-asyncio client (`runner.py`), so that no behaviour exists twice.
+A `ScriptCall` is pure. Two small shells run calls, one for redis-py's blocking client and one for its asyncio client
+(`runner.py`), so that no behaviour exists twice.
 """
 
 import hashlib

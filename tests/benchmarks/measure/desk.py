@@ -161,7 +161,7 @@ class _Filling:
             plans.create(self._store, plan, fields, ids[start : start + 50], entry="{}")
             while plans.step(self._store, plan, rate_us=0).state == "listing":
                 pass
-            plans.turn(self._store, plan, "start", entry="{}", note="{}")
+            plans.transition(self._store, plan, "start", entry="{}", note="{}")
             plans.step(self._store, plan, rate_us=0)
         return (_script_us(self._store.client) - before) / len(ids)
 

@@ -57,7 +57,7 @@ class Turn:
 
 
 class Duty(ABC):
-    """One background duty. Any number of workers may do it at the same time: no leader, the scripts see to it."""
+    """One background duty. Any number of workers may do it at the same time: the scripts make that safe."""
 
     name: ClassVar[DutyName]
     every_s: ClassVar[float] = 0.0

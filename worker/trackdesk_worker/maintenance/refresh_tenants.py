@@ -21,7 +21,7 @@ class RefreshTenants(Duty):
         """Which run of which server got the limits. Another one may have forgotten them, or hold older ones."""
 
     def run_once(self, turn: Turn) -> None:
-        """Bring changed settings into force."""
+        """Apply changed settings."""
         try:
             if self._tenants.refresh():
                 self._limits_applied = False  # and stays so until they are in a store that may be away just now

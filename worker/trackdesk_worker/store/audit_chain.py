@@ -1,8 +1,8 @@
 """The chain over the audit log: each entry carries the hash of the one before, and its own.
 
-Whoever changes, removes, inserts or reorders an entry breaks every hash from there on; cutting off the end leaves a
-head that disagrees. Somebody with write access could compute a whole new chain: against that, keep a head an audit told
-(elsewhere, on paper if need be) and let a later audit look for it.
+An entry that is changed, removed, inserted or moved breaks every hash behind it; a log that was cut at its end
+disagrees with the stored head. With write access one could compute a whole new chain: to notice that, keep the head
+that an audit printed in another place, and pass it to a later audit.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""The audit log in the store: entries chained by hash, and acts that wait to be put on it.
+"""The audit log in the store: entries chained by hash, and acts that wait to be recorded.
 
-An act that a script carries out leaves its entry waiting in the same step, so that no death of a process between act
-and record loses it; whoever comes first chains it, once.
+A script that carries out an act leaves its entry waiting in the same step, so that a process that dies after the act
+loses no entry. Any process then chains it; `audit_log.lua` does so only once.
 """
 
 import json
@@ -18,10 +18,10 @@ from trackdesk_worker.store.jobs import script
 
 
 def append(store: JobStore, entry: dict[str, Any], *, waiting: bytes = b"") -> None:
-    """Put an entry on record behind the last, also on a store that is full.
+    """Record an entry behind the last one, also on a full store.
 
     Args:
-        waiting: the act as it waits; nothing is recorded if somebody else has done so.
+        waiting: the act as it waits; nothing is recorded if another process has recorded it.
     """
     while True:
         last, number = store.transaction([("LINDEX", store.keys.audit_log, -1), ("LLEN", store.keys.audit_log)])
@@ -32,9 +32,9 @@ def append(store: JobStore, entry: dict[str, Any], *, waiting: bytes = b"") -> N
 
 
 def record_waiting(store: JobStore, compose: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
-    """Put every act that waits on record, in the order in which they were done.
+    """Record every act that waits, in the order in which they were done.
 
-    One that cannot be read is set aside (`audit_log_unreadable`), and the acts behind it go on record. Return how many
+    One that cannot be read is set aside (`audit_log_unreadable`), and those behind it are recorded. Return how many
     were set aside.
 
     Args:

@@ -1,8 +1,7 @@
 """The store of one deployment as an object: a client and the keys, held once.
 
-What is asked of it are values: a `ScriptCall` (made by `Jobs` and the modules beside this one) says what to send and
-how to read the reply. `JobStore` runs them for commands, console and maintenance, `AsyncJobStore` for the delivery loop
-and the exporter; nothing but sending and waiting differs.
+A `ScriptCall` says what to send and how to read the reply. `JobStore` runs such calls for commands, console and
+maintenance, `AsyncJobStore` for the delivery loop and the exporter. They differ in nothing but how they wait.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Transitions of jobs between claim and end, as operations on the store.
+"""The transitions of jobs, as calls of scripts.
 
-Every function returns a `ScriptCall`: what to send and how to read the reply. Whoever holds a client runs it
-(`trackdesk_producer.contract.runner`). All times are Unix milliseconds; ``now_ms=None`` is Redis' own clock.
+Every method returns a `ScriptCall`: what to send and how to read the reply. A store runs it (`job_store.py`). All times
+are Unix milliseconds; ``now_ms=None`` is the clock of Redis.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ def script(name: str) -> Script:
 
 
 def reading_script(name: str) -> Script:
-    """Return one of the worker's scripts that change nothing: a look at a store in trouble must not fail of it."""
+    """Return one of the worker's scripts that change nothing, and work on a store that refuses writes."""
     return load_script(__package__, name, allow_oom=True, writes=False)
 
 
@@ -46,17 +46,17 @@ class Reclaimed:
     """What a reclaim took back."""
 
     ready: int
-    """Jobs that will be tried again: at once, or one by one if they were lost together time and again."""
+    """Jobs that will be tried again: at once, or one by one if they were lost together several times."""
     buried: int
 
 
 @dataclass(frozen=True, slots=True)
 class Unparked:
-    """What became of the jobs that stood aside because of their record's format."""
+    """What happened to the parked jobs: those whose record a newer release wrote."""
 
     back: int
     aside: int
-    """Those that stay aside: only a newer release than this can read them."""
+    """Jobs that stay parked: only a newer release can read them."""
 
 
 class Jobs:
@@ -75,7 +75,7 @@ class Jobs:
         slots: str = Shares().slots(),
         now_ms: int | None = None,
     ) -> ScriptCall[Claims]:
-        """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is on record when this returns.
+        """Hold up to `wanted` ready jobs for `lease_ms`; their attempt is recorded when this returns.
 
         `limits` hold for tenants without limits of their own (`set_limits`); `slots` come from `Shares`.
         """
@@ -121,7 +121,7 @@ class Jobs:
         return ScriptCall(script("prune"), self.keys.prefix, (clock(now_ms), most), int)
 
     def unpark(self, most: int = 500, *, now_ms: int | None = None) -> ScriptCall[Unparked]:
-        """Put up to `most` jobs back that an older release set aside and this one can read."""
+        """Put up to `most` jobs back that an older release parked and this one can read."""
         arguments = (clock(now_ms), self._envelope, most)
         return ScriptCall(script("unpark"), self.keys.prefix, arguments, lambda r: Unparked(int(r[0]), int(r[1])))
 
@@ -140,7 +140,7 @@ class Jobs:
     def limits(
         self, tenants: Iterable[str], own: Mapping[str, tuple[Limits, Policy]], *, now_ms: int | None = None
     ) -> ScriptCall[int]:
-        """Give each of `tenants` its own limits and policy, or take old ones away."""
+        """Give each of `tenants` its own limits and policy, or remove old ones."""
         arguments: list[Argument] = [clock(now_ms)]
         for tenant in tenants:
             if tenant in own:
@@ -192,7 +192,7 @@ class Jobs:
         with `new_key` Trackdesk would record the sale twice.
 
         Args:
-            expect: SHA-1 of the record that was looked at.
+            expect: SHA-1 of the record that was shown.
             note: the entry in the job's history, without its last brace; the script adds the time.
             entry: for the audit log.
             new_key: whether a field changes on which Trackdesk dedupes.

@@ -1,7 +1,7 @@
-"""A round trip of the delivery loop, which makes hundreds a second with hundreds of words each.
+"""One round trip of the delivery loop, which makes hundreds a second with hundreds of words each.
 
-redis-py's connections and its pool, but neither its pipeline nor its packing in Python: with them a pipeline of seven
-settlements costs the process more than twice as much.
+It uses redis-py's connections and pool, but neither its pipeline nor its packing in Python: with those a pipeline of
+seven settlements costs the process more than twice as much.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trackdesk_producer.contract.scripts import ScriptCall
 
 
 async def run_pipeline(client: redis.asyncio.Redis, calls: Sequence[ScriptCall[Any]]) -> Replies:
-    """Run operations in one round trip; return their raw replies, for `runner.result`."""
+    """Run scripts in one round trip; return their raw replies, for `runner.result`."""
     return await runner.arun_raw(lambda commands: _send(client, commands), calls)
 
 

@@ -1,9 +1,9 @@
 """Plans over dead letters: a list frozen once, and a verdict for each job of it.
 
 A plan goes ``listing`` → ``ready`` → ``running`` ⇄ ``paused`` → ``finished``, or ends ``cancelled``; one whose list
-cannot be made ends ``failed``, and keeps the reason. Anybody may drive it (`drive`: every worker's maintenance does,
-and whoever waits for it): each step is one script that compares before it changes, so that drivers side by side do no
-harm and one that dies loses nothing.
+cannot be made ends ``failed``, and keeps the reason. Every worker's maintenance drives plans (`drive`), and so does a
+command that waits for one. Each step is one script that compares before it changes, so drivers may run side by side,
+and one that dies loses nothing.
 """
 
 import json
@@ -106,19 +106,19 @@ def create(
     return store.run(ScriptCall(script("plan_create"), store.keys.prefix, arguments, text)) == "ok"
 
 
-def turn(
+def transition(
     store: JobStore,
     plan_id: str,
-    word: str,
+    action: str,
     *,
     entry: str,
     confirmed: int | None = None,
     note: str = "",
     now_ms: int | None = None,
 ) -> str:
-    """Start, pause, resume or cancel; ``ok``, ``unknown``, ``refused:<state>`` or ``count:<jobs>``."""
+    """Start, pause, resume or cancel a plan; return ``ok``, ``unknown``, ``refused:<state>`` or ``count:<jobs>``."""
     count = "" if confirmed is None else confirmed
-    arguments = (clock(now_ms), plan_id, word, count, note, entry)
+    arguments = (clock(now_ms), plan_id, action, count, note, entry)
     return store.run(ScriptCall(script("plan_transition"), store.keys.prefix, arguments, text))
 
 

@@ -197,7 +197,7 @@ def _causes(store: JobStore, wanted: Search) -> list[Cause] | None:
     """Return the causes that a search means, if it means all letters of each."""
     if not wanted.by_cause_only:
         return None
-    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
+    causes = [cause for cause in read_causes(store) if wanted.may_match(cause)]
     return causes if wanted.conversion_type is None or all(cause.certain for cause in causes) else None
 
 

@@ -172,7 +172,7 @@ def start(store: JobStore, plan_id: str, operator: Operator, *, confirm_count: i
     plan = read(store, plan_id)
     if plan.act is Act.DISCARD and confirm_count is None:
         raise PlanInvalid(f"to discard, confirm the number of jobs: {plan.listed}")
-    return _turn(store, plan, "start", "started", operator, confirm_count)
+    return _transition(store, plan, "start", "started", operator, confirm_count)
 
 
 def pause(store: JobStore, plan_id: str, operator: Operator) -> Plan:
@@ -182,7 +182,7 @@ def pause(store: JobStore, plan_id: str, operator: Operator) -> Plan:
         PlanInvalid: if it does not run.
         PlanUnknown: if there is none.
     """
-    return _turn(store, read(store, plan_id), "pause", "paused", operator)
+    return _transition(store, read(store, plan_id), "pause", "paused", operator)
 
 
 def resume(store: JobStore, plan_id: str, operator: Operator) -> Plan:
@@ -192,7 +192,7 @@ def resume(store: JobStore, plan_id: str, operator: Operator) -> Plan:
         PlanInvalid: if it is not paused.
         PlanUnknown: if there is none.
     """
-    return _turn(store, read(store, plan_id), "resume", "resumed", operator)
+    return _transition(store, read(store, plan_id), "resume", "resumed", operator)
 
 
 def cancel(store: JobStore, plan_id: str, operator: Operator) -> Plan:
@@ -202,7 +202,7 @@ def cancel(store: JobStore, plan_id: str, operator: Operator) -> Plan:
         PlanInvalid: if it has ended.
         PlanUnknown: if there is none.
     """
-    return _turn(store, read(store, plan_id), "cancel", "cancelled", operator)
+    return _transition(store, read(store, plan_id), "cancel", "cancelled", operator)
 
 
 def follow(
@@ -229,10 +229,12 @@ def follow(
             time.sleep(every_s)
 
 
-def _turn(store: JobStore, plan: Plan, word: str, phase: str, operator: Operator, count: int | None = None) -> Plan:
-    entry = entry_of(store, plan.act, operator, count=plan.listed if word == "start" else plan.left, phase=phase,
+def _transition(
+    store: JobStore, plan: Plan, action: str, phase: str, operator: Operator, count: int | None = None
+) -> Plan:
+    entry = entry_of(store, plan.act, operator, count=plan.listed if action == "start" else plan.left, phase=phase,
         operation=plan.id, name=plan.name, filter=plan.filter,
-        money=plan.money_listed if word == "start" else None,
+        money=plan.money_listed if action == "start" else None,
     )  # fmt: skip
     note = json.dumps(
         {"kind": plan.act.value, "operator": operator.name, "reason": operator.reason, "operation": plan.id},
@@ -240,7 +242,7 @@ def _turn(store: JobStore, plan: Plan, word: str, phase: str, operator: Operator
         separators=(",", ":"),
     )[:-1]
     told = json.dumps(entry, ensure_ascii=False)
-    reply = stored.turn(store, plan.id, word, entry=told, confirmed=count, note=note)
+    reply = stored.transition(store, plan.id, action, entry=told, confirmed=count, note=note)
     said, _, detail = reply.partition(":")
     if said == "unknown":
         raise PlanUnknown(f"there is no plan {plan.id!r} any more")

@@ -39,14 +39,14 @@ class Cause:
     http_status: int | None
     """Of the last attempt; None if there was no answer."""
     currency: str | None
-    """As the books name it: XXX for amounts without one; None for letters without an amount."""
+    """As the books name it: XXX for amounts without one; None for dead letters without an amount."""
     conversion_type: str
     jobs: int = 0
     money: Money = field(default_factory=dict)
 
     @property
     def certain(self) -> bool:
-        """Whether the type is that of every letter."""
+        """Whether all its dead letters have this type."""
         return self.conversion_type != OTHER_TYPES
 
 
@@ -69,7 +69,7 @@ def parse_causes(names: Mapping[bytes, bytes | None], books: Mapping[bytes, byte
     found = []
     for raw_number, raw_name in names.items():
         number = raw_number.decode()
-        if raw_name is None:  # its last letter left between two reads
+        if raw_name is None:  # its last dead letter left between two reads
             continue
         tenant, reason, status, currency, conversion_type = cause_words(raw_name.decode())
         found.append(

@@ -111,10 +111,10 @@ def read_hits(store: JobStore, ids: Iterable[str]) -> Iterator[Hit]:
 
 
 def count(store: JobStore, wanted: Search) -> int | None:
-    """Return how many dead letters a search means, if the indexes know it without reading records."""
+    """Count the dead letters that match, if the indexes know it without reading records; else None."""
     if wanted.state is not State.DEAD or wanted.by_person:
         return None
-    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
+    causes = [cause for cause in read_causes(store) if wanted.may_match(cause)]
     if wanted.conversion_type is not None and not all(cause.certain for cause in causes):
         return None
     if wanted.by_amount and wanted.by_period:
@@ -184,7 +184,7 @@ def _named(store: JobStore, wanted: Search) -> Iterator[list[str]]:
 
 
 def _sorted_page(store: JobStore, wanted: Search, limit: int, after: str | None, deadline: float | None) -> Hits:
-    """Return one page of the few sales that one externalId, click or customer means, sorted here.
+    """Return one page of the few sales of one externalId, click or customer, sorted here.
 
     A sale may be of any tenant, and of any type where the type widens the identity. Where time ends before all of them
     were looked up, the page is not `complete` and has no cursor: a tenant, or more time, finds the rest.

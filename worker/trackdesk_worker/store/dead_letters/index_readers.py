@@ -53,7 +53,7 @@ def _dead_reader(store: JobStore, wanted: Search) -> IndexReader:
     by_cause = (wanted.tenant, wanted.reason, wanted.conversion_type, wanted.http_status, wanted.currency)
     if wanted.by_time and not any(by_cause) and not wanted.by_amount:
         return _set_reader(store, wanted.down, (store.keys.dead,), *_range(wanted, "died"))
-    causes = [cause for cause in read_causes(store) if wanted.means(cause)]
+    causes = [cause for cause in read_causes(store) if wanted.may_match(cause)]
     order, other = ("died", "amount") if wanted.by_time else ("amount", "died")
     if (wanted.by_amount if wanted.by_time else wanted.by_period) and count_within(store, wanted, causes, other) <= FEW:
         return _few(store, wanted, causes, other)

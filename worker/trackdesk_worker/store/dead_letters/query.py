@@ -1,4 +1,4 @@
-"""What is searched, and what is found: which sales an operator means, and how one of them reads."""
+"""A search of jobs, and a job that it finds."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class SearchUnclear(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which sales are meant; None stands for any. Times are Unix ms and amounts decimals, both ends included.
+    """Which sales to find; None is any. Times are Unix ms and amounts decimals, both ends included.
 
-    The time is that of the state: when a letter died, a job became ready, is due, its lease ends, or it ended.
+    The time is that of the state: when a dead letter died, a job became ready, is due, its lease ends, or it ended.
     """
 
     tenant: str | None = None
@@ -62,7 +62,7 @@ class Search:
 
     @property
     def by_person(self) -> bool:
-        """Whether one sale, click or customer is meant."""
+        """Whether the search names one sale, click or customer."""
         return (self.external_id, self.cid, self.customer_id) != (None, None, None)
 
     @property
@@ -70,8 +70,8 @@ class Search:
         """Whether the causes' books alone know the answer."""
         return not (self.by_amount or self.by_period or self.by_person)
 
-    def means(self, cause: Cause) -> bool:
-        """Return whether letters of the cause may be meant."""
+    def may_match(self, cause: Cause) -> bool:
+        """Return whether dead letters of the cause may match."""
         return (
             self.tenant in (None, cause.tenant)
             and self.reason in (None, cause.reason)
@@ -160,9 +160,9 @@ class Hit:
 
 
 def matches(hit: Hit, wanted: Search) -> bool:
-    """Return whether a record is what its index promised and the search means.
+    """Return whether a job matches the search.
 
-    Everything is asked again: between index and record the job may have moved on.
+    Every field is compared, also those that the index decided: the job may have changed since the index was read.
     """
     record = hit.record
     return (
