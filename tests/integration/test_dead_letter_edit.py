@@ -131,7 +131,7 @@ def test_only_what_the_operator_saw_is_changed(shop: Shop) -> None:
     with pytest.raises(EditInvalid, match="it is ready"):
         apply(shop, {"amount": "1"}, expect=seen)
     shop.settle(shop.claim(), Verb.BURY, "server_error")
-    with pytest.raises(EditInvalid, match="not what you looked at"):
+    with pytest.raises(EditInvalid, match="has changed since you opened it"):
         apply(shop, {"amount": "1"}, expect=seen)
     with pytest.raises(EditInvalid, match="it is unknown"):
         look(shop, {"amount": "1"}, "acme/none")

@@ -348,7 +348,7 @@ def test_the_command_that_makes_such_a_plan_reports_why_in_one_sentence(shop: Sh
     shop.bury("o-1")
     plan = make(shop)
     poison(shop, plan, search="{", cursor="x")
-    with pytest.raises(PlanInvalid, match=r"could not be made .*no sale was moved"):
+    with pytest.raises(PlanInvalid, match=r"could not be made .*No sale was changed"):
         plans.finish_listing(shop, plan.id)
 
 

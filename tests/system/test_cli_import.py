@@ -256,7 +256,7 @@ def test_an_import_that_was_stopped_in_the_middle_goes_on_when_repeated(
     monkeypatch.setattr(Producer, "enqueue_many", interrupted)
     stopped = cli("import", str(file))
     assert stopped.code == 1
-    assert "stopped behind line 500" in stopped.err
+    assert "stopped after line 500" in stopped.err
     done = cli("import", str(file), "--json").json
     assert (done["duplicate"], done["accepted"]) == (500, 1000)
     assert accepted(JobStore(client, keys)) == 1500

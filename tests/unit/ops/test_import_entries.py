@@ -118,8 +118,8 @@ def test_files_of_another_kind_are_told_as_a_whole(data: bytes, said: str) -> No
     ("line", "said"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "no JSON object"),
-        ("null", "no JSON object"),
+        ("[1]", "not a JSON object"),
+        ("null", "not a JSON object"),
         ('{"a":' * 10000, "nested too deeply"),
         ("9" * 5000, "a number is too long"),
         ('{"externalId":"a","externalId":"b"}', "names a key twice"),
@@ -174,8 +174,8 @@ def test_an_over_long_line_is_refused_and_never_held() -> None:
         ("conversionTypeCode,cid,amout.value", "did you mean amount.value?"),
         ("conversionTypeCode,cid,cid", "names cid twice"),
         ("sale,6f1c0a52,100.50", "must name the columns"),
-        ("conversionTypeCode,jane@example.com", "has no name of the guide in column 2"),
-        ('conversionTypeCode,"cid', "is no CSV"),
+        ("conversionTypeCode,jane@example.com", "has an unknown name in column 2"),
+        ('conversionTypeCode,"cid', "is not CSV"),
     ],
 )
 def test_a_bad_header_is_told_before_anything_is_read(header: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""``trackdesk redrive`` and ``trackdesk discard``: the same options and the same course, one act each."""
+"""``trackdesk redrive`` and ``trackdesk discard``: the same options and steps, one act each."""
 
 from typing import Any
 
@@ -25,7 +25,9 @@ def _options(command: F) -> F:
             click.argument("external_ids", metavar="[EXTERNAL_ID]...", nargs=-1),
             click.option("--all", "every", is_flag=True, help="All dead letters that match the filters."),
             filter_options("--cause"),
-            click.option("--limit", type=click.IntRange(1), help="With --all: at most so many, the oldest first."),
+            click.option(
+                "--limit", type=click.IntRange(1), help="With --all: maximum number of jobs, the oldest first."
+            ),
             click.option("--dry-run", "only_count", is_flag=True, help="Only count jobs and money."),
             plan_name_option,
             detach_option,
@@ -41,9 +43,9 @@ def _options(command: F) -> F:
 @click.command("redrive")
 @_options
 def redrive(**chosen: Any) -> int:
-    """Give dead letters a fresh attempt budget: same sale, same externalId, history kept.
+    """Send dead letters again with a new set of attempts: same sale, same externalId, history kept.
 
-    Makes a plan, shows it and asks first. Jobs that die later are not in it; jobs that another operator redrives
+    Creates a plan, shows it and asks first. Jobs that die later are not in it; jobs that another operator redrives
     first are skipped. The plan continues if you stop watching. --all needs --reason.
     """
     return _run(Act.REDRIVE, default_reason="" if chosen["every"] else "redriven by name", **chosen)
@@ -53,7 +55,7 @@ def redrive(**chosen: Any) -> int:
 @_options
 @click.option("--count", type=click.IntRange(0), help="With --yes: the number of jobs, as --dry-run shows it.")
 def discard(**chosen: Any) -> int:
-    """Give dead letters up for good: they will never be paid. Needs --reason and the number of jobs, typed.
+    """Discard dead letters: they will never be sent or paid. Needs --reason and the number of jobs, typed.
 
     The sales stay known for the dedupe window, so that enqueueing them again changes nothing.
     """

@@ -12,9 +12,9 @@ from trackdesk_worker.ops.audit import audit
 @click.option("--head", metavar="HASH", help="Head that an earlier audit printed; it must still be in the audit log.")
 @json_option
 def command(head: str | None, as_json: bool) -> int:
-    """Prove that records, indexes, books and the audit log agree; name whatever does not and exit 1.
+    """Check that records, indexes, books and the audit log agree; name each discrepancy and exit 1.
 
-    Reads only. It may run while work goes on; sums over all records are compared when nothing moved meanwhile.
+    Only reads. It may run during deliveries; sums over all records are compared if no job changed during the audit.
     """
     with open_session() as session:
         report = audit(session.store, sought_head=head)
@@ -47,7 +47,9 @@ def command(head: str | None, as_json: bool) -> int:
         console().print(rows)
         if report.found > len(report.discrepancies):
             click.echo(f"... and {report.found - len(report.discrepancies):,} more")
-    compared = "" if report.rested else "; work went on, so the books were compared with the indexes only"
+    compared = (
+        "" if report.rested else "; jobs changed during the audit, so the books were compared with the indexes only"
+    )
     verdict = "everything agrees" if report.ok else f"{report.found:,} discrepancies"
     money = readable_money(report.book.money.get("accepted", {}))
     click.echo(

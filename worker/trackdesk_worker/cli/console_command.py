@@ -40,13 +40,13 @@ STOP_WITHIN_S = 5
     metavar="NAME",
     envvar=["USER", "LOGNAME"],
     default="local",
-    help="Who acts on record while no tokens are set up. Default: $USER.",
+    help="Operator in the audit log while no tokens are set up. Default: $USER.",
 )
 @click.pass_context
 def command(ctx: click.Context, host: str | None, port: int | None, metrics_only: bool, operator: str) -> None:
     """Serve the console, its API (/api/v1), /metrics of the store and health until SIGTERM or Ctrl-C.
 
-    On this machine's own interface it needs no set-up. On another it asks for tokens (`trackdesk console token`) or a
+    On this machine's own interface it needs no set-up. On another it requires tokens (`trackdesk console token`) or a
     trusted proxy (TRACKDESK_CONSOLE_PROXIES), or --metrics-only.
     """
     if ctx.invoked_subcommand is None:
@@ -59,10 +59,10 @@ def command(ctx: click.Context, host: str | None, port: int | None, metrics_only
     "--role", type=click.Choice([role.value for role in Role]), default=Role.VIEWER.value, show_default=True,
     help="viewer sees, operator acts, admin also discards and exports personal data.",
 )  # fmt: skip
-@click.option("--no-token", is_flag=True, help="Only give the role: a proxy vouches for this user.")
+@click.option("--no-token", is_flag=True, help="Only assign the role: a proxy authenticates this user.")
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Instead of TRACKDESK_CONSOLE_TOKENS.")
 def token_command(name: str, role: str, no_token: bool, file: Path | None) -> None:
-    """Give NAME a role and a new token, printed once and kept nowhere; an older one stops working."""
+    """Give NAME a role and a new token, printed once and not stored; the previous one stops working."""
     token = grant(_file(file), name, Role(role), with_token=not no_token)
     click.echo(f"{name} is {role}" if token is None else token)
 
@@ -71,11 +71,11 @@ def token_command(name: str, role: str, no_token: bool, file: Path | None) -> No
 @click.argument("name")
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Instead of TRACKDESK_CONSOLE_TOKENS.")
 def revoke_command(name: str, file: Path | None) -> None:
-    """Take NAME's token and role away; sessions opened with it end at once."""
+    """Remove NAME's token and role; sessions opened with it end immediately."""
     path = _file(file)
     if not revoke(path, name):
         raise CommandFailed(f"{path} has no line for {name}")
-    click.echo(f"{name} has no access any more")
+    click.echo(f"{name} no longer has access")
 
 
 @command.command("people")
@@ -109,7 +109,7 @@ def rules_of(settings: Settings, operator: str) -> Rules:
     """Return who may use a console with these settings.
 
     Raises:
-        CommandFailed: it would be open to whoever can reach it.
+        CommandFailed: it would be open to everyone who can reach it.
     """
     file = None if settings.console_tokens is None else AccessFile(settings.console_tokens)
     guarded = file is not None or settings.proxies
@@ -120,7 +120,7 @@ def rules_of(settings: Settings, operator: str) -> Rules:
             "set TRACKDESK_CONSOLE_PROXIES to a proxy that signs people in, or pass --metrics-only"
         )
     if file is not None:
-        file.people()  # a wrong file is told at the start
+        file.people()  # an invalid file is reported at the start
     local = None if guarded else Principal(Operator(operator, "local").name, Role.OPERATOR, Method.LOCAL)
     return Rules(
         site=Site(settings.console_url, settings.proxies),
@@ -149,7 +149,7 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # Whom a proxy names counts only by our own rules; uvicorn's would believe every local process.
+            # Only the console decides which proxies to trust; uvicorn's own rule would trust every local process.
             proxy_headers=False,
             timeout_graceful_shutdown=STOP_WITHIN_S,
         )
@@ -157,7 +157,7 @@ def _serve(settings: Settings, metrics_only: bool, operator: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends with exit code 0 on a signal: uvicorn's own would raise it once more after the shutdown."""
+    """Ends with exit code 0 on a signal; uvicorn's own server raises the signal again after the shutdown."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

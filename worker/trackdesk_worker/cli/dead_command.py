@@ -1,4 +1,4 @@
-"""``trackdesk dead``: look at dead letters, export them, correct one. Acting on many is `redrive` and `discard`."""
+"""``trackdesk dead``: list, show, count, export and correct dead letters. `redrive` and `discard` act on many."""
 
 import shlex
 from typing import Any, get_args
@@ -34,7 +34,7 @@ from trackdesk_worker.store.dead_letters.query import Order
 
 @click.group("dead", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Look at dead letters, sales that need a person, and correct one. They never expire."""
+    """List, show, count, export and correct dead letters: sales that need a decision. They never expire."""
 
 
 @command.command("list")
@@ -47,11 +47,13 @@ def command() -> None:
     help="In this state.",
 )
 @click.option("--sort", "order", type=click.Choice(get_args(Order)), default="newest", show_default=True)
-@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="At most so many.")
-@click.option("--after", metavar="CURSOR", help="Go on behind the page that ended with this cursor.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="Maximum number of rows."
+)
+@click.option("--after", metavar="CURSOR", help="Continue after the page that ended with this cursor.")
 @json_option
 def list_command(limit: int, after: str | None, as_json: bool, state: str, order: Order, **chosen: Any) -> None:
-    """List dead letters, the youngest first. With --state: sales in other states."""
+    """List dead letters, the newest first. With --state: sales in other states."""
     with open_session() as session:
         wanted = search_of(session, state=state, order=order, **chosen)
         try:
@@ -80,7 +82,7 @@ def list_command(limit: int, after: str | None, as_json: bool, state: str, order
         console().print(rows)
     if page.cursor is not None:
         total = "" if page.total is None else f" of {page.total:,}"
-        warn(f"there are more{total}; the next page: --after {shlex.quote(page.cursor)}")
+        warn(f"Showing {len(page.rows)}{total}. Next page: --after {shlex.quote(page.cursor)}")
 
 
 @command.command("show")
@@ -94,7 +96,7 @@ def show_command(external_id: str, operator: str | None, why: str | None, reveal
     """Show one dead letter: every attempt and answer, and what to do."""
     who = operator_of(operator, why, default_reason="dead show --reveal") if reveal else None
     if not print_job(external_id, reveal_to=who, **chosen).dead:
-        raise CommandFailed(f"{external_id!r} is no dead letter")
+        raise CommandFailed(f"{external_id!r} is not a dead letter")
 
 
 @command.command("causes")
@@ -152,10 +154,10 @@ def causes_command(as_json: bool, **chosen: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @operator_options
 def export_command(file: str, form: str, force: bool, operator: str | None, why: str | None, **chosen: Any) -> None:
-    """Write dead letters to FILE (- is stdout): to import elsewhere, to look at, or to import at Trackdesk by hand.
+    """Write dead letters to FILE (- is stdout): to import elsewhere, to review, or to import at Trackdesk by hand.
 
-    The file may hold personal data: it is readable for you alone, and the export is put on record. The dead letters
-    stay: after an import by hand, discard them.
+    The file may hold personal data: only you can read it, and the export is audited. The dead letters stay:
+    after an import by hand, discard them.
     """
     who = operator_of(operator, why, default_reason="dead export")
     with open_session() as session:
@@ -169,8 +171,8 @@ def export_command(file: str, form: str, force: bool, operator: str | None, why:
 @click.argument("external_id")
 @tenant_option
 @type_option
-@click.option("--set", "given", metavar="FIELD=VALUE", multiple=True, help="Give a field of the guide another value.")
-@click.option("--unset", "taken", metavar="FIELD", multiple=True, help="Take a field away.")
+@click.option("--set", "given", metavar="FIELD=VALUE", multiple=True, help="Set a field of the guide to a value.")
+@click.option("--unset", "taken", metavar="FIELD", multiple=True, help="Remove a field.")
 @operator_options
 @yes_option
 @json_option
@@ -185,7 +187,7 @@ def edit_command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Correct one dead letter and redrive it: same sale, same externalId, the difference on record. Needs --reason.
+    """Correct one dead letter and redrive it: same sale, same externalId, audited. Needs --reason.
 
     Fields have the names of Trackdesk's guide: --set conversionTypeCode=purchase --set amount.value=99.90.
     """
@@ -193,10 +195,10 @@ def edit_command(
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not value:
-            raise click.UsageError("write --set FIELD=VALUE, or --unset FIELD to take a field away")
+            raise click.UsageError("write --set FIELD=VALUE, or --unset FIELD to remove a field")
         changes[name.strip()] = value
     if not changes:
-        raise click.UsageError("say what to correct: --set FIELD=VALUE")
+        raise click.UsageError("nothing to correct: pass --set FIELD=VALUE")
     who = operator_of(operator, why)
     with open_session() as session:
         identity = find_job(

@@ -1,4 +1,4 @@
-"""What ``trackdesk up --demo`` shows."""
+"""The screen of ``trackdesk up --demo``."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def run_demo(processes: int, stop: threading.Event | None, *, notify: Callable[[
     Args:
         processes: worker processes.
         stop: if given, everything keeps running afterwards until it is set.
-        notify: gets a line per process that ended unasked.
+        notify: called with a line per process that ended unexpectedly.
     """
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "trackdesk_simulator")):
         raise CommandFailed(
@@ -108,11 +108,11 @@ def _print_verdict(console: Console, verdict: demo.DemoResult) -> None:
     table.add_row("enqueued", f"{sum(receipts.values()):,}", "")
     table.add_row("  accepted", f"{receipts['accepted']:,}", _money(book, "accepted"))
     table.add_row("  duplicate", f"{receipts['duplicate']:,}", "recognised by externalId, stored once")
-    table.add_row("  conflict", f"{receipts['conflict']:,}", "same externalId, other amount: refused loudly")
+    table.add_row("  conflict", f"{receipts['conflict']:,}", "same externalId, other amount: refused")
     table.add_row("  refused", f"{receipts['refused']:,}", "broke a rule of Trackdesk's guide")
     table.add_row("delivered", f"{book.jobs['delivered']:,}", _money(book, "delivered"))
     confirmed = book.jobs["delivered_confirmed_duplicate"]
-    table.add_row("  confirmed", f"{confirmed:,}", "recorded before the connection broke; the repeat said so")
+    table.add_row("  confirmed", f"{confirmed:,}", "recorded before the connection broke; confirmed by the repeat")
     table.add_row("dead letters", f"{book.jobs['dead']:,}", _money(book, "dead"))
     for reason, count in verdict.dead:
         table.add_row(f"  {reason}", f"{count:,}", "")
@@ -132,7 +132,7 @@ def _print_verdict(console: Console, verdict: demo.DemoResult) -> None:
     if verdict.unfinished:
         console.print(f"[red]{verdict.unfinished} sales were still on their way when the demo ended[/]")
     if verdict.ok:
-        console.print("[green]Audit clean: every accepted sale is accounted for, each delivered one exactly once.[/]")
+        console.print("[green]Audit clean: every accepted sale is accounted for, each delivered one is there once.[/]")
     else:
         console.print("[red bold]The promise was not kept; the lines above say where.[/]")
 

@@ -121,4 +121,4 @@ def _notify(receipt: Receipt, as_json: bool) -> None:
     if receipt.external_id_created:
         warn("it came without an externalId, so one was created; only repeating with that one is safe")
     if receipt.status is ReceiptStatus.CONFLICT:
-        warn("this externalId was accepted before with other content; the first one stands, this one was not stored")
+        warn("this externalId was accepted before with other content; this one was not stored")

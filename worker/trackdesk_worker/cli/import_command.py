@@ -19,7 +19,7 @@ from trackdesk_worker.ops.importing.rejects import RejectsFile
 from trackdesk_worker.process import bootstrap
 
 _FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
-_SAFE = "repeating the same command is safe, what is stored counts as duplicate"
+_SAFE = "repeating the same command is safe: stored lines count as duplicates"
 
 
 @click.command("import")
@@ -59,7 +59,7 @@ def command(
     """
     form = form or _FORMS.get(file.suffix.lower())
     if form is None:
-        raise click.UsageError("the file's name tells no format: end it in .jsonl or .csv, or pass --format")
+        raise click.UsageError("the file's name does not show its format: end it in .jsonl or .csv, or pass --format")
     target = rejects or file.with_name(f"{file.name}.rejects.jsonl")
     if target.exists() and target.samefile(file):
         raise click.UsageError("--rejects names the file that is imported")
@@ -86,7 +86,7 @@ def command(
         except FileUnreadable as error:
             raise click.UsageError(f"{file}: {error}") from error
         except KeyboardInterrupt as error:
-            raise CommandFailed(f"stopped behind line {summary.line} of {file}; {_SAFE}") from error
+            raise CommandFailed(f"stopped after line {summary.line} of {file}; {_SAFE}") from error
     _notify(file, summary, written.path if written.written else None, as_json)
     return 0 if summary.clean else 1
 
@@ -117,7 +117,7 @@ def _notify(file: Path, summary: ImportSummary, rejects: Path | None, as_json: b
     if rejects is not None:
         warn(f"the lines that will not be delivered are named in {rejects}")
     if summary.stopped is not None:
-        warn(f"stopped behind line {summary.line} of {file}: {summary.stopped}; {_SAFE}")
+        warn(f"stopped after line {summary.line} of {file}: {summary.stopped}; {_SAFE}")
     elif not summary.lines:
         warn(f"{file} holds no conversion")
 

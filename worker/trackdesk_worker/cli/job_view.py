@@ -80,7 +80,9 @@ def _print(to: Console, detail: JobDetail) -> None:
                 "attempts": record.attempts_total,
                 "redrives": record.redrives or None,
                 "trace": trace_id_of(record.trace),
-                "may have landed": "yes: an attempt broke off after it was sent" if record.ambiguous else None,
+                "may have landed": "yes: an attempt ended without an answer after it was sent"
+                if record.ambiguous
+                else None,
                 "in doubt": ", ".join(in_doubt(record)) or None,
                 "what to do": remedy(record.reason or "") if detail.dead else None,
             }
@@ -106,14 +108,14 @@ def _print(to: Console, detail: JobDetail) -> None:
         to.print()
         to.print(rows)
     if record.state.terminal:
-        click.echo("\nThe sale has ended: its conversion and history left with it.")
+        click.echo("\nDetails are deleted after a sale has ended.")
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[object, ...]:
     if entry.get("kind") != "attempt":
         changes = [f"{c.get('field')}: {c.get('before')} → {c.get('after')}" for c in entry.get("changes", [])]
-        told = ", ".join(changes) or entry.get("operation")
-        return (f"{entry.get('kind')} by {entry.get('operator')}", entry.get("reason"), None, None, None, told)
+        detail = ", ".join(changes) or entry.get("operation")
+        return (f"{entry.get('kind')} by {entry.get('operator')}", entry.get("reason"), None, None, None, detail)
     outcome = f"{entry.get('outcome')}: {entry.get('reason')}"
     if entry.get("ambiguous"):
         outcome += ", may have landed"

@@ -12,10 +12,12 @@ from trackdesk_worker.ops.timestamps import iso, readable_moment
 
 
 @click.command("log")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number of entries."
+)
 @click.option("--before", type=click.IntRange(1), metavar="NUMBER", help="Only entries before this one.")
 @click.option(
-    "--export", "file", metavar="FILE", help="Write all of it to FILE (- is stdout) as JSON lines, hashes and all."
+    "--export", "file", metavar="FILE", help="Write the whole log to FILE (- is stdout) as JSON lines, with its hashes."
 )
 @click.option("--force", is_flag=True, help="With --export: replace the file if it exists.")
 @click.option("--verify", is_flag=True, help="Check that no entry was changed, removed or inserted.")
@@ -26,7 +28,7 @@ from trackdesk_worker.ops.timestamps import iso, readable_moment
 def command(
     limit: int, before: int | None, file: str | None, force: bool, verify: bool, head: str | None, as_json: bool
 ) -> int:
-    """Show what operators did, the newest first: who, what, how much, why, when."""
+    """Show the audit log, the newest entry first: who, what, how much, why, when."""
     if file is not None and verify:
         raise click.UsageError("--export or --verify, not both")
     if head is not None and not verify:
@@ -52,7 +54,7 @@ def command(
         emit_json([_as_json(entry) for entry in page.entries])
         return 0
     if not page.entries:
-        click.echo("nobody did anything yet")
+        click.echo("the audit log is empty")
         return 0
     rows = table("no.", "when (UTC)", "who", "what", "jobs", "plan or sale", "why", right=("no.", "jobs"))
     for entry in page.entries:
@@ -68,7 +70,7 @@ def command(
         )  # fmt: skip
     console().print(rows)
     if page.before is not None:
-        warn(f"there are older ones: --before {page.before}")
+        warn(f"Older entries: --before {page.before}")
     return 0
 
 

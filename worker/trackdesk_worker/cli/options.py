@@ -1,4 +1,4 @@
-"""What the commands share: the store they work on, and options with one meaning everywhere."""
+"""Shared by the commands: the session, and options with one meaning everywhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command works on."""
+    """The settings and the store of a command."""
 
     settings: Settings
     store: JobStore
 
 
 def forecaster(settings: Settings) -> Forecaster:
-    """Return what looks ahead for tenants, with the settings each has."""
+    """Return the backlog forecaster, with each tenant's settings."""
     return Forecaster(Tenants(settings), settings.shares)
 
 
@@ -62,9 +62,7 @@ def json_option(command: F) -> F:
 
 def tenant_option(command: F) -> F:
     """``--tenant``: by default TRACKDESK_TENANT."""
-    return click.option("--tenant", type=TENANT, help="Of this tenant only; default: TRACKDESK_TENANT, else any.")(
-        command
-    )
+    return click.option("--tenant", type=TENANT, help="Only this tenant; default: TRACKDESK_TENANT, else any.")(command)
 
 
 def type_option(command: F) -> F:
@@ -83,13 +81,13 @@ def yes_option(command: F) -> F:
 
 
 def plan_name_option(command: F) -> F:
-    """``--name``: what a plan is called."""
+    """``--name``: the name of a plan."""
     return click.option("--name", metavar="TEXT", help="Name of the plan: its incident. Default: the reason.")(command)
 
 
 def detach_option(command: F) -> F:
     """``--detach``: start and do not wait."""
-    return click.option("--detach", is_flag=True, help="Do not wait: the workers carry the plan out.")(command)
+    return click.option("--detach", is_flag=True, help="Do not wait: the workers run the plan.")(command)
 
 
 def operator_options(command: F) -> F:

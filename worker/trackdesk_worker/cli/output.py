@@ -1,4 +1,4 @@
-"""How the commands print and ask: tables, JSON, progress, confirmation. The only place that does."""
+"""Prints and asks for all commands: tables, JSON, progress, confirmation."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from rich.text import Text
 from trackdesk_worker.cli import CommandFailed
 
 UNWATCHED_WIDTH = 200
-"""Columns of a table that no terminal shows: wide enough to be searched line by line."""
+"""Width of a table outside a terminal: wide enough for one line per row."""
 
 
 def console() -> Console:
@@ -39,7 +39,7 @@ def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) ->
 
 
 def add_row(to: Table, *cells: object) -> None:
-    """Add a row of plain text: what comes from outside is never read as markup."""
+    """Add a row of plain text; data is never read as markup."""
     to.add_row(*[Text("" if cell is None else str(cell)) for cell in cells])
 
 
@@ -53,12 +53,12 @@ def facts(pairs: Mapping[str, object], *, title: str | None = None) -> Table:
 
 
 def warn(sentence: str) -> None:
-    """Print a remark on stderr."""
+    """Print a note on stderr."""
     click.echo(f"trackdesk: {sentence}", err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless the answer is given; end the command on anything but yes."""
+    """Ask, unless `yes`; end the command on any answer but yes."""
     if yes:
         return
     _needs_terminal("--yes")
@@ -67,7 +67,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def confirm_count(question: str, count: int, *, yes: bool, given: int | None) -> None:
-    """Have the count typed, or compare the one given; end the command unless it is right."""
+    """Ask for the count, or compare the given one; end the command unless it is right."""
     if yes:
         if given is None:
             raise click.UsageError(f"--yes needs --count with the number of jobs; now it would be --count {count}")
@@ -76,7 +76,7 @@ def confirm_count(question: str, count: int, *, yes: bool, given: int | None) ->
         return
     _needs_terminal(f"--yes --count {count}")
     if click.prompt(question, err=True).strip() != str(count):
-        raise CommandFailed("that is not the number; nothing was changed")
+        raise CommandFailed("the number does not match; nothing was changed")
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress
 
 @contextmanager
 def open_target(file: str, force: bool) -> Iterator[BinaryIO]:
-    """Open a file for an export, readable for its owner alone; ``-`` is stdout."""
+    """Open a file for an export, readable by its owner only; ``-`` is stdout."""
     if file == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -106,4 +106,4 @@ def open_target(file: str, force: bool) -> Iterator[BinaryIO]:
 
 def _needs_terminal(flags: str) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError(f"nobody can be asked here: pass {flags} to go on without a question")
+        raise click.UsageError(f"Not a terminal: pass {flags}")

@@ -1,4 +1,4 @@
-"""``trackdesk plan``: acts on many dead letters, made, watched and steered."""
+"""``trackdesk plan``: create, start, watch, pause, resume and cancel plans."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,15 +28,15 @@ SHOWN = 100
 
 @click.group("plan", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Acts on many dead letters: listed first, then started, watched, paused, resumed or cancelled.
+    """Redrive or discard many dead letters: create a list, then start, watch, pause, resume or cancel.
 
-    `redrive --all` and `discard --all` make, start and follow a plan in one go.
+    `redrive --all` and `discard --all` create, start and follow a plan in one command.
     """
 
 
 @command.command("list")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
-@click.option("--after", metavar="PLAN", help="Go on behind this plan.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number of plans.")
+@click.option("--after", metavar="PLAN", help="Continue after this plan.")
 @json_option
 def list_command(limit: int, after: str | None, as_json: bool) -> None:
     """List plans, the newest first. They are kept for 90 days after their end."""
@@ -46,10 +46,10 @@ def list_command(limit: int, after: str | None, as_json: bool) -> None:
         emit_json([_as_json(plan) for plan in found])
         return
     if not found:
-        click.echo("no plan is known")
+        click.echo("there are no plans")
         return
     rows = table(
-        "made (UTC)", "plan", "name", "act", "state", "jobs", "done", "left", "by", right=("jobs", "done", "left")
+        "created (UTC)", "plan", "name", "act", "state", "jobs", "done", "left", "by", right=("jobs", "done", "left")
     )
     for plan in found:
         add_row(
@@ -58,7 +58,7 @@ def list_command(limit: int, after: str | None, as_json: bool) -> None:
         )  # fmt: skip
     console().print(rows)
     if len(found) == limit:
-        warn(f"there may be more: --after {found[-1].id}")
+        warn(f"Next page: --after {found[-1].id}")
 
 
 @command.command("show")
@@ -67,12 +67,12 @@ def list_command(limit: int, after: str | None, as_json: bool) -> None:
 @click.option("--jobs", "with_jobs", is_flag=True, help="List its jobs with their verdicts.")
 @click.option("--verdict", metavar="VERDICT", help="With --jobs: only redriven, discarded, skipped, refused, pending…")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=SHOWN, show_default=True, help="With --jobs.")
-@click.option("--after", metavar="CURSOR", help="With --jobs: go on behind this page.")
+@click.option("--after", metavar="CURSOR", help="With --jobs: continue after this page.")
 @json_option
 def show_command(
     plan_id: str, follow: bool, with_jobs: bool, verdict: str | None, limit: int, after: str | None, as_json: bool
 ) -> int:
-    """Show one plan: its list, its verdicts, and on request each job."""
+    """Show one plan: its totals, its verdicts, and with --jobs each job."""
     with open_session() as session:
         if follow:
             return report_outcome(session, follow_to_the_end(session, plan_id, to_json=as_json), to_json=as_json)
@@ -101,26 +101,26 @@ def show_command(
     if page is not None:
         rows = table("tenant", "externalId", "verdict", "when (UTC)", "is now")
         for item in page.items:
-            now = "gone" if item.state_now is None else item.state_now.value.replace("_", " ")
+            now = "pruned" if item.state_now is None else item.state_now.value.replace("_", " ")
             add_row(rows, item.tenant, item.external_id, item.verdict, readable_moment(item.at_ms), now)
         console().print()
         console().print(rows)
         if page.cursor is not None:
-            warn(f"there are more; the next page: --after {page.cursor}")
+            warn(f"Next page: --after {page.cursor}")
     return 0
 
 
 @command.command("create")
 @click.argument("act", type=click.Choice(["redrive", "discard"]))
 @filter_options("--cause")
-@click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of jobs, the oldest first.")
 @click.option("--name", required=True, metavar="TEXT", help="Name it after its incident.")
 @operator_options
 @json_option
 def create_command(
     act: str, limit: int | None, name: str, operator: str | None, why: str | None, as_json: bool, **chosen: Any
 ) -> None:
-    """Freeze the list of a plan over a filter, and stop there: `plan start` lets it run."""
+    """Create a plan: freeze the list of a filter. `plan start` starts it."""
     who = operator_of(operator, why)
     with open_session() as session:
         made = plans.create(
@@ -137,7 +137,7 @@ def create_command(
     if as_json:
         emit_json(_as_json(plan))
     else:
-        click.echo(f"nothing was changed yet; `trackdesk plan start {plan.id}` lets it run")
+        click.echo(f"nothing was changed yet; `trackdesk plan start {plan.id}` starts it")
 
 
 @command.command("start")
@@ -150,7 +150,7 @@ def create_command(
 def start_command(
     plan_id: str, follow: bool, count: int | None, operator: str | None, why: str | None, yes: bool, as_json: bool
 ) -> int:
-    """Let a plan run: the workers carry it out."""
+    """Start a plan: the workers run it."""
     who = operator_of(operator, why, default_reason="plan start")
     with open_session() as session:
         plan = plans.read(session.store, plan_id)
@@ -163,21 +163,21 @@ def start_command(
         return _report(session, plan_id, as_json)
 
 
-def _steering(word: str, steer: Callable[..., object], meaning: str) -> None:
+def _action(word: str, act: Callable[..., object], meaning: str) -> None:
     @command.command(word, help=meaning)
     @click.argument("plan_id", metavar="PLAN")
     @operator_options
     @json_option
-    def steering_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
+    def action_command(plan_id: str, operator: str | None, why: str | None, as_json: bool) -> int:
         who = operator_of(operator, why, default_reason=f"plan {word}")
         with open_session() as session:
-            steer(session.store, plan_id, who)
+            act(session.store, plan_id, who)
             return _report(session, plan_id, as_json)
 
 
-_steering("pause", plans.pause, "Let a running plan rest. What it moved already goes its way.")
-_steering("resume", plans.resume, "Let a paused plan go on.")
-_steering("cancel", plans.cancel, "End a plan for good. Jobs without a verdict stay dead letters.")
+_action("pause", plans.pause, "Pause a running plan. Jobs that have a verdict are not affected.")
+_action("resume", plans.resume, "Resume a paused plan.")
+_action("cancel", plans.cancel, "Cancel a plan. Jobs without a verdict stay dead letters.")
 
 
 def _report(session: Session, plan_id: str, as_json: bool) -> int:
@@ -199,7 +199,7 @@ def _print(plan: Plan) -> None:
                 "stopped because": plan.problem,
                 "filter": plan.filter,
                 "by": f"{plan.operator}: {plan.reason}",
-                "made (UTC)": readable_moment(plan.created_ms),
+                "created (UTC)": readable_moment(plan.created_ms),
                 "started (UTC)": None if plan.started_ms is None else readable_moment(plan.started_ms),
                 "ended (UTC)": None if plan.ended_ms is None else readable_moment(plan.ended_ms),
                 "jobs": f"{plan.listed:,}, {readable_money(plan.money_listed)}",

@@ -1,4 +1,4 @@
-"""What `redrive` and `discard` share: from words to a plan, and from its verdicts to words."""
+"""What `redrive`, `discard` and `plan` share: selects jobs, creates and follows a plan, prints its verdicts."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from trackdesk_worker.store.dead_letters.index_query import read_hits
 from trackdesk_worker.store.dead_letters.query import Search
 
 NAMING = ("tenant", "conversion_type")
-"""Options that also say which sale is meant by an externalId."""
-TOLD = 20
-"""Jobs that did not move which are named on stderr."""
+"""Options that also identify the sale of an externalId."""
+NAMED = 20
+"""Skipped and refused jobs that are named on stderr."""
 
 
 def selection(
@@ -80,7 +80,7 @@ def dry_run(session: Session, wanted: Search | list[str], limit: int | None, *, 
         return
     console().print(facts(_figures(jobs, money, by_reason, by_tenant, seconds if act is Act.REDRIVE else None)))
     if not isinstance(wanted, Search) and len(wanted) > jobs:
-        warn(f"{len(wanted) - jobs:,} of the {len(wanted):,} named are no dead letters")
+        warn(f"{len(wanted) - jobs:,} of the {len(wanted):,} named are not dead letters")
 
 
 def carry_out(
@@ -96,7 +96,7 @@ def carry_out(
     detach: bool,
     to_json: bool,
 ) -> int:
-    """Make a plan, show its list, ask, start it, and follow it unless detached; return the exit code.
+    """Create a plan, show its list, ask, start it, and follow it unless detached; return the exit code.
 
     A plan that is not confirmed is cancelled.
     """
@@ -118,13 +118,13 @@ def carry_out(
 def ask(plan: Plan, *, yes: bool, count: int | None) -> None:
     """Have a plan confirmed before it starts; discarding needs the number of jobs."""
     if plan.act is Act.DISCARD:
-        confirm_count(f"Type the number of dead letters to give up ({plan.left})", plan.left, yes=yes, given=count)
+        confirm_count(f"Type the number of dead letters to discard ({plan.left})", plan.left, yes=yes, given=count)
     else:
         confirm(f"Redrive {plan.left:,} dead letters?", yes=yes)
 
 
 def confirmed_of(plan: Plan) -> int | None:
-    """Return the number that starting a plan, once agreed to, confirms: giving sales up needs one."""
+    """Return the number of jobs that the start of a confirmed plan states; only a discard needs it."""
     return plan.listed if plan.act is Act.DISCARD else None
 
 
@@ -138,7 +138,7 @@ def _make_plan(
     operator: Operator,
     to_json: bool,
 ) -> Plan:
-    """Make a plan and freeze its list, with a progress bar."""
+    """Create a plan and freeze its list, with a progress bar."""
     plan = plans.create(
         session.store,
         wanted,
@@ -155,7 +155,7 @@ def _make_plan(
 
 
 def show_list(session: Session, plan: Plan, *, to_json: bool) -> None:
-    """Print what a plan's list amounts to."""
+    """Print the totals of a plan's list."""
     if to_json:
         return
     seconds = plans.seconds_at_budget(session.store, plan.by_tenant, rate_limit=session.settings.rate_limit)
@@ -171,11 +171,11 @@ def show_list(session: Session, plan: Plan, *, to_json: bool) -> None:
         )
     )  # fmt: skip
     if plan.decided:
-        warn(f"{plan.decided:,} of the {plan.listed:,} named are no dead letters")
+        warn(f"{plan.decided:,} of the {plan.listed:,} named are not dead letters")
 
 
 def _drop(session: Session, plan: Plan, operator: Operator) -> None:
-    """Cancel a plan, if nobody started it."""
+    """Cancel a plan that was not started."""
     if plans.read(session.store, plan.id).state == "ready":
         plans.cancel(session.store, plan.id, operator)
 
@@ -191,7 +191,7 @@ def follow_to_the_end(session: Session, plan_id: str, *, to_json: bool) -> Plan:
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise CommandFailed(
-            f"the plan goes on without you; watch it with `trackdesk plan show {shlex.quote(plan_id)} --follow`, "
+            f"the plan continues in the workers; watch it with `trackdesk plan show {shlex.quote(plan_id)} --follow`, "
             f"stop it with `trackdesk plan cancel {shlex.quote(plan_id)}`"
         ) from stop
 
@@ -214,22 +214,22 @@ def report_outcome(session: Session, plan: Plan, *, to_json: bool) -> int:
         )
     else:
         click.echo(f"{plan.done:,} {word}, {readable_money(plan.money_done)} ({plan.id})")
-    left_alone = plan.decided - plan.done
-    if left_alone:
+    skipped = plan.decided - plan.done
+    if skipped:
         for verdict in ("refused", "skipped"):
-            for item in plans.items(session.store, plan.id, verdict=verdict, limit=TOLD).items:
+            for item in plans.items(session.store, plan.id, verdict=verdict, limit=NAMED).items:
                 state = item.verdict.partition(":")[2].replace("_", " ")
                 why = "it was redriven and died again" if state == "died again" else f"it is {state}"
-                warn(f"{external_id_of(item.job_id)!r} was left alone: {why}")
-    if left_alone > TOLD:
-        warn(f"{left_alone:,} were left alone in all: `trackdesk plan show {plan.id}` counts them by reason")
+                warn(f"{external_id_of(item.job_id)!r} was skipped: {why}")
+    if skipped > NAMED:
+        warn(f"{skipped:,} were skipped in total: `trackdesk plan show {plan.id}` counts them by reason")
     if not plan.ended:
         warn(f"the plan is {plan.state}: {plan.left:,} jobs have no verdict yet")
     return 0 if plan.done == plan.listed else 1
 
 
 def _report_detached(plan: Plan, *, to_json: bool) -> int:
-    """Print where a plan that goes on by itself can be watched."""
+    """Print how to watch a plan that runs in the workers."""
     if to_json:
         emit_json({"operation": plan.id, "plan": plan.id, "state": plan.state, "dry_run": False, "jobs": plan.listed})
     else:
@@ -238,7 +238,7 @@ def _report_detached(plan: Plan, *, to_json: bool) -> int:
 
 
 def _nothing_to_do(*, to_json: bool, word: str) -> int:
-    """Tell that nothing matched."""
+    """Report that nothing matched."""
     if to_json:
         emit_json({"dry_run": False, "jobs": 0, word: 0, "verdicts": {}, "money": {}})
     else:
@@ -247,7 +247,7 @@ def _nothing_to_do(*, to_json: bool, word: str) -> int:
 
 
 def _figures(jobs: int, money: Any, by_reason: Any, by_tenant: Any, seconds: float | None) -> dict[str, object]:
-    def told(counts: Any) -> str | None:
+    def text(counts: Any) -> str | None:
         return ", ".join(f"{key} {n:,}" for key, n in counts.items()) or None
 
     budget = None
@@ -256,7 +256,7 @@ def _figures(jobs: int, money: Any, by_reason: Any, by_tenant: Any, seconds: flo
     return {
         "dead letters": f"{jobs:,}",
         "money": readable_money(money),
-        "by tenant": told(by_tenant),
-        "by reason": told(by_reason),
+        "by tenant": text(by_tenant),
+        "by reason": text(by_reason),
         "at the budget": budget,
     }

@@ -81,7 +81,7 @@ def _print(to: Console, status: StoreStatus) -> None:
         warn(f"{status.newer:,} jobs wait for workers of the newer release that wrote their records; start those again")
     late = sum(forecast.late for forecast in status.forecasts.values())
     if late:
-        warn(f"about {late:,} jobs will pass their horizon before they can be sent; `trackdesk tenants` says whose")
+        warn(f"about {late:,} jobs will pass their horizon before they can be sent; see `trackdesk tenants`")
     if len(status.books) > 1:
         to.print()
         to.print(tenants_table(status))

@@ -16,7 +16,7 @@ _STATES = (State.READY, State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 
 
 def tenants_table(status: StoreStatus) -> Table:
-    """Return a row per tenant: what waits, at which pace, until when."""
+    """Return a row per tenant: backlog, pace and drain time."""
     numbers = ("ready", "scheduled", "in flight", "dead", "at risk", "pace", "drained in", "late")
     rows = table("tenant", *numbers, right=numbers)
     for tenant, book in status.books.items():
@@ -37,7 +37,7 @@ def blocked_table(status: StoreStatus) -> Table:
 
 
 def forecast_json(forecast: BacklogForecast) -> dict[str, Any]:
-    """Return what is ahead, for programs."""
+    """Return the forecast, for programs."""
     return {
         "rate_per_s": forecast.pace.rate_per_s,
         "budget_ratio": round(forecast.pace.factor, 3),
@@ -48,7 +48,7 @@ def forecast_json(forecast: BacklogForecast) -> dict[str, Any]:
 
 
 def blocked_json(blocked: BlockedTenant) -> dict[str, Any]:
-    """Return one standstill, for programs."""
+    """Return one block, for programs."""
     return {
         "tenant": blocked.tenant,
         "kind": blocked.kind,

@@ -18,7 +18,7 @@ PORT = 6390
 
 @click.command("up")
 @click.option("--demo", is_flag=True, help="Send 1,000 sample sales to a simulated Trackdesk with faults, then check.")
-@click.option("--stay", is_flag=True, help="With --demo: keep everything running afterwards, to look around.")
+@click.option("--stay", is_flag=True, help="With --demo: keep everything running afterwards.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
 @click.option(
     "--data",
@@ -66,7 +66,7 @@ def _say_where(stack: LocalStack) -> None:
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Turn SIGTERM into the event, and Ctrl-C too where it would otherwise tear through the middle of things."""
+    """Set the event on SIGTERM, and on Ctrl-C where an exception would interrupt the start or stop."""
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

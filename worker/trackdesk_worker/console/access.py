@@ -172,7 +172,7 @@ def grant(path: Path, name: str, role: Role, *, with_token: bool = True) -> str 
 
 
 def revoke(path: Path, name: str) -> bool:
-    """Remove a person; return whether they were listed. Their sessions end at once."""
+    """Remove a person; return whether they were listed. Their sessions end immediately."""
     people = dict(read_people(path).by_name)
     found = people.pop(name, None)
     if found is not None:

@@ -144,7 +144,7 @@ class Authenticator:
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(AT_ONCE)
         if self._waiting >= WAITING:
-            raise Refused(503, "too many requests at once; try again in a moment", headers={"Retry-After": "1"})
+            raise Refused(503, "too many concurrent requests; try again in a moment", headers={"Retry-After": "1"})
         self._waiting += 1
         try:
             return await anyio.to_thread.run_sync(work, limiter=self._threads)

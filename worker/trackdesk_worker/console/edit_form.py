@@ -1,4 +1,4 @@
-"""The form that corrects a dead letter: which fields it has, and which changes it means."""
+"""The form that corrects a dead letter: its fields, and the changes it submits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from trackdesk_producer.conversion.names import QUERY_NAMES
 from trackdesk_worker.ops.job_detail import MASK, flat_text
 
 FIELD = "field."
-"""What the names of the form's fields begin with."""
-TAKE_AWAY = "take."
-"""The box that takes a field away whose value is not shown."""
+"""Prefix of the form's field names."""
+REMOVE = "take."
+"""Prefix of the check boxes that remove a field whose value is hidden."""
 IDENTITY = "externalId"
 
 
@@ -22,13 +22,13 @@ class EditField:
     name: str
     """The guide's dotted name."""
     value: str
-    """What it holds now; empty if it holds nothing, or nothing that is shown."""
+    """Its current value; empty if there is none, or it is hidden."""
     masked: bool
-    """Whether it holds something that is not shown: left empty, it stays."""
+    """Whether its value is hidden: left empty, it is kept."""
 
 
 def edit_fields(job_id: str, conversion: Mapping[str, Any], given: Mapping[str, str]) -> list[EditField]:
-    """Return the fields, with what somebody has typed already in place of what they hold."""
+    """Return the fields, with submitted text in place of the current value."""
     now = flat_text(conversion, ",")
     fixed = {IDENTITY} | ({"conversionTypeCode"} if type_of(job_id) is not None else set())
     names = [name for name in dict.fromkeys([*now, *QUERY_NAMES]) if name not in fixed]
@@ -41,7 +41,7 @@ def edit_fields(job_id: str, conversion: Mapping[str, Any], given: Mapping[str, 
 
 
 def changes_of(fields: list[EditField], given: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what a form that was sent changes: by name the new text, None to take a field away."""
+    """Return the changes that a form submits: new text by field name, None to remove the field."""
     changes: dict[str, str | None] = {}
     for field in fields:
         text = given.get(FIELD + field.name)
@@ -51,6 +51,6 @@ def changes_of(fields: list[EditField], given: Mapping[str, str]) -> dict[str, s
             changes[field.name] = text.strip() or None
         elif text.strip():
             changes[field.name] = text.strip()
-        elif TAKE_AWAY + field.name in given:
+        elif REMOVE + field.name in given:
             changes[field.name] = None
     return changes

@@ -28,7 +28,7 @@ from trackdesk_worker.telemetry.labels import TenantNames
 SAMPLED = 4
 """Jobs per queue that the forecast of lateness reads; a scrape has to stay cheap."""
 TIMEOUT_S = 5.0
-"""For one scrape's or one probe's visit to the store; below Prometheus' scrape timeout of 10 s."""
+"""Time limit for reading the store in one scrape or probe; below Prometheus' scrape timeout of 10 s."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def create_app(
 
     Args:
         store: opened by `bootstrap`.
-        forecast: looks ahead for one tenant.
-        names: tenants with a label of their own.
+        forecast: forecasts the backlog of one tenant.
+        names: tenants that get their own label.
         timeout_s: limit for reading the store.
         routes: what else this process serves: the console.
     """
@@ -66,7 +66,7 @@ def create_app(
         Route("/metrics", exporter.metrics),
         Route("/livez", exporter.livez),
         Route("/readyz", exporter.readyz),
-        Route("/startupz", exporter.livez),  # a process that answers has started: it loads nothing
+        Route("/startupz", exporter.livez),  # a process that answers has started: there is nothing to load
     ]
     return Starlette(routes=[*own, *routes], lifespan=lifespan)
 
@@ -85,7 +85,7 @@ class _Exporter:
         self._names = names
         self._timeout_s = timeout_s
         self._probe = probe
-        self._one_at_a_time = asyncio.Lock()  # many scrapers must not become many readings at once
+        self._one_at_a_time = asyncio.Lock()  # concurrent scrapes must not read the store concurrently
 
     async def metrics(self, request: Request) -> Response:
         began = time.perf_counter()
@@ -105,12 +105,12 @@ class _Exporter:
                 return await aread_snapshot(self._store, sample=SAMPLED, late_after_s=OBJECTIVE_S)
         except (redis.RedisError, TimeoutError) as error:
             log.warning("store not read: %s", type(error).__name__)
-        except ValueError:  # something else than these scripts wrote to a ledger; the audit names it
+        except ValueError:  # something other than the scripts wrote to a ledger; the audit names it
             log.exception("store not understood")
         return None
 
     async def livez(self, request: Request) -> Response:
-        """Answering is the proof: the loop that serves this is the only one."""
+        """The answer proves liveness: one event loop serves everything."""
         return _answer(HealthStatus(True, "alive"))
 
     async def readyz(self, request: Request) -> Response:

@@ -1,8 +1,8 @@
-"""How long an enqueue with more than memory durability has to wait, tried out in the background.
+"""Measures in the background how long an enqueue with durability `fsync` or `replicated` waits.
 
-Shops' own processes hold the producers, and they are not ours to scrape. So the exporter does what such an enqueue
-does: it writes, and waits on the same connection until the disk, or a replica, has the write. Beside the scrapes, not
-in them: with `appendfsync everysec` it may take a second.
+Producers run in the shops' processes, which the exporter cannot scrape. So it does what such an enqueue does: it
+writes, and waits on the same connection until the disk, or a replica, has the write. It does this between scrapes,
+because with `appendfsync everysec` it may take a second.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from trackdesk_worker.telemetry.labels import DurabilityResult
 
 PERIOD_S = 15.0
 PATIENCE_S = 2.0
-"""For one try; a producer's own limit is a second."""
+"""Time limit of one try; a producer's default is a second."""
 LEVELS = (Durability.FSYNC, Durability.REPLICATED)
 
 
 class DurabilityProbe:
-    """Tries each level in turn; what it learns is in `collectors`, from the start of this process."""
+    """Tries each level in turn; the results since the start of this process are in `collectors`."""
 
     def __init__(self, store: AsyncJobStore, *, period_s: float = PERIOD_S) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -37,25 +37,25 @@ class DurabilityProbe:
         wait, probes = catalogue.DURABILITY_WAIT, catalogue.DURABILITY_PROBES
         self._wait = Histogram(wait.name, wait.help, wait.label_names, buckets=wait.buckets, registry=None)
         self._probes = Counter(probes.name, probes.help, probes.label_names, registry=None)
-        for level in LEVELS:  # all series from the start: an increase from nothing is none
+        for level in LEVELS:  # all series from the start: Prometheus sees no increase from an absent series
             self._wait.labels(level.value)
             for result in DurabilityResult:
                 self._probes.labels(level.value, result.value)
 
     @property
     def collectors(self) -> tuple[Collector, ...]:
-        """What to register for a scrape."""
+        """The collectors to register for a scrape."""
         return self._wait, self._probes
 
     async def run(self) -> None:
-        """Try for ever; an error is a result."""
+        """Try until cancelled; an error counts as a result."""
         while True:
             for level in LEVELS:
                 await self.once(level)
             await asyncio.sleep(self._period_s)
 
     async def once(self, level: Durability) -> DurabilityResult:
-        """Try one level and count how it went."""
+        """Try one level and count the result."""
         began = time.perf_counter()
         result = await self._try(level)
         if result is DurabilityResult.MET:
@@ -64,7 +64,7 @@ class DurabilityProbe:
         return result
 
     async def _try(self, level: Durability) -> DurabilityResult:
-        # A write that changes nothing, and is one all the same: it goes to the append-only file and to replicas.
+        # A write without effect that still goes to the append-only file and to replicas.
         write = ("INCRBY", self._store.keys.sequence, 0)
         try:
             written, confirmed = await asend(

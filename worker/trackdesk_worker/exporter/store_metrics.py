@@ -20,13 +20,13 @@ from trackdesk_worker.telemetry.labels import CURRENCY, HOW, REASON, LedgerEvent
 
 Family = CounterMetricFamily | GaugeMetricFamily
 Forecast = Callable[[TenantSnapshot, int], BacklogForecast]
-"""Looks ahead for one tenant at a time (ms); the settings it needs are bound in it."""
+"""Forecasts the backlog of one tenant at a time (ms); its settings are bound."""
 Samples = Mapping[tuple[str, ...], float]
 """Values of one metric by its label values, in the order of the catalogue."""
 
 
 class StoreCollector(Collector):
-    """One scrape: a snapshot, or None where there was none, in which case every metric of the store is left out.
+    """One scrape: a snapshot, or None, in which case every metric of the store is left out.
 
     Absence raises an alert; an old number would hide the fault.
     """
@@ -113,7 +113,7 @@ def _money(snapshot: StoreSnapshot) -> Iterator[Family]:
 
 def _index_residual(snapshot: StoreSnapshot, whole: Book) -> dict[tuple[str, ...], float]:
     residual: dict[tuple[str, ...], float] = {}
-    aside = snapshot.newer  # in the books of the state they had, and in no index
+    aside = snapshot.newer  # counted in the state they had, and in no index
     for state, indexed in snapshot.indexed.items():
         missing = whole.jobs[state] - indexed
         explained = min(max(0, missing), aside)
@@ -134,7 +134,7 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
         for job_class, backlog in queues.items():
             oldest_ready = max(oldest_ready, backlog.oldest_age_s)
             waiting.append((state, Queue(job_class.value), backlog))
-            if state is not TenantState.PAUSED:  # an operator decided that these wait
+            if state is not TenantState.PAUSED:  # an operator paused these
                 late[(job_class.value,)] += backlog.late
     for state, queue, backlog in waiting:
         overdue[state.value, queue.value] += backlog.overdue

@@ -1,7 +1,7 @@
 """The demo: a thousand sample sales through the real product, against a simulated Trackdesk that misbehaves.
 
-Its verdict is the product's promise, checked from outside: every accepted sale is accounted for, the books balance, and
-each delivered sale stands exactly once in the simulator's own ledger.
+Its verdict checks the product's promise from outside: every accepted sale is accounted for, the books balance, and each
+delivered sale is once in the simulator's own ledger.
 """
 
 import random
@@ -50,7 +50,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the sales are now."""
+    """Sales by state."""
 
     book: Book
     requests: int
@@ -58,7 +58,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo ends with."""
+    """The result of the demo."""
 
     receipts: Counter[str]
     book: Book
@@ -66,7 +66,7 @@ class DemoResult:
     requests: int
     simulator_rows: int
     missing: list[str]
-    """Delivered by our books, absent from the simulator's ledger."""
+    """Delivered according to the books, but not in the simulator's ledger."""
     doubled: list[str]
     unfinished: int
     discrepancies: list[str]
@@ -79,7 +79,7 @@ class DemoResult:
 
 
 def sample_sales(rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Yield the sales of a day: good ones, repeats, conflicts, bad ones, a type nobody configured."""
+    """Yield the sales of a day: valid ones, repeats, conflicts, invalid ones, and an unconfigured type."""
     good = SALES - DUPLICATES - CONFLICTS - BAD - UNKNOWN_TYPE
     sales = [_sale(rng, number, "sale") for number in range(good)]
     sales += [_sale(rng, good + number, UNKNOWN_TYPE_CODE) for number in range(UNKNOWN_TYPE)]

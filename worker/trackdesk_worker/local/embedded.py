@@ -1,4 +1,4 @@
-"""A Redis-compatible server of our own, for one machine: Valkey from a wheel, persistent, loopback only."""
+"""The embedded server for one machine: Valkey from a wheel, persistent, loopback only."""
 
 import contextlib
 import signal
@@ -20,7 +20,7 @@ SAFE_CONFIG: Mapping[str, str] = {
     "maxmemory-policy": "noeviction",
     "save": "",
 }
-"""What a server that holds money needs (docs/guides/deploy.md says why); callers may override each."""
+"""Settings that lose no job (docs/guides/deploy.md gives the reasons); callers may override each."""
 
 
 class EmbeddedUnavailable(Exception):
@@ -50,7 +50,7 @@ def valkey_binary() -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that was free a moment ago."""
+    """Return a TCP port of the loopback interface that was just free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -75,19 +75,19 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """URL for clients."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Process id while it is running."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Start and wait until it has loaded its data and answers.
 
         Raises:
-            EmbeddedUnavailable: when it does not come up; the message quotes its log.
+            EmbeddedUnavailable: if it does not start; the message quotes its log.
         """
         binary = self._binary or valkey_binary()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class EmbeddedServer:
         for name, value in self._config.items():
             command += [f"--{name}", value]
         with log.open("ab") as output:
-            # A session of its own: Ctrl-C is for the parent, which stops the server last.
+            # In a new session: Ctrl-C goes to the parent only, which stops the server last.
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -114,7 +114,7 @@ class EmbeddedServer:
         raise EmbeddedUnavailable(f"the embedded server did not start on port {self.port}: {' / '.join(tail)}")
 
     def stop(self) -> None:
-        """Stop it in good order (SIGTERM writes what is buffered); does nothing if it does not run."""
+        """Stop it with SIGTERM, which writes what is buffered; no effect if it is not running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -14,7 +14,7 @@ WATCH_S = 0.2
 
 
 class LocalStack:
-    """Starts the parts in order and stops them in the reverse one: whoever needs the store ends before it."""
+    """Starts the parts in order and stops them in reverse order: the store ends last."""
 
     def __init__(
         self,
@@ -38,17 +38,17 @@ class LocalStack:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What another shell sets to talk to this stack."""
+        """Environment variables for another shell to use this stack."""
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in self._overrides.items()}
 
     @property
     def logs(self) -> Path:
-        """Where the processes write."""
+        """The log file of the processes."""
         return self._data / "logs"
 
     @contextlib.contextmanager
     def running(self, *extra: Child) -> Iterator[None]:
-        """Start everything (`extra` processes too); stop it all at the end, whatever happens. The data stays."""
+        """Start everything, and `extra` processes; stop all of it in the end, also after an error. The data is kept."""
         self.logs.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             if self._server is not None:
@@ -69,7 +69,7 @@ class LocalStack:
             yield
 
     def watch(self) -> None:
-        """Restart what ended, once."""
+        """Restart each process that ended, once."""
         if self._supervisor is not None:
             self._supervisor.watch()
 

@@ -1,1 +1,1 @@
-"""What operators use: the services, and the command line and console that are thin over them."""
+"""Services for operators, without a user interface: the command line, the console and the exporter call them."""

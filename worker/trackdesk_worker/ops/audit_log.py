@@ -16,12 +16,18 @@ LAST_MS = 253_402_300_799_999
 """The end of the year 9999."""
 
 
+_MISSING = {
+    "operator": "Who is doing this? Pass --operator NAME (recorded in the audit log)",
+    "reason": "Why? Pass --reason TEXT (recorded in the audit log)",
+}
+
+
 class OperatorInvalid(ValueError):
-    """A name or reason that could not stand in the log; the message says why."""
+    """A name or reason that the audit log does not accept; the message says why."""
 
 
 class Act(StrEnum):
-    """What operators do that is put on record."""
+    """Operators' actions that are audited."""
 
     REDRIVE = "redrive"
     DISCARD = "discard"
@@ -48,7 +54,7 @@ class Operator:
     def __post_init__(self) -> None:
         for label, value in (("operator", self.name), ("reason", self.reason)):
             if not value.strip():
-                raise OperatorInvalid(f"the {label} is missing: it is put on record, pass --{label}")
+                raise OperatorInvalid(_MISSING[label])
             if len(value) > MAX_TEXT or not value.isprintable():
                 raise OperatorInvalid(f"the {label} must be at most {MAX_TEXT} printable characters")
 
@@ -62,7 +68,7 @@ def entry_of(
     money: Mapping[str, Decimal] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return an act as the log holds it, at the store's time."""
+    """Return the entry of an action, at the store's time."""
     return {
         "kind": act.value,
         "at_ms": store.time_ms(),
@@ -75,7 +81,7 @@ def entry_of(
 
 
 def record(store: JobStore, act: Act, operator: Operator, *, count: int, **more: Any) -> None:
-    """Put an act on record, chained to the one before; also on a store that is full."""
+    """Append an action to the audit log, chained to the entry before it; also on a full store."""
     append(store, entry_of(store, act, operator, count=count, **more))
 
 
@@ -84,7 +90,7 @@ class AuditEntry:
     """One entry of the log."""
 
     number: int
-    """Its place, from 1; entries never move."""
+    """Its position, from 1; entries never move."""
     fields: Mapping[str, Any]
 
     @property
@@ -100,13 +106,13 @@ class LogPage:
 
     entries: tuple[AuditEntry, ...]
     before: int | None
-    """For the next page, of older ones; None if this was the last."""
+    """Cursor of the next, older page; None on the last one."""
 
 
 def read_page(store: JobStore, *, before: int | None = None, limit: int = 50) -> LogPage:
     """Return up to `limit` entries older than the one numbered `before`, else the newest.
 
-    The log only ever grows at its end, so pages never shift.
+    The log only grows at its end, so pages never shift.
     """
     last = store.client.llen(store.keys.audit_log) if before is None else before - 1
     first = max(1, last - limit + 1)
@@ -116,7 +122,7 @@ def read_page(store: JobStore, *, before: int | None = None, limit: int = 50) ->
 
 
 def walk_entries(store: JobStore, *, batch: int = 500) -> Iterator[bytes]:
-    """Yield every entry as it is stored, the oldest first, in flat memory: what the chain of hashes is over."""
+    """Yield every entry as stored, the oldest first, in flat memory: the bytes that the hash chain covers."""
     start = 0
     while True:
         raws: list[Any] = store.client.lrange(store.keys.audit_log, start, start + batch - 1)

@@ -41,7 +41,7 @@ def forecast_of(
 
 
 def pace_of(tenant: TenantRecord, default: Limits, *, now_ms: int) -> Pace:
-    """Return the pace of a tenant; `default` applies where it has no limits of its own."""
+    """Return the pace of a tenant; `default` applies where the tenant has no limits."""
     rate_us = default.rate_us if tenant.rate_us is None else tenant.rate_us
     starts_ms = max(tenant.frozen_until_ms, tenant.hold.probe_at_ms if tenant.hold else 0)
     factor = min(1.0, tenant.pace_factor + max(0, now_ms - tenant.frozen_until_ms) / 1000 / CLIMB_S)
@@ -54,7 +54,7 @@ def pace_of(tenant: TenantRecord, default: Limits, *, now_ms: int) -> Pace:
 
 
 class Forecaster:
-    """Forecasts for tenant after tenant, with the settings of each."""
+    """Forecasts tenants one at a time, with the settings of each."""
 
     def __init__(self, tenants: Tenants, shares: Shares) -> None:
         self._tenants = tenants

@@ -1,4 +1,4 @@
-"""Checks of settings and store for what loses money, each with the line that fixes it. Secrets are never told."""
+"""Checks settings and store for what loses money, each with the line that fixes it. Never shows a secret."""
 
 import ipaddress
 import time
@@ -25,7 +25,7 @@ SHOWN = 10
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity."""
 
     OK = "ok"
     WARN = "warn"
@@ -34,7 +34,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     level: Level
@@ -47,7 +47,7 @@ Checks: TypeAlias = list[Check]
 
 
 def diagnose(settings: Settings, store: JobStore, *, secrets_in_environment: Sequence[str] = ()) -> Checks:
-    """Return every check, also of a store that cannot be reached.
+    """Return every check, also for a store that cannot be reached.
 
     Args:
         secrets_in_environment: variables that hold a secret in clear.
@@ -70,7 +70,7 @@ def diagnose(settings: Settings, store: JobStore, *, secrets_in_environment: Seq
 
 
 def check_settings(settings: Settings, secrets_in_environment: Sequence[str]) -> Checks:
-    """Check what needs no store."""
+    """Check the settings."""
     checks = [_lease(settings), _base_url(settings), *_tenants_file(settings), _redis_url(settings)]
     for name in secrets_in_environment:
         finding = f"{name} holds a secret in clear, where every child process and crash report sees it"
@@ -79,7 +79,7 @@ def check_settings(settings: Settings, secrets_in_environment: Sequence[str]) ->
 
 
 def check_server(info: dict[str, Any]) -> Checks:
-    """Check what the server says of itself."""
+    """Check the server's INFO."""
     checks = []
     version = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
     if version < _OLDEST:
@@ -92,7 +92,7 @@ def check_server(info: dict[str, Any]) -> Checks:
     if policy == "noeviction":
         checks.append(Check("eviction", Level.OK, "noeviction"))
     else:
-        finding = f"maxmemory-policy is {policy}: a full store would throw sales away"
+        finding = f"maxmemory-policy is {policy}: a full store would delete sales"
         checks.append(Check("eviction", Level.FAIL, finding, "CONFIG SET maxmemory-policy noeviction"))
     if info.get("aof_enabled"):
         checks.append(Check("aof", Level.OK, "on"))
@@ -130,7 +130,7 @@ def _base_url(settings: Settings) -> Check:
 
 
 def _tenants_file(settings: Settings) -> Checks:
-    """Read TRACKDESK_CONFIG and the files it names as a worker does."""
+    """Read TRACKDESK_CONFIG and the files it names, as a worker does."""
     try:
         tenants = Tenants(settings)
     except SettingsInvalid as error:
@@ -186,10 +186,10 @@ def _appendfsync(store: JobStore) -> Check:
     try:
         value = store.client.config_get("appendfsync").get("appendfsync")
     except redis.ResponseError:
-        finding = "the server does not tell its appendfsync"
+        finding = "the server does not report its appendfsync"
         return Check("fsync", Level.WARN, finding, "make sure that it is everysec or always")
     if value == "no":
-        finding = "appendfsync is no: a crash of the machine loses what the system had not written"
+        finding = "appendfsync is no: a crash of the machine loses what the system has not written yet"
         return Check("fsync", Level.FAIL, finding, "CONFIG SET appendfsync everysec")
     lost = "nothing" if value == "always" else "about a second of sales, unless durability is fsync"
     return Check("fsync", Level.OK, f"appendfsync {value}: a crash of the machine loses {lost}")
@@ -197,8 +197,8 @@ def _appendfsync(store: JobStore) -> Check:
 
 def _abilities(settings: Settings, store: JobStore, info: dict[str, Any]) -> Checks:
     if settings.durability is Durability.FSYNC:
-        # Asked for by command: Valkey gives itself the version of an older Redis.
-        # One word, as redis-py's reader of the plain COMMAND stumbles over a command that is unknown.
+        # Checked by command: Valkey reports the version of an older Redis.
+        # One argument, because redis-py's parser of the plain COMMAND reply fails on an unknown command.
         known: Any = store.client.execute_command("COMMAND INFO", "WAITAOF")
         if not any(known):
             finding = "TRACKDESK_DURABILITY is fsync, but the server has no WAITAOF"
@@ -226,7 +226,7 @@ def _tenants(settings: Settings, store: JobStore) -> Check:
 def _workers(store: JobStore, stored_ms: int) -> Check:
     running = store.client.zcount(store.keys.workers, stored_ms - WORKER_SEEN_S * 1000, "+inf")
     if not running:
-        finding = f"none gave a sign within {WORKER_SEEN_S} s: nothing is delivered"
+        finding = f"no heartbeat within {WORKER_SEEN_S} s: nothing is delivered"
         return Check("workers", Level.WARN, finding, "start `trackdesk worker`")
     return Check("workers", Level.OK, f"{running} running")
 
@@ -234,9 +234,11 @@ def _workers(store: JobStore, stored_ms: int) -> Check:
 def _release(store: JobStore) -> Check:
     aside = store.client.zcard(store.keys.newer)
     if aside:
-        finding = f"{aside} jobs wait, safe and unsent: only the newer release that wrote their records can go on"
+        finding = (
+            f"{aside} jobs wait, safe and unsent: only the newer release that wrote their records can deliver them"
+        )
         return Check("release", Level.FAIL, finding, "start workers of that release again, beside these or alone")
-    return Check("release", Level.OK, "every record met so far can be read")
+    return Check("release", Level.OK, "every record read so far is of a known format")
 
 
 def _server_name(info: dict[str, Any]) -> str:

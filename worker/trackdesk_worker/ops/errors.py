@@ -1,5 +1,5 @@
-"""The root of what the services refuse."""
+"""The root of the services' errors."""
 
 
 class OpsError(Exception):
-    """A service cannot do what it was asked; the message is one plain sentence for the operator."""
+    """A service cannot do what was requested; the message is one sentence for the operator."""

@@ -1,4 +1,4 @@
-"""Everything about one sale, for a person who asks."""
+"""Reads everything about one sale."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from trackdesk_worker.store.job_store import JobStore
 
 MASK = "•••"
 PERSONAL = ("cid", "customerId")
-"""Fields that lead to a person, besides every custom parameter: whose click it was, and who bought."""
+"""Personal data, besides every custom parameter: whose click it was, and who bought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class JobDetail:
 
     record: JobRecord
     conversion: Mapping[str, Any] | None
-    """The body for Trackdesk, masked unless asked for; None once the job has ended."""
+    """The body for Trackdesk, masked unless revealed; None once the job has ended."""
     history: tuple[Mapping[str, Any], ...]
-    """Attempts and operators' acts, the newest last; empty once the job has ended."""
+    """Attempts and operators' actions, the newest last; empty once the job has ended."""
 
     @property
     def dead(self) -> bool:
@@ -32,7 +32,7 @@ class JobDetail:
 
 
 def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = None) -> JobDetail:
-    """Return one job. Personal data is masked, unless an operator asks for it, which is put on record first.
+    """Return one job. Personal data is masked unless it is revealed to an operator, which is audited first.
 
     Raises:
         SaleUnknown: if the job is gone, or its record cannot be read.
@@ -41,7 +41,7 @@ def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = Non
         [("GET", store.keys.job(identity)), ("LRANGE", store.keys.history(identity), 0, -1)]
     )
     if raw is None:
-        raise SaleUnknown("the sale is gone: its dedupe window ended just now")
+        raise SaleUnknown("the sale was just pruned: its dedupe window is over")
     try:
         found = JobRecord.parse(identity, raw)
         conversion = json.loads(found.body) if found.body else None
@@ -49,7 +49,7 @@ def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = Non
     except RecordNewer as error:
         raise SaleUnknown(str(error)) from error
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise SaleUnknown("the record of this sale is damaged; `trackdesk audit` says more") from error
+        raise SaleUnknown("the record of this sale cannot be read; run `trackdesk audit`") from error
     if reveal_to is not None:
         about = {"tenant": found.tenant, "external_id": found.external_id}
         record(store, Act.REVEAL, reveal_to, count=1, jobs=[about])
@@ -61,12 +61,12 @@ def read_job(store: JobStore, identity: str, *, reveal_to: Operator | None = Non
 def _entry(raw: bytes) -> Mapping[str, Any]:
     entry = json.loads(raw)
     if not isinstance(entry, dict) or type(entry.get("at_ms")) is not int:
-        raise ValueError("an entry of the history is no JSON object with a time")
+        raise ValueError("an entry of the history is not a JSON object with a time")
     return entry
 
 
 def masked(conversion: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body with every value hidden that may be personal data."""
+    """Return the body with personal data masked."""
     shown = {name: MASK if name in PERSONAL else value for name, value in conversion.items()}
     if "customParams" in shown:
         shown["customParams"] = dict.fromkeys(shown["customParams"], MASK)
@@ -74,7 +74,7 @@ def masked(conversion: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def moments(record: JobRecord) -> dict[str, int]:
-    """Return the times a record knows, in ms; what ``at`` means depends on the state."""
+    """Return the times of a record by name, in ms."""
     match record.state:
         case State.READY:
             return {"accepted": record.accepted_ms, "ready_since": record.at // 1000}

@@ -1,4 +1,4 @@
-"""From what an operator types, an externalId, to the job."""
+"""Finds the job of an externalId."""
 
 from trackdesk_producer.contract.record import job_id, tenant_of
 from trackdesk_worker.ops.errors import OpsError
@@ -6,11 +6,11 @@ from trackdesk_worker.store.job_store import JobStore
 
 
 class SaleUnknown(OpsError):
-    """No job, or more than one, is meant; the message says what to add."""
+    """The externalId has no job, or more than one; the message says what to add."""
 
 
 def find_job(store: JobStore, external_id: str, *, tenant: str | None, conversion_type: str | None) -> str:
-    """Return the id of the job of a sale, of whichever tenant has it if none is named.
+    """Return the id of the job of a sale; without a tenant, all tenants are searched.
 
     Raises:
         SaleUnknown: if there is none, or several tenants have one.
@@ -27,7 +27,9 @@ def find_job(store: JobStore, external_id: str, *, tenant: str | None, conversio
         return found[0]
     if not found:
         where = f"tenant {tenant}" if tenant is not None else "any tenant"
-        raise SaleUnknown(f"no sale {external_id!r} of {where} is known; it never came, or its dedupe window is over")
+        raise SaleUnknown(
+            f"no sale {external_id!r} of {where} is known: it was never accepted, or its dedupe window is over"
+        )
     names = sorted({tenant_of(identity) for identity in found})
     if len(names) > 1:
         raise SaleUnknown(

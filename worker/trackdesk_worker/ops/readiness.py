@@ -1,4 +1,4 @@
-"""Whether the store can be reached, takes writes and keeps what it is given."""
+"""Checks that the store can be reached, accepts writes and keeps them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from trackdesk_worker.telemetry.health import HealthStatus
 
 
 def readiness_commands(keys: Keys) -> list[Command]:
-    """Return what to ask the store."""
-    # A write that changes nothing, and that a full Redis still takes: deliveries go on there.
+    """Return the commands of the check."""
+    # A write that changes nothing and that a full Redis accepts too, because deliveries continue there.
     return [("ZREM", keys.workers, ""), ("INFO", "everything")]
 
 
@@ -41,7 +41,7 @@ def unsafe(info: Mapping[str, Any]) -> list[str]:
 
 
 def store_ready(store: JobStore) -> HealthStatus:
-    """Ask the store, blocking no longer than the client's timeouts; an error is a verdict."""
+    """Check the store, within the client's timeouts; an error means not ready."""
     try:
         with store.client.pipeline(transaction=False) as pipeline:
             for command in readiness_commands(store.keys):

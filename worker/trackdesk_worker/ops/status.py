@@ -25,9 +25,9 @@ class StoreStatus:
     forecasts: Mapping[str, BacklogForecast]
     """By tenant."""
     oldest_ready_age_s: float | None
-    """Of the job that has been ready for longest; None if none is."""
+    """Of the job that has been ready for longest; None without one."""
     oldest_overdue_s: float | None
-    """How far the latest duty is behind: a scheduled job not promoted, a lease not reclaimed; None if none is."""
+    """Age of the oldest overdue work: a scheduled job not promoted, a lease not reclaimed; None if there is none."""
     blocked: tuple[BlockedTenant, ...]
     workers: Mapping[str, float]
     """Worker → seconds since its last heartbeat."""

@@ -1,4 +1,4 @@
-"""Operators' acts on a tenant or on one sale that waits."""
+"""Operators' actions on a tenant, or on one waiting sale."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from trackdesk_worker.store.ledger import Money
 
 
 class TenantUnknown(OpsError):
-    """No job of this tenant was ever accepted: probably a slip in the name."""
+    """No job of this tenant was ever accepted; the name is probably misspelled."""
 
 
 def pause(store: JobStore, tenant: str, operator: Operator) -> bool:
@@ -41,10 +41,10 @@ def resume(store: JobStore, tenant: str, operator: Operator) -> bool:
 
 
 def restored(store: JobStore, tenant: str | None, operator: Operator, *, since_ms: int | None = None) -> int:
-    """Note that the store may have forgotten deliveries, of one tenant or of all; return of how many.
+    """Record that the store may have lost deliveries, of one tenant or of all; return the number of tenants.
 
     Args:
-        since_ms: the time of the backup or failover; an "already exists" since then refused nothing.
+        since_ms: the time of the backup or failover; an "already exists" after it is not a refusal.
 
     Raises:
         TenantUnknown: if the tenant never had a job.
@@ -76,6 +76,6 @@ def _money(store: JobStore, identity: str) -> Money:
     raw: Any = store.client.get(store.keys.job(identity))
     try:
         found = JobRecord.parse(identity, raw or b"")
-    except ValueError:  # gone or damaged: the cancellation itself says so
+    except ValueError:  # pruned or unreadable: the cancellation reports it
         return {}
     return {} if found.amount is None or found.currency is None else {found.currency: found.amount}

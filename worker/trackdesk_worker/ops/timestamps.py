@@ -1,4 +1,4 @@
-"""Times as people and programs write them: ages such as ``2h``, RFC 3339 moments."""
+"""Parses and formats times: ages such as ``2h``, RFC 3339 times."""
 
 import re
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ def parse_age_s(text: str) -> float:
     """Return the seconds of an age such as ``90s``, ``30m``, ``2h``, ``7d`` or ``1w``.
 
     Raises:
-        ValueError: with a sentence that says how to write one.
+        ValueError: the message says how to write one.
     """
     found = _AGE.fullmatch(text.strip())
     if not found:
@@ -24,7 +24,7 @@ def parse_moment(text: str) -> datetime:
     """Return an RFC 3339 time.
 
     Raises:
-        ValueError: with a sentence that says how to write one.
+        ValueError: the message says how to write one.
     """
     try:
         moment = datetime.fromisoformat(text.strip())

@@ -17,7 +17,7 @@ from trackdesk_worker.ops.audit_log import AuditEntry, read_page, walk_entries
 SIZE = 50
 JOBS_NAMED = 5
 SHOWN = ("kind", "at_ms", "operator", "reason", "count", "money", "jobs", "phase", "operation", "prev", "hash")
-"""Fields with a column of their own, or that the table leaves out."""
+"""Fields that have a column, or that the table leaves out."""
 
 
 def before_of(text: str | None) -> int | None:
@@ -35,7 +35,7 @@ def before_of(text: str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One entry of the log as text, whatever its fields hold."""
+    """One entry of the log as text, also an altered one."""
 
     number: int
     at_ms: int | None

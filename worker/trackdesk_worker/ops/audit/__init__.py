@@ -1,8 +1,8 @@
-"""The audit: proves, from the records up, that records, indexes and books agree; names whatever does not.
+"""The audit: checks from the records up that records, indexes and books agree, and names each discrepancy.
 
-It reads only, in flat memory, and may run while work goes on: a job is judged by its record and indexes at one
-moment, the books by a snapshot of theirs. Only sums over all records need a store at rest; the audit sees by
-``moves`` whether it was, tries again if not, and says so if it never was.
+It only reads, in flat memory, and may run during deliveries: a job is checked by its record and indexes at one moment,
+the books by a snapshot. Only the sums over all records need a store without changes; ``moves`` shows whether there were
+any. The audit then tries again, and reports if it never found such a moment.
 """
 
 import time
@@ -18,9 +18,9 @@ from trackdesk_worker.store.job_store import JobStore
 from trackdesk_worker.store.ledger import Book, total
 
 WALKS = 3
-"""Walks at most, in the hope of one without a change meanwhile."""
+"""Walks at most, to find one without a change."""
 LONG_WALK_S = 10.0
-"""A walk that took longer is not repeated: another would hardly find more rest."""
+"""A walk that took longer is not repeated: changes during the next one are as likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class AuditReport:
     records: int
     """Records walked."""
     rested: bool
-    """Whether nothing moved during a walk, so that the sums over all records were compared with the books too."""
+    """Whether no job changed during a walk, so that the sums over all records were compared with the books too."""
     walks: int
     book: Book
     """The books of all tenants."""
     orphaned_entries: int
-    """Index entries without a job that scripts dropped so far: something else once wrote to this store."""
+    """Orphaned index entries that scripts removed so far: something else wrote to this store."""
     seconds: float
     audit_entries: int
     """Entries of the audit log."""
     audit_log_head: str
-    """Hash of the last of them. Kept elsewhere, it lets a later audit prove that nothing before it was changed."""
+    """Hash of the last one. Stored elsewhere, it lets a later audit prove that no earlier entry was changed."""
 
     @property
     def ok(self) -> bool:
@@ -52,20 +52,20 @@ class AuditReport:
 
 
 def audit(store: JobStore, *, sought_head: str | None = None) -> AuditReport:
-    """Walk everything and compare it; `sought_head` must be in the audit log still."""
+    """Walk everything and compare it; `sought_head` must still be in the audit log."""
     started = time.monotonic()
     findings = Findings()
     for number in range(1, WALKS + 1):
         before, walk_started = read_moves(store), time.monotonic()
         tally = walk_records(store, findings)
         snapshot = take_snapshot(store, tally)
-        # What cannot be read cannot be added up.
+        # Unreadable records cannot be added up.
         rested = snapshot.moves == before and not tally.newer
         sums = Findings()
         if rested:
             check_sums(tally, snapshot, sums)
             name_unfiled(store, tally, sums)
-        # Redis may show a key twice to a walk while its table shrinks: only what a second walk confirms counts.
+        # SCAN may return a key twice while Redis shrinks its table: only what a second walk confirms counts.
         long = not rested and time.monotonic() - walk_started > LONG_WALK_S
         if (rested and not tally.exceeds(snapshot)) or long or number == WALKS:
             break

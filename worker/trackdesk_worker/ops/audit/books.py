@@ -18,12 +18,12 @@ _SINGLE = (State.SCHEDULED, State.IN_FLIGHT, State.DEAD)
 
 
 def read_moves(store: JobStore) -> int:
-    """Return the number that grows with every change of the books."""
+    """Return the counter that grows with every change of the books."""
     return _number(store.client.get(store.keys.moves))
 
 
 def take_snapshot(store: JobStore, tally: Tally) -> BooksSnapshot:
-    """Read everything the books are compared with in one transaction."""
+    """Read in one transaction everything that the books are compared with."""
     tenants = sorted(tally.tenants | {text(name) for name in store.client.smembers(store.keys.tenants)})
     numbers = sorted(tally.causes | {text(number) for number in store.client.hkeys(store.keys.causes)})
     with store.client.pipeline(transaction=True) as pipeline:
@@ -68,10 +68,10 @@ def take_snapshot(store: JobStore, tally: Tally) -> BooksSnapshot:
 
 
 def check_books(snapshot: BooksSnapshot, findings: Findings) -> None:
-    """Compare the books with themselves and with the indexes. True at any moment, work or no work."""
+    """Compare the books with themselves and with the indexes; this holds at any moment, also during deliveries."""
     for tenant in snapshot.unreadable:
         findings.add(
-            Discrepancy(DiscrepancyKind.BOOKS_UNREADABLE, "they hold something else than numbers", tenant=tenant)
+            Discrepancy(DiscrepancyKind.BOOKS_UNREADABLE, "they hold something other than numbers", tenant=tenant)
         )
     for tenant, book in snapshot.books.items():
         _check_balance(tenant, book, findings)
@@ -83,7 +83,9 @@ def check_books(snapshot: BooksSnapshot, findings: Findings) -> None:
             findings.add(Discrepancy(DiscrepancyKind.NO_TURN, detail, tenant=tenant))
         if not beside.listed:
             findings.add(
-                Discrepancy(DiscrepancyKind.TENANT_UNLISTED, "it has books, but the list lacks it", tenant=tenant)
+                Discrepancy(
+                    DiscrepancyKind.TENANT_UNLISTED, "it has books, but the list of tenants lacks it", tenant=tenant
+                )
             )
     if not snapshot.unreadable:
         for state, indexed in snapshot.indexed.items():
@@ -108,19 +110,18 @@ def _check_causes(snapshot: BooksSnapshot, findings: Findings) -> None:
         causes = [cause for cause in snapshot.causes.values() if cause.tenant == tenant]
         jobs, money = sum(cause.jobs for cause in causes), add_money(cause.money for cause in causes)
         if jobs != book.jobs[State.DEAD] or money != book.money.get(State.DEAD, {}):
-            detail = (
-                f"its causes add up to {jobs} dead letters and {_told(money)}, its books hold {book.jobs[State.DEAD]}"
-            )
-            detail += f" and {_told(book.money.get(State.DEAD, {}))}"
+            dead, at_stake = book.jobs[State.DEAD], _money_text(book.money.get(State.DEAD, {}))
+            summed = f"{jobs} dead letters and {_money_text(money)}"
+            detail = f"its causes add up to {summed}, its books hold {dead} and {at_stake}"
             findings.add(Discrepancy(DiscrepancyKind.CAUSE_MISCOUNTED, detail, tenant=tenant))
 
 
-def _told(money: Mapping[str, Decimal]) -> str:
+def _money_text(money: Mapping[str, Decimal]) -> str:
     return ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(money.items())) or "no money"
 
 
 def check_sums(tally: Tally, snapshot: BooksSnapshot, findings: Findings) -> None:
-    """Compare the books with the sum of all records. Only for a walk during which nothing moved."""
+    """Compare the books with the sum of all records; only for a walk during which no job changed."""
     for tenant in sorted(snapshot.books.keys() | tally.tenants):
         book = snapshot.books.get(tenant)
         if book is None:
@@ -172,12 +173,12 @@ def _book(reply: Any) -> Book | None:
 def _causes(names: Any, books: Any) -> dict[str, Cause]:
     try:
         return {cause.number: cause for cause in parse_causes(names, books)}
-    except (ValueError, KeyError, AttributeError):  # none is what they are compared with, which disagrees
+    except (ValueError, KeyError, AttributeError):  # an unreadable value counts as 0, which disagrees
         return {}
 
 
 def _number(reply: Any) -> int:
-    """Return a number; what is none counts as 0, which disagrees with whatever it is compared with."""
+    """Return a number; anything else counts as 0, which disagrees with the other side."""
     try:
         return int(reply)
     except (TypeError, ValueError):

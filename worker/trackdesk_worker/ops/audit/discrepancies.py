@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NAMED = 1000
-"""Discrepancies named; more are only counted, so that a ruined store does not fill the memory."""
+"""Discrepancies named; more are only counted, so that a badly damaged store does not fill the memory."""
 
 
 class DiscrepancyKind(StrEnum):
@@ -21,7 +21,7 @@ class DiscrepancyKind(StrEnum):
     CONVERSION_ALTERED = "conversion_altered"
     """The body is not what was accepted, or header and body differ."""
     NOT_INDEXED = "not_indexed"
-    """A job is missing from the index of its state: nobody would find it."""
+    """A job is missing from the index of its state: it would not be found."""
     WRONGLY_INDEXED = "wrongly_indexed"
     """An index holds a job whose record says otherwise."""
     WRONG_SCORE = "wrong_score"
@@ -31,7 +31,7 @@ class DiscrepancyKind(StrEnum):
     LEFT_BEHIND = "left_behind"
     """A history of a job that has ended."""
     BOOKS_UNREADABLE = "books_unreadable"
-    """A tenant's books hold something else than numbers."""
+    """A tenant's books hold something other than numbers."""
     BOOKS_UNBALANCED = "books_unbalanced"
     """Accepted is not the sum of the states."""
     BOOKS_DISAGREE = "books_disagree"
@@ -39,15 +39,15 @@ class DiscrepancyKind(StrEnum):
     CAUSE_MISCOUNTED = "cause_miscounted"
     """The number or the money of the dead letters of a cause is wrong."""
     NO_TURN = "no_turn"
-    """A tenant has ready jobs and no turn: nobody would claim them."""
+    """A tenant has ready jobs and no turn: they would not be claimed."""
     TENANT_UNLISTED = "tenant_unlisted"
     """A tenant has books and is missing from the list of tenants."""
     AUDIT_LOG_ALTERED = "audit_log_altered"
-    """The audit log is not what was written: its chain is broken, or its end is cut off."""
+    """The audit log was altered: its hash chain is broken, or its end is missing."""
     AUDIT_LOG_UNREADABLE = "audit_log_unreadable"
-    """An act waited for its entry in the audit log, and cannot be read."""
+    """An action that waited for its entry in the audit log cannot be read."""
     PLAN_UNREADABLE = "plan_unreadable"
-    """A plan is stored as something else than a plan."""
+    """What is stored as a plan is not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,14 @@ class Discrepancy:
 
 
 class Findings:
-    """Discrepancies, each once however often it is met."""
+    """Discrepancies, each one once."""
 
     def __init__(self) -> None:
         self._found: dict[Discrepancy, None] = {}
         self.count = 0
 
     def add(self, discrepancy: Discrepancy) -> None:
-        """Note one."""
+        """Add one."""
         if discrepancy in self._found:
             return
         self.count += 1
@@ -80,7 +80,7 @@ class Findings:
             self._found[discrepancy] = None
 
     def take(self, others: "Findings") -> None:
-        """Note all of another collection."""
+        """Add all of another collection."""
         self.count += others.count - len(others._found)
         for discrepancy in others._found:
             self.add(discrepancy)

@@ -1,4 +1,4 @@
-"""Judging one job from one snapshot of it."""
+"""Checks one job against one snapshot of it."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from trackdesk_worker.store.inspection import JobSnapshot, expected_indexes
 
 
 def readable_id(identity: bytes) -> str:
-    """Return an id for people, whatever bytes it has."""
+    """Return an id as readable text, also one of invalid bytes."""
     return identity.decode("utf-8", "backslashreplace")
 
 
@@ -31,7 +31,7 @@ def read_record(seen: JobSnapshot) -> JobRecord | None:
 
 
 def judge(seen: JobSnapshot, record: JobRecord | None, *, with_body: bool) -> Iterator[Discrepancy]:
-    """Yield what disagrees about one job."""
+    """Yield the discrepancies of one job."""
     name = readable_id(seen.id)
     if record is None:
         names = [*seen.indexes, *(["cause_of"] if seen.cause is not None and not seen.indexes else [])]
@@ -55,7 +55,7 @@ def judge(seen: JobSnapshot, record: JobRecord | None, *, with_body: bool) -> It
 
 def _indexes(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discrepancy]:
     if NAMES["newer"] in seen.indexes:
-        return  # an older release set it aside; a worker of ours puts it back within a second
+        return  # an older release parked it; a worker of this release unparks it within a second
     expected: dict[str, float] = {**expected_indexes(record)}
     if record.state is State.DEAD:
         yield from _filing(seen, record, name)
@@ -76,7 +76,7 @@ def _indexes(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discre
             detail = f"index {index} holds it at {seen.indexes[index]:.0f}, its record says {score}"
             yield Discrepancy(DiscrepancyKind.WRONG_SCORE, detail, name)
     places, retries = f"{NAMES['places']}{record.tenant}", NAMES["retries"]
-    # A job that an older release claimed or scheduled is in neither, and nothing depends on that.
+    # A job that an older release claimed or scheduled is in neither; nothing depends on that.
     beside = {State.IN_FLIGHT: places, State.SCHEDULED: retries}.get(record.state)
     for index, score in seen.indexes.items():
         if index == beside and (score != record.at if index == places else score > record.at):
@@ -89,16 +89,16 @@ def _indexes(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discre
 
 
 def _filing(seen: JobSnapshot, record: JobRecord, name: str) -> Iterator[Discrepancy]:
-    """Judge a dead letter's cause, and whether its person leads to it."""
+    """Check a dead letter's cause, and that its cid and customerId lead to it."""
     conversion = conversion_of(record)
     if seen.cause is None or seen.cause_name is None:
         yield Discrepancy(DiscrepancyKind.NOT_INDEXED, "it is dead, but filed under no cause", name)
     else:
         tenant, reason, _, currency, kind = cause_words(seen.cause_name)
-        told = (tenant, reason, currency, kind)
+        filed = (tenant, reason, currency, kind)
         kinds = {OTHER_TYPES, str(conversion.get("conversionTypeCode", OTHER_TYPES))}
-        if told[:3] != (record.tenant, record.reason or NONE, record.currency or NONE) or kind not in kinds:
-            detail = f"it is filed under the cause {', '.join(told)}, which is not its own"
+        if filed[:3] != (record.tenant, record.reason or NONE, record.currency or NONE) or kind not in kinds:
+            detail = f"it is filed under the cause {', '.join(filed)}, which is not its own"
             yield Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, detail, name)
     if references(name, conversion) - seen.references:
         yield Discrepancy(
@@ -123,10 +123,10 @@ def _body(record: JobRecord, edited: str | None) -> Iterator[str]:
     try:
         conversion = parse_conversion(json.loads(record.body))
     except ConversionInvalid as error:
-        yield f"its body is no valid conversion: {error}"
+        yield f"its body is not a valid conversion: {error}"
         return
     except (ValueError, RecursionError):
-        yield "its body is no JSON"
+        yield "its body is not JSON"
         return
     if conversion.external_id != record.external_id:
         yield "its body names another externalId"

@@ -1,4 +1,4 @@
-"""Walking every key of a namespace, in batches and flat memory."""
+"""Walks every key of a namespace, in batches and flat memory."""
 
 from collections.abc import Iterable, Iterator
 from decimal import localcontext
@@ -23,7 +23,7 @@ _EXACT_DIGITS = 60
 
 
 def walk_records(store: JobStore, findings: Findings) -> Tally:
-    """Judge every record, every index entry, every prune list and every history; add the records up."""
+    """Check every record, index entry, prune list and history; add the records up."""
     tally = Tally()
     with localcontext(prec=_EXACT_DIGITS):
         for batch in _batched(_scan(store), SCAN):
@@ -47,7 +47,7 @@ def _members(store: JobStore, index: str, findings: Findings) -> Iterator[bytes]
         for member, _ in store.client.zscan_iter(store.keys.prefix + index, count=SCAN):
             yield member
     except redis.ResponseError:
-        findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {index} is no sorted set"))
+        findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {index} is not a sorted set"))
 
 
 def _classify(store: JobStore, names: list[bytes], tally: Tally, findings: Findings) -> None:
@@ -59,7 +59,9 @@ def _classify(store: JobStore, names: list[bytes], tally: Tally, findings: Findi
             continue
         if family not in (b"job", b"history") and not _is_text(rest):
             findings.add(
-                Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"key {readable_id(name)} has a name nobody of us gave")
+                Discrepancy(
+                    DiscrepancyKind.RECORD_UNREADABLE, f"key {readable_id(name)} has a name that no release uses"
+                )
             )
             continue
         match family + b":":
@@ -92,7 +94,7 @@ def _check_histories(store: JobStore, ids: list[bytes], findings: Findings) -> N
         return
     prefix = (store.keys.prefix + NAMES["history"]).encode()
     record_prefix = (store.keys.prefix + NAMES["job"]).encode()
-    with store.client.pipeline(transaction=True) as pipeline:  # one moment: a job's end takes both away together
+    with store.client.pipeline(transaction=True) as pipeline:  # at one moment: a job's end removes both
         for identity in ids:
             pipeline.exists(prefix + identity)
             pipeline.getrange(record_prefix + identity, 0, 0)
@@ -107,7 +109,7 @@ def _check_histories(store: JobStore, ids: list[bytes], findings: Findings) -> N
 
 
 def _walk_filing(store: JobStore, findings: Findings) -> None:
-    """Judge who is filed under a cause, and where a person leads to, from the side of these indexes."""
+    """Check the indexes of causes and of cids and customerIds, entry by entry."""
     for name in ("cause_of", "edited"):
         try:
             filed: Iterator[Any] = store.client.hscan_iter(store.keys.prefix + NAMES[name], count=SCAN)
@@ -115,17 +117,17 @@ def _walk_filing(store: JobStore, findings: Findings) -> None:
                 for seen in inspect(store, [(identity, "") for identity in batch]):
                     _note(judge(seen, read_record(seen), with_body=False), findings)
         except redis.ResponseError:
-            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {name} is no hash"))
+            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"index {name} is not a hash"))
     for batch in _batched(_members(store, NAMES["dead_references"], findings), SEEN_AT_ONCE):
         ids = [entry[REFERENCE_DIGITS:] for entry in batch]
         snapshots = inspect(store, [(identity, "") for identity in ids])
         for entry, seen in zip(batch, snapshots, strict=True):
-            # A letter's end takes its references away: only what is still there now is wrong.
+            # The end of a dead letter removes its references: only an entry that is still there now is wrong.
             if (
                 text(entry) not in seen.references
                 and store.client.zscore(store.keys.dead_references, entry) is not None
             ):
-                detail = "index dead_references leads to it, but it is no dead letter of that person"
+                detail = "index dead_references leads to it, but it is not a dead letter of that person"
                 findings.add(Discrepancy(DiscrepancyKind.WRONGLY_INDEXED, detail, readable_id(seen.id)))
 
 
@@ -135,7 +137,7 @@ def _walk_buckets(store: JobStore, tally: Tally, findings: Findings) -> None:
             store.keys.tombstone_bucket(hour)
         ):
             findings.add(
-                Discrepancy(DiscrepancyKind.NOT_PRUNABLE, f"prune list {hour} is not filed and would stay for ever")
+                Discrepancy(DiscrepancyKind.NOT_PRUNABLE, f"prune list {hour} is in no index and would never be pruned")
             )
         for batch in _batched(_listed(store, store.keys.tombstone_bucket(hour), findings), SEEN_AT_ONCE):
             tally.filed += len(batch)
@@ -144,7 +146,7 @@ def _walk_buckets(store: JobStore, tally: Tally, findings: Findings) -> None:
                 record = read_record(seen)
                 if (record is not None and record.state.terminal) or is_newer(seen.raw or b""):
                     continue
-                # Pruning takes both away at once: only what is still listed now is wrong.
+                # Pruning removes both in one step: only an entry that is still listed now is wrong.
                 if store.client.lpos(store.keys.tombstone_bucket(hour), seen.id) is not None:  # type: ignore[arg-type]
                     kind = DiscrepancyKind.RECORD_MISSING if record is None else DiscrepancyKind.WRONGLY_INDEXED
                     state = "has no record" if record is None else f"is {record.state}"
@@ -152,7 +154,7 @@ def _walk_buckets(store: JobStore, tally: Tally, findings: Findings) -> None:
 
 
 def name_unfiled(store: JobStore, tally: Tally, findings: Findings) -> None:
-    """Find the tombstones that no prune list names, or more than one; for a store at rest.
+    """Find the tombstones that no prune list names, or more than one; for a store without changes.
 
     Runs only if the sums say that there are any: it needs memory, some 60 bytes per tombstone.
     """
@@ -186,7 +188,7 @@ def _listed(store: JobStore, key: str, findings: Findings) -> Iterator[bytes]:
         try:
             page: Any = store.client.lrange(key, start, start + SCAN - 1)
         except redis.ResponseError:
-            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"prune list {key} is no list"))
+            findings.add(Discrepancy(DiscrepancyKind.RECORD_UNREADABLE, f"prune list {key} is not a list"))
             return
         yield from page
         if len(page) < SCAN:

@@ -1,4 +1,4 @@
-"""What the books say and what the records add up to: the two sides that an audit compares."""
+"""The two sides that an audit compares: the books, and the sums of the records."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from trackdesk_worker.store.ledger import Book
 
 @dataclass(frozen=True, slots=True)
 class TenantIndexes:
-    """What stands beside one tenant's books."""
+    """What one tenant's books are compared with."""
 
     ready: int
     has_turn: bool
@@ -28,13 +28,13 @@ class BooksSnapshot:
     moves: int
     books: Mapping[str, Book]
     unreadable: tuple[str, ...]
-    """Tenants whose books are no books."""
+    """Tenants whose books cannot be read."""
     tenants: Mapping[str, TenantIndexes]
     indexed: Mapping[State, int]
     causes: Mapping[str, Cause]
-    """By number, as their own books say."""
+    """By number, from their own books."""
     cause_sizes: Mapping[str, tuple[int, int]]
-    """By number: letters by time, and by amount."""
+    """By number: dead letters in the index by time, and by amount."""
 
 
 DIGEST_MASK = (1 << 64) - 1
@@ -42,7 +42,7 @@ DIGEST_MASK = (1 << 64) - 1
 
 @dataclass
 class Tally:
-    """What a walk added up, and the keys it met. As large as the number of tenants, not of jobs."""
+    """The sums of a walk, and the keys it found. Its size grows with the number of tenants, not of jobs."""
 
     records: int = 0
     newer: int = 0
@@ -78,7 +78,7 @@ class Tally:
             self.tombstone_digest = (self.tombstone_digest + hash(identity)) & DIGEST_MASK
 
     def exceeds(self, snapshot: BooksSnapshot) -> bool:
-        """Return whether some state holds more records than the books say: a key may have been met twice."""
+        """Return whether a state has more records than in the books: SCAN may have returned a key twice."""
         return any(
             number > (snapshot.books[tenant].jobs[state] if tenant in snapshot.books else 0)
             for (tenant, state), number in self.jobs.items()

@@ -1,7 +1,7 @@
-"""Correcting a dead letter and sending it again: same sale, same externalId, the difference on record.
+"""Corrects a dead letter and redrives it: same sale, same externalId, the changes audited.
 
-The correction is checked by the rules of enqueue and applied only to what the operator saw. The shop's original stays
-what enqueue compares with, so that the shop's repeat stays a duplicate.
+The correction must keep the rules of enqueue and applies only to the record that the operator saw. Enqueue still
+compares with the shop's original, so that a repeat from the shop stays a duplicate.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from trackdesk_worker.store.tenant_record import read_tenant_records
 
 
 class EditInvalid(OpsError):
-    """A correction that cannot be made; the message says why, and nothing was changed."""
+    """A correction that is refused; the message says why, and nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field's difference, by the guide's dotted name. None stands for no value."""
+    """The change of one field, by the guide's dotted name; None is no value."""
 
     field: str
     before: str | None
@@ -40,21 +40,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A correction as it would be made."""
+    """A proposed correction."""
 
     job_id: str
     shown: str
-    """Names exactly the record that was looked at: for `edit_and_redrive`."""
+    """Identifies the record that the operator saw; for `edit_and_redrive`."""
     diff: tuple[Change, ...]
     errors: tuple[str, ...]
-    """What speaks against it; empty: it can be made."""
+    """Why it is refused; empty if it can be applied."""
     warnings: tuple[str, ...]
-    """What is allowed, and worth a second look."""
+    """Allowed, but worth checking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A correction that was made."""
+    """An applied correction."""
 
     job_id: str
     diff: tuple[Change, ...]
@@ -70,11 +70,11 @@ class _Draft:
 
 
 def propose(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> Edit:
-    """Return what correcting fields would change, and every rule it would break. Changes nothing.
+    """Return what a correction would change, and every rule it would break. Changes nothing.
 
     Args:
         changes: field → new text, by the names of the guide (``amount.value``, ``customParams.advS1``) or of Python
-            (``amount``); None or empty takes the field away; coupon codes are separated by commas.
+            (``amount``); None or empty removes the field; coupon codes are separated by commas.
 
     Raises:
         EditInvalid: if there is no such dead letter.
@@ -90,13 +90,13 @@ def edit_and_redrive(
     *,
     expect: str,
 ) -> Edited:
-    """Correct a dead letter and give it a fresh attempt budget, in one step.
+    """Correct a dead letter and redrive it, in one step.
 
     Args:
         expect: `Edit.shown` of the proposal that the operator confirmed.
 
     Raises:
-        EditInvalid: if it breaks a rule, or the sale is not what the operator saw any more; nothing was changed.
+        EditInvalid: if it breaks a rule, or the sale has changed since the operator saw it; nothing was changed.
     """
     draft = _draft(store, job_id, changes)
     edit, conversion = draft.edit, draft.conversion
@@ -104,14 +104,14 @@ def edit_and_redrive(
         raise EditInvalid("; ".join(edit.errors))
     if edit.shown != expect:
         raise EditInvalid(_MOVED)
-    told = [
+    changed = [
         {"field": c.field, "before": c.before, "after": MASK if _personal(c.field) and c.after else c.after}
         for c in edit.diff
     ]
-    note = {"kind": "edit", "operator": operator.name, "reason": operator.reason, "changes": told}
+    note = {"kind": "edit", "operator": operator.name, "reason": operator.reason, "changes": changed}
     about = {"tenant": draft.record.tenant, "external_id": draft.record.external_id}
     money = {} if conversion.amount is None else {_currency(conversion): conversion.amount}
-    entry = entry_of(store, Act.EDIT, operator, count=1, jobs=[about], changes=told) | {"money": money}
+    entry = entry_of(store, Act.EDIT, operator, count=1, jobs=[about], changes=changed) | {"money": money}
     operation = store.jobs.edit(
         job_id,
         expect=expect,
@@ -139,10 +139,10 @@ _IN_DOUBT = (
     "under a new externalId"
 )
 _MAY_DIFFER = (
-    "an attempt may have landed{content}: if so, Trackdesk keeps what it has and refuses the correction, which then "
+    "an attempt may have landed{content}: if so, Trackdesk keeps that content and refuses the correction, and the sale "
     "is a dead letter again (duplicate_differs)"
 )
-_MOVED = "the sale is not what you looked at any more: somebody acted on it; look again. Nothing was changed"
+_MOVED = "the sale has changed since you opened it. Nothing was changed; open it again and repeat the correction"
 
 
 def _draft(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> _Draft:
@@ -151,14 +151,14 @@ def _draft(store: JobStore, job_id: str, changes: Mapping[str, str | None]) -> _
         record = None if raw is None else JobRecord.parse(job_id, raw)
         before = {} if record is None or not record.body else flat(json.loads(record.body))
     except (ValueError, ArithmeticError) as error:
-        raise EditInvalid("the record of this sale cannot be read; `trackdesk audit` says more") from error
+        raise EditInvalid("the record of this sale cannot be read; run `trackdesk audit`") from error
     if record is None or record.state is not State.DEAD:
         raise EditInvalid(_no_letter(job_id, "unknown" if record is None else record.state.value))
     wanted = dict(before)
     for name, value in changes.items():
         wanted[_wire_name(name)] = value.split(",") if value and _wire_name(name) == "couponCodes" else value or ""
     errors = [
-        f"{field} is part of the sale's identity and cannot change: discard it, and enqueue it anew"
+        f"{field} is part of the sale's identity and cannot change: discard the sale and enqueue it again"
         for field in ("externalId", *(("conversionTypeCode",) if type_of(job_id) else ()))
         if wanted.get(field) != before.get(field)
     ]
@@ -208,4 +208,4 @@ def _shown(field: str, value: str | list[str] | None, *, hide: bool) -> str | No
 
 
 def _no_letter(job_id: str, state: str) -> str:
-    return f"{job_id!r} is no dead letter: it is {state.replace('_', ' ')}. Nothing was changed"
+    return f"{job_id!r} is not a dead letter: it is {state.replace('_', ' ')}. Nothing was changed"

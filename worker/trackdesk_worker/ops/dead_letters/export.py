@@ -1,4 +1,4 @@
-"""Dead letters as a file: JSON lines to enqueue elsewhere, a table to look at, or the columns of Trackdesk's import."""
+"""Exports dead letters: JSON lines to enqueue elsewhere, CSV with every field, or the columns of Trackdesk's import."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from trackdesk_worker.store.dead_letters.query import Hit, Search
 from trackdesk_worker.store.job_store import JobStore
 
 ABOUT = frozenset({"reason", "died_at", "accepted_at", "attempts", "may_have_landed"})
-"""Keys of a line that are about the death, beside the conversion's; import passes them over."""
+"""Keys of a line that do not belong to the conversion; import ignores them."""
 FIELDS = (
     "tenant", "externalId", "conversionTypeCode", "amount.value", "currency.code", "cid", "externalCid",
     "externalClientId", "customerId", "status", "createdAt", "couponCodes", "revenueOriginId", "qualified",
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 class Form(StrEnum):
-    """How dead letters are written."""
+    """The format of an export."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -45,9 +45,9 @@ def export(
     *,
     form: Form = Form.JSONL,
 ) -> int:
-    """Write the dead letters of a search, the oldest first; return how many. Flat memory, on record before it starts.
+    """Write the dead letters of a search, the oldest first; return how many. Flat memory; audited before it starts.
 
-    They stay dead letters. A line of JSON is the guide's POST body and ``tenant``, ``reason``, ``died_at``.
+    They stay dead letters. A JSON line is the guide's POST body and ``tenant``, ``reason``, ``died_at``.
     """
     about: dict[str, Any] = {"filter": str(wanted), "format": form.value}
     record(store, Act.EXPORT, operator, count=store.client.zcard(store.keys.dead), phase="started", **about)
@@ -61,7 +61,7 @@ def export(
 
 
 def safe_cell(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula; a number stays a number."""
+    """Return a cell that no spreadsheet reads as a formula; numbers are unchanged."""
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
@@ -103,7 +103,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
 
 
 def _trackdesk_cells(hit: Hit) -> tuple[str, ...]:
-    """Return external id, amount, currency and when the sale was made: given by the shop, else when it was accepted."""
+    """Return externalId, amount, currency and the time of the sale: the shop's createdAt, else when it was accepted."""
     amount = "" if hit.amount is None else plain_amount(hit.amount, hit.currency)
     created = hit.conversion.get("createdAt") or iso(hit.record.accepted_ms)
     return (hit.record.external_id, amount, hit.currency or "", str(created))

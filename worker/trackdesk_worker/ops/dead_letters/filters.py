@@ -1,4 +1,4 @@
-"""From the fields of a filter, as text, to a search: one reading for the command line, the pages and the API."""
+"""Reads the fields of a filter, as text, into a search; for the command line, the pages and the API."""
 
 import re
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class FilterInvalid(SearchInvalid):
 
 
 def filter_fields(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields of a filter that hold something, without surrounding white space; others are ignored."""
+    """Return the non-empty fields of a filter, without surrounding white space; unknown ones are ignored."""
     return {name: given[name].strip() for name in FIELDS if given.get(name, "").strip()}
 
 

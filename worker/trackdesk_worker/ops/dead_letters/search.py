@@ -1,4 +1,4 @@
-"""Searching sales, and dead letters by cause. No personal data comes out, and nothing here reads the key space."""
+"""Searches sales, and dead letters by cause. Results hold no personal data; nothing here scans the key space."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ from trackdesk_worker.store.ledger import Money, add_money
 
 MAX_LIMIT = 10_000
 WITHIN_S = 0.06
-"""Time a request may read for before it answers with what it has, and a cursor."""
+"""Time limit of a request; then it returns what it has, and a cursor."""
 
 
 class SearchInvalid(OpsError):
-    """A search that cannot be answered as it was asked; the message says what to change."""
+    """A search that cannot be answered; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class Found:
 
     rows: tuple[JobRow, ...]
     cursor: str | None
-    """For `after`; None if nothing is behind."""
+    """For `after`; None on the last page."""
     examined: int
-    """Index entries that were read for it."""
+    """Index entries read."""
     complete: bool
-    """False if time ran out before the page was full: go on with the cursor. Without a cursor: name a tenant."""
+    """False if time ran out before the page was full: continue with the cursor; without one, name a tenant."""
     total: int | None
-    """All sales meant, where the indexes know it without reading them."""
+    """All matches, where the indexes know the number without reading them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class CauseSummary:
     tenant: str
     reason: str
     conversion_type: str
-    """``*`` for types that are too long or too many to be told apart."""
+    """``*`` for a group of types that are too long or too many to list."""
     http_status: int | None
     jobs: int
     money: Money
@@ -93,22 +93,22 @@ class CauseSummaries:
 
     rows: tuple[CauseSummary, ...]
     jobs: int
-    """Of all causes, also of those not among the rows."""
+    """Of all causes, including those without a row."""
     money: Money
     complete: bool
-    """False if time ran out: the numbers are of the letters read so far."""
+    """False if time ran out: the numbers cover the dead letters read so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a search of dead letters amounts to."""
+    """Totals of a search of dead letters."""
 
     jobs: int
     money: Money
     by_reason: dict[str, int]
     by_tenant: dict[str, int]
     complete: bool
-    """False if time ran out: the numbers are of the letters read so far."""
+    """False if time ran out: the numbers cover the dead letters read so far."""
 
 
 def search(
@@ -119,10 +119,10 @@ def search(
     after: str | None = None,
     within_s: float | None = WITHIN_S,
 ) -> Found:
-    """Return one page, in the order wanted. Every request reads for about `within_s`; None is as long as it takes.
+    """Return one page in the order of the search, read for about `within_s`; None is no limit.
 
     Raises:
-        SearchInvalid: with a sentence that says what to change.
+        SearchInvalid: the message says what to change.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise SearchInvalid(f"a page holds 1 to {MAX_LIMIT:,} sales, not {limit}")
@@ -140,8 +140,8 @@ def dead_by_cause(
 ) -> CauseSummaries:
     """Return the dead letters of a search by cause; times and example of the `most` largest.
 
-    A search by tenant, reason, type, status and currency reads no letter, however many there are; any other reads
-    those it means, for about `within_s`.
+    A search by tenant, reason, type, status and currency reads no dead letter, however many there are; any other reads
+    its matches, for about `within_s`.
     """
     wanted = _of_dead(wanted)
     causes = _causes(store, wanted)
@@ -161,7 +161,7 @@ def dead_by_cause(
 
 
 def summary(store: JobStore, wanted: Search, *, within_s: float | None = WITHIN_S) -> Summary:
-    """Return what a search of dead letters amounts to, as `dead_by_cause` does."""
+    """Return the totals of a search of dead letters, read as in `dead_by_cause`."""
     wanted = _of_dead(wanted)
     reasons: Counter[str] = Counter()
     tenants: Counter[str] = Counter()
@@ -194,7 +194,7 @@ def _of_dead(wanted: Search) -> Search:
 
 
 def _causes(store: JobStore, wanted: Search) -> list[Cause] | None:
-    """Return the causes that a search means, if it means all letters of each."""
+    """Return the causes that a search covers, if it covers all dead letters of each."""
     if not wanted.by_cause_only:
         return None
     causes = [cause for cause in read_causes(store) if wanted.may_match(cause)]
@@ -202,7 +202,7 @@ def _causes(store: JobStore, wanted: Search) -> list[Cause] | None:
 
 
 def _pages(store: JobStore, wanted: Search, within_s: float | None) -> Iterator[tuple[tuple[Hit, ...], bool]]:
-    """Yield all letters of a search, the oldest first, a page at a time, and whether time ran out behind it."""
+    """Yield all dead letters of a search, the oldest first, page by page, and whether time ran out after the page."""
     deadline = None if within_s is None else monotonic() + within_s
     cursor = None
     while True:
@@ -235,7 +235,7 @@ def _from_books(store: JobStore, causes: list[Cause], most: int) -> CauseSummari
         ends = [(next(replies), next(replies)) for _ in parts]
         oldest = min(((score, text(member)) for first, _ in ends for member, score in first), default=None)
         newest = max((score for _, last in ends for _, score in last), default=0)
-        if oldest is not None:  # else all of them left since the books were read
+        if oldest is not None:  # else all of them were redriven or discarded since the books were read
             tenant, reason, conversion_type, status = kind
             jobs, money = sum(part.jobs for part in parts), add_money(part.money for part in parts)
             first_ms, example = int(oldest[0]), external_id_of(oldest[1])
@@ -289,7 +289,7 @@ def _largest_first(row: CauseSummary) -> tuple[int, str, str, str, int]:
 
 
 class _Growing:
-    """A cause while its letters are read, the oldest first."""
+    """Totals of a cause while its dead letters are read, the oldest first."""
 
     def __init__(self, first: Hit) -> None:
         self._first = first

@@ -1,4 +1,4 @@
-"""From lines to conversions: JSON lines in the guide's POST form, CSV with the guide's GET names."""
+"""Reads conversions from lines: JSON lines in the guide's POST form, CSV with the guide's GET names."""
 
 import csv
 import json
@@ -24,23 +24,23 @@ _CUT_OFF = "is cut off: the file ends in the middle of it"
 
 
 class ImportEntry(NamedTuple):
-    """What one line came to: something to enqueue, or the reason why not. A named tuple: one is built per line."""
+    """The result of one line: an item to enqueue, or why it is rejected. A named tuple: one is built per line."""
 
     line: int
     item: EnqueueItem | None
     problem: str | None
     external_id: str | None
-    """As far as it could be read, so that the sale can be found."""
+    """As far as it could be read, to find the sale."""
     raw: str | bytes
 
     @property
     def text(self) -> str:
-        """The line itself, for those who ask for it."""
+        """The line itself, written only if requested."""
         return self.raw if isinstance(self.raw, str) else self.raw.decode()
 
 
 def read_json_lines(lines: Iterable[RawLine]) -> Iterator[ImportEntry]:
-    """Read one conversion per line; blank lines are passed over."""
+    """Read one conversion per line; blank lines are skipped."""
     for line in lines:
         if line.problem is None and (not line.data or line.data.isspace()):
             continue
@@ -60,11 +60,11 @@ def read_csv(lines: Iterable[RawLine]) -> Iterator[ImportEntry]:
     """Read one conversion per row; the first row names the columns.
 
     A quoted value may hold line breaks, which no field allows: the row is refused as a whole, so that nothing inside
-    a value is ever read as a row of its own.
+    a value is read as a row.
 
     Raises:
         FileUnreadable: the first row names no columns, or unknown ones.
-        FileBroken: it cannot be told where a quoted value ends.
+        FileBroken: the end of a quoted value is unknown.
     """
     feed = _Feed(iter(lines))
     header, delimiter = _header(feed)
@@ -88,7 +88,7 @@ def read_csv(lines: Iterable[RawLine]) -> Iterator[ImportEntry]:
             cut = _CUT_OFF if not feed.ended and len(row) < len(header) else None
             problem = cut or f"has {len(row)} values, but the header names {len(header)} columns"
             yield _refused(feed.start, problem, raw=delimiter.join(row))
-        elif not feed.ended:  # half a JSON object is none, but half an amount is an amount
+        elif not feed.ended:  # half a JSON object is not valid, but half an amount is an amount
             yield _refused(feed.start, _UNENDED, raw=delimiter.join(row))
         else:
             fields = dict(zip(header, row, strict=True)) if single else _gathered(header, row)
@@ -114,7 +114,7 @@ def decode_object(data: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("is not valid JSON: nested too deeply") from error
     if not isinstance(decoded, dict):
-        raise ValueError('is no JSON object; write {"conversionTypeCode": "sale", ...}')
+        raise ValueError('is not a JSON object; write {"conversionTypeCode": "sale", ...}')
     return decoded
 
 
@@ -147,7 +147,7 @@ class _KeyTwice(ValueError):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise _KeyTwice("names a key twice: which value counts cannot be told")
+        raise _KeyTwice("names a key twice: which value counts is unknown")
     return fields
 
 
@@ -171,7 +171,7 @@ def _refused(number: int, problem: str, *, external_id: object = None, raw: str 
 
 
 class _Feed:
-    """Hands lines to the CSV reader and remembers the trouble of the row it is reading."""
+    """Feeds lines to the CSV reader and keeps the problem of the current row."""
 
     def __init__(self, lines: Iterator[RawLine]) -> None:
         self._lines = lines
@@ -195,7 +195,7 @@ class _Feed:
         if line.problem is not None:
             if line.data or self._size > 1 + len(line.data):
                 what = f"line {line.number} {line.problem} and holds quotation marks"
-                raise FileBroken(f"{what}: where its last value ends cannot be told")
+                raise FileBroken(f"{what}: where its last value ends is unknown")
             self.problem = line.problem
             return "\n"
         if self._size > MAX_LINE_BYTES + 1:
@@ -220,7 +220,7 @@ def _header(feed: _Feed) -> tuple[list[str], str]:
     try:
         names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter, strict=True))]
     except csv.Error as error:
-        raise FileUnreadable(f"the header (line {feed.start}) is no CSV: {error}") from error
+        raise FileUnreadable(f"the header (line {feed.start}) is not CSV: {error}") from error
     if not set(names) & set(COLUMNS):
         raise FileUnreadable(
             f"line {feed.start} must name the columns, "
@@ -236,9 +236,9 @@ def _header(feed: _Feed) -> tuple[list[str], str]:
 
 def _unknown(position: int, name: str) -> str:
     if not _NAMEABLE.fullmatch(name):  # it may be data, so it is not repeated
-        return f"has no name of the guide in column {position}"
-    meant = get_close_matches(name, COLUMNS, n=1, cutoff=0.6)
-    hint = f"did you mean {meant[0]}?" if meant else f"the names are {', '.join(COLUMNS)}"
+        return f"has an unknown name in column {position}"
+    similar = get_close_matches(name, COLUMNS, n=1, cutoff=0.6)
+    hint = f"did you mean {similar[0]}?" if similar else f"the names are {', '.join(COLUMNS)}"
     return f"names an unknown column {position}, {name}: {hint}"
 
 

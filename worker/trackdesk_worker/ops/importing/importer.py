@@ -1,4 +1,4 @@
-"""The loop: lines in, batches to the store, counts and rejects out."""
+"""The import loop: reads lines, enqueues batches, counts results and writes rejects."""
 
 import secrets
 import time
@@ -24,13 +24,13 @@ _NO_EXTERNAL_ID = (
     "or pass --create-ids to accept that"
 )
 _NO_TENANT = "names no tenant: add a tenant to the line, pass --tenant, or set TRACKDESK_TENANT"
-_CONFLICT = "this externalId was accepted before with other content; the first one stands"
+_CONFLICT = "this externalId was accepted before with other content; the first one was kept"
 _READERS = {"jsonl": read_json_lines, "csv": read_csv}
 
 
 @dataclass
 class ImportSummary:
-    """How far an import came. Every line read is in exactly one of the four counts."""
+    """Progress of an import. Every line read is in exactly one of the four counts."""
 
     accepted: int = 0
     duplicate: int = 0
@@ -39,20 +39,20 @@ class ImportSummary:
     conflict: int = 0
     rejected: int = 0
     line: int = 0
-    """The last line that was dealt with."""
+    """The last line that was processed."""
     ids_created: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
     stopped: str | None = None
-    """Why the import ended before the file did; repeating it is safe."""
+    """Why the import stopped before the end of the file; repeating it is safe."""
 
     @property
     def lines(self) -> int:
-        """Lines dealt with, blank ones aside."""
+        """Lines processed, without blank ones."""
         return self.accepted + self.duplicate + self.conflict + self.rejected
 
     @property
     def clean(self) -> bool:
-        """Whether every line of the file is stored, and nobody gave it up."""
+        """Whether every line of the file is stored, and none was cancelled or discarded."""
         return not (self.rejected or self.conflict or self.given_up or self.stopped)
 
 
@@ -81,11 +81,11 @@ class _Importer:
         self._summary = summary
 
     def take(self, entries: Iterator[ImportEntry]) -> bool:
-        """Store one batch; count each line of it. Return whether there was one.
+        """Store one batch and count its lines; return whether there was one.
 
         Raises:
-            _StoreAway: patience is spent; what the store confirmed is counted, the rest is not.
-            FileBroken: the file cannot be read on; what stands before is stored and counted.
+            _StoreAway: the patience ran out; confirmed lines are counted, the rest is not.
+            FileBroken: the file cannot be read any further; the lines before are stored and counted.
         """
         rejects: list[Reject] = []
         sound: list[tuple[ImportEntry, EnqueueItem]] = []
@@ -131,7 +131,7 @@ class _Importer:
         if conversion.external_id is None:
             if not self._create_ids:
                 return None, _NO_EXTERNAL_ID
-            # Made here and not by the producer, so that a batch that is sent again keeps its ids.
+            # Created here and not by the producer, so that a repeated batch keeps its ids.
             made = conversion.with_external_id(f"td-{secrets.token_urlsafe(16)}")
             self._summary.ids_created += 1
             return EnqueueItem(made, item.tenant, item.not_before), ""
@@ -140,7 +140,7 @@ class _Importer:
     def _store(
         self, items: Iterator[EnqueueItem], sound: list[tuple[ImportEntry, EnqueueItem]]
     ) -> tuple[list[Receipt], str | None]:
-        """Enqueue, again and again while the store is away or full, but no longer than the patience."""
+        """Enqueue; repeat while the store is away or full, for at most the patience."""
         receipts = self._producer.enqueue_many(items)
         deadline, pause_s = time.monotonic() + self._patience_s, _FIRST_PAUSE_S
         while waiting := [position for position, receipt in enumerate(receipts) if _undecided(receipt)]:
@@ -188,18 +188,18 @@ def import_file(
 ) -> ImportSummary:
     """Enqueue every line of a file.
 
-    Repeating it is safe: what is stored already counts as duplicate. Lines that cannot be stored go to `rejects`.
+    Repeating it is safe: stored lines count as duplicates. Lines that cannot be stored go to `rejects`.
 
     Args:
         form: ``jsonl`` or ``csv``.
         has_tenant: whether the producer has a default tenant, for lines that name none.
         create_ids: give lines without externalId one; then repeating the import is not safe for them.
-        patience_s: how long to try again while the store is away or full.
-        progress: told the bytes read and the counts after each batch.
-        summary: filled while the import runs, so that a caller who interrupts it knows how far it came.
+        patience_s: how long to retry while the store is away or full.
+        progress: called with the bytes read and the counts after each batch.
+        summary: filled during the import, so that it is complete after an interrupt.
 
     Raises:
-        FileUnreadable: the file as a whole cannot be imported; nothing of it was.
+        FileUnreadable: the file cannot be imported; no line was stored.
     """
     summary = ImportSummary() if summary is None else summary
     importer = _Importer(
@@ -218,7 +218,7 @@ def import_file(
         try:
             more = importer.take(entries)
         except FileBroken as error:
-            summary.stopped = f"{error}; the rest of the file was not read, mend it and repeat the command"
+            summary.stopped = f"{error}; the rest of the file was not read; fix the file and repeat the command"
         except _StoreAway as error:
             summary.stopped = str(error)
         progress(reader.bytes_read, summary)

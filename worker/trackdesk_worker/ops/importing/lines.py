@@ -1,4 +1,4 @@
-"""Lines of a file that may be anything: bounded, numbered, and with their trouble named."""
+"""Reads the lines of any file: bounded, numbered, each with its problem if it cannot be used."""
 
 from collections.abc import Iterator
 from io import BufferedReader
@@ -19,11 +19,11 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class FileUnreadable(OpsError):
-    """The file as a whole cannot be imported; nothing of it was."""
+    """The file cannot be imported; no line was stored."""
 
 
 class FileBroken(OpsError):
-    """From one line on, it cannot be told where lines end; what stands before was read."""
+    """From one line on, the ends of lines are unknown; the lines before were read."""
 
 
 class RawLine(NamedTuple):
@@ -32,7 +32,7 @@ class RawLine(NamedTuple):
     number: int
     data: bytes
     problem: str | None
-    """Why the line cannot be used; then `data` says only whether it holds a quotation mark."""
+    """Why the line cannot be used; then `data` holds only whether it has a quotation mark."""
     ended: bool
     """False for a last line without a line end: the file may have been cut off in it."""
 
@@ -50,7 +50,7 @@ class LineReader:
             if start.startswith(magic):
                 raise FileUnreadable(f"the file {remedy}")
         if b"\x00" in start[:2]:
-            raise FileUnreadable("the file is no UTF-8 text (its first characters are NUL bytes, as in UTF-16)")
+            raise FileUnreadable("the file is not UTF-8 text (its first characters are NUL bytes, as in UTF-16)")
         if start.startswith(_BOM):
             self.bytes_read += len(stream.read(len(_BOM)))
 

@@ -1,4 +1,4 @@
-"""The file that says which lines were not imported, and why."""
+"""Writes the lines that were not imported, and why."""
 
 import json
 import os
@@ -22,9 +22,9 @@ class Reject:
 
 
 class RejectsFile:
-    """Writes rejects as JSON lines; makes the file, readable for its owner alone, with the first one.
+    """Writes rejects as JSON lines; creates the file, readable by its owner only, with the first one.
 
-    The lines themselves may hold personal data, so they are written only if asked for.
+    The lines themselves may hold personal data, so they are written only if requested.
     """
 
     def __init__(self, path: Path, *, with_data: bool) -> None:
@@ -34,7 +34,7 @@ class RejectsFile:
 
     @property
     def written(self) -> bool:
-        """Whether there was anything to write."""
+        """Whether anything was written."""
         return self._file is not None
 
     def write(self, reject: Reject) -> None:
@@ -52,7 +52,7 @@ class RejectsFile:
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def flush(self) -> None:
-        """Bring what was written to the file."""
+        """Flush what was written to the file."""
         if self._file is not None:
             self._file.flush()
 

@@ -1,8 +1,8 @@
-"""Acting on many dead letters, safely: a plan is made, looked at, started, watched, paused, resumed or cancelled.
+"""Plans: redrive or discard many dead letters. Create, review, start, follow, pause, resume or cancel.
 
-The list is frozen before anything happens, every job gets a verdict, and the verdicts add up to the jobs listed. Plans
-run in the workers' maintenance; who watches one (`follow`) drives it too, so that it goes on without a worker as well.
-Each act is on the audit log, linked by the plan's id.
+The list is frozen before any job changes, every job gets a verdict, and the verdicts add up to the jobs listed. Plans
+run in the workers' maintenance; `follow` also runs the plan that it watches, so that no worker is needed. Each action
+is in the audit log, linked by the plan's id.
 """
 
 import json
@@ -62,14 +62,14 @@ __all__ = [
 
 MAX_NAME = 120
 MAX_NAMED = 10_000
-"""Jobs a plan names one by one at most; more are meant by a filter."""
+"""Most jobs that a plan names one by one; more need a filter."""
 NAMED_ON_RECORD = 100
-"""Of these, the audit log names so many."""
+"""Of these, as many are named in the audit log."""
 FOLLOW_EVERY_S = 0.25
 
 
 class PlanEmpty(PlanInvalid):
-    """A filter that matches nothing: there is nothing to plan."""
+    """The filter matches nothing."""
 
 
 def create(
@@ -83,16 +83,16 @@ def create(
     limit: int | None = None,
     dedupe_window_s: int = 0,
 ) -> Plan:
-    """Make a plan over a filter of dead letters, or over jobs named by id, and begin its list.
+    """Create a plan over a filter of dead letters, or over jobs named by id, and begin its list.
 
     Args:
         name: after its incident, for people.
-        expected: how many jobs a preview said; refused if it is another number now.
+        expected: number of jobs in the preview; refused if it differs now.
         limit: at most so many, the oldest first.
-        dedupe_window_s: how long what is discarded stays known; needed to discard.
+        dedupe_window_s: how long a discarded sale stays known; required to discard.
 
     Raises:
-        PlanInvalid: with a sentence that says what to change; nothing was stored.
+        PlanInvalid: the message says what to change; nothing was stored.
     """
     name = _checked_name(name)
     if act not in DONE or (act is Act.DISCARD and dedupe_window_s <= 0):
@@ -112,12 +112,12 @@ def create(
     }
     count = len(ids)
     if isinstance(wanted, Search):
-        found = summary(store, wanted)  # refuses what is not about dead letters
+        found = summary(store, wanted)  # refuses a search that is not about dead letters
         if found.complete and not found.jobs:
             raise PlanEmpty("no dead letter matches")
         count = found.jobs if limit is None else min(limit, found.jobs)
         if expected is not None and found.complete and count != expected:
-            raise PlanInvalid(f"{count:,} dead letters match now, not {expected:,}: look at them again")
+            raise PlanInvalid(f"{count:,} dead letters match now, not {expected:,}: review them again")
         wanted = replace(wanted, state=State.DEAD)
         fields |= {"filter": str(wanted), "search": stored.dump_search(wanted)}
     about: dict[str, Any] = {"phase": "created", "operation": plan_id, "name": name, "filter": fields["filter"]}
@@ -133,10 +133,10 @@ def create(
 
 
 def finish_listing(store: JobStore, plan_id: str, *, progress: Callable[[Plan], None] = lambda _: None) -> Plan:
-    """List to the end, beside the workers that do so too; return the plan with its frozen list.
+    """Complete the list, alongside the workers; return the plan with its frozen list.
 
     Raises:
-        PlanInvalid: if the list cannot be made; no job was moved.
+        PlanInvalid: if the list cannot be made; no job changed.
     """
     while True:
         did = stored.step(store, plan_id, rate_us=0) if _state(store, plan_id) == "listing" else None
@@ -145,14 +145,14 @@ def finish_listing(store: JobStore, plan_id: str, *, progress: Callable[[Plan], 
             if plan.state == "failed":
                 stored.record_acts(store)
                 raise PlanInvalid(
-                    f"the list of {plan_id} could not be made ({plan.problem}); no sale was moved: narrow the filter"
+                    f"the list of {plan_id} could not be made ({plan.problem}). No sale was changed; narrow the filter"
                 )
             return plan
         progress(read(store, plan_id))
 
 
 def act_on_one(store: JobStore, job_id: str, *, act: Act, operator: Operator, dedupe_window_s: int = 0) -> Plan:
-    """Redrive or discard one job at once; its verdict is the plan's only one."""
+    """Redrive or discard one job immediately; its verdict is the plan's only one."""
     made = create(
         store, [job_id], act=act, name=_one_named(job_id), operator=operator,
         dedupe_window_s=dedupe_window_s,
@@ -163,7 +163,7 @@ def act_on_one(store: JobStore, job_id: str, *, act: Act, operator: Operator, de
 
 
 def start(store: JobStore, plan_id: str, operator: Operator, *, confirm_count: int | None = None) -> Plan:
-    """Let a plan run. A discard needs the number of its jobs.
+    """Start a plan. A discard needs the number of its jobs.
 
     Raises:
         PlanInvalid: if it is not ready, or the number is wrong.
@@ -176,17 +176,17 @@ def start(store: JobStore, plan_id: str, operator: Operator, *, confirm_count: i
 
 
 def pause(store: JobStore, plan_id: str, operator: Operator) -> Plan:
-    """Let a running plan rest; what it moved already goes its way.
+    """Pause a running plan. Jobs that have a verdict are not affected.
 
     Raises:
-        PlanInvalid: if it does not run.
+        PlanInvalid: if it is not running.
         PlanUnknown: if there is none.
     """
     return _transition(store, read(store, plan_id), "pause", "paused", operator)
 
 
 def resume(store: JobStore, plan_id: str, operator: Operator) -> Plan:
-    """Let a paused plan go on.
+    """Resume a paused plan.
 
     Raises:
         PlanInvalid: if it is not paused.
@@ -196,7 +196,7 @@ def resume(store: JobStore, plan_id: str, operator: Operator) -> Plan:
 
 
 def cancel(store: JobStore, plan_id: str, operator: Operator) -> Plan:
-    """End a plan for good: jobs without a verdict stay dead letters, with the verdict ``cancelled``.
+    """Cancel a plan: jobs without a verdict stay dead letters, with the verdict ``cancelled``.
 
     Raises:
         PlanInvalid: if it has ended.
@@ -213,7 +213,7 @@ def follow(
     progress: Callable[[Plan], None] = lambda _: None,
     every_s: float = FOLLOW_EVERY_S,
 ) -> Plan:
-    """Watch a plan until it ends or is paused, and drive it meanwhile, beside the workers that do so too."""
+    """Run and watch a plan until it ends or is paused, alongside the workers."""
     rate_us = Limits(rate_per_s=rate_limit).rate_us
     while True:
         moved = 0
@@ -245,7 +245,7 @@ def _transition(
     reply = stored.transition(store, plan.id, action, entry=told, confirmed=count, note=note)
     said, _, detail = reply.partition(":")
     if said == "unknown":
-        raise PlanUnknown(f"there is no plan {plan.id!r} any more")
+        raise PlanUnknown(f"plan {plan.id!r} no longer exists")
     if said == "refused":
         raise PlanInvalid(f"plan {plan.id} is {detail}: it cannot be {phase}")
     if said == "count":

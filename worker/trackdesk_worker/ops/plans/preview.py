@@ -1,4 +1,4 @@
-"""What a plan would mean, before there is one: jobs, money, and how long it takes. Nothing is stored."""
+"""Previews a plan: jobs, money, and how long it takes. Nothing is stored."""
 
 import math
 from collections import Counter
@@ -18,14 +18,14 @@ from trackdesk_worker.store.tenant_record import read_tenant_records
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a plan over a filter would mean now. Nothing is stored."""
+    """What a plan over a filter would affect now."""
 
     jobs: int
     money: Money
     by_reason: Mapping[str, int]
     by_tenant: Mapping[str, int]
     complete: bool
-    """False if time ran out: at least so many."""
+    """False if time ran out: the numbers are minimums."""
     seconds_at_budget: float
     """How long the requests take if nothing else is sent; 0 is no limit."""
     seconds_at_share: float
@@ -40,7 +40,7 @@ def preview(
     shares: Shares,
     within_s: float | None = None,
 ) -> Preview:
-    """Return what a plan over `wanted` would mean. Without limits on time, amount or person it reads no letter."""
+    """Return what a plan over `wanted` would affect. Only a filter on time, amount or person reads dead letters."""
     found = summary(store, wanted, within_s=within_s)
     seconds = seconds_at_budget(store, found.by_tenant, rate_limit=rate_limit)
     whole = shares.live + shares.retry + shares.redrive
@@ -66,7 +66,7 @@ def add_up(hits: Iterable[Hit]) -> tuple[int, Money, Mapping[str, int], Mapping[
 
 
 def seconds_at_budget(store: JobStore, by_tenant: Mapping[str, int], *, rate_limit: float) -> float:
-    """Return how long so many requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
+    """Return how long these requests take at the tenants' budgets, if nothing else is sent; 0 is no limit."""
     own = [record.rate_us for record in read_tenant_records(store, by_tenant)]
     longest = 0.0
     for jobs, own_us in zip(by_tenant.values(), own, strict=True):

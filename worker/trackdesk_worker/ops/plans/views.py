@@ -1,4 +1,4 @@
-"""Plans as they stand: one, the newest, and the jobs of one with their verdicts."""
+"""Reads plans: one, the newest, and the jobs of one with their verdicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from trackdesk_worker.store.ledger import Book, Money
 from trackdesk_worker.store.plans import PlanFields
 
 DONE = {Act.REDRIVE: "redriven", Act.DISCARD: "discarded"}
-"""The verdict that means the job moved."""
+"""The verdict of a job that was redriven or discarded."""
 ENDED = ("finished", "cancelled", "failed")
 
 
 class PlanInvalid(OpsError):
-    """A plan that cannot be made, or a word it does not take in its state; the message says what to do."""
+    """A plan that cannot be created, or an action that its state does not allow; the message says what to do."""
 
 
 class PlanUnknown(OpsError):
-    """There is no such plan, or it ended so long ago that it was forgotten."""
+    """There is no such plan, or it was pruned long after its end."""
 
 
 class PlanUnreadable(OpsError):
-    """What is stored under the plan's keys is no plan."""
+    """What is stored under the plan's keys is not a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan as it stands. Times are Unix milliseconds."""
+    """One plan. Times are Unix milliseconds."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Plan:
     operator: str
     reason: str
     filter: str
-    """What is meant, in words."""
+    """The filter in words."""
     created_ms: int
     started_ms: int | None
     ended_ms: int | None
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def done(self) -> int:
-        """Jobs that moved."""
+        """Jobs that were redriven or discarded."""
         return self.verdicts.get(DONE[self.act], 0)
 
     @property
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether it has ended."""
         return self.state in ENDED
 
 
@@ -89,14 +89,14 @@ class Item:
     verdict: str
     """``pending`` while there is none."""
     at_ms: int
-    """When it was decided; of a pending one, when it died."""
+    """When it got its verdict; of a pending one, when it died."""
     state_now: State | None
-    """None if the sale is gone."""
+    """None if the sale was pruned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Some jobs of a plan, and where to go on."""
+    """One page of a plan's jobs, and the cursor of the next."""
 
     items: tuple[Item, ...]
     cursor: str | None
@@ -107,7 +107,7 @@ def read(store: JobStore, plan_id: str) -> Plan:
 
     Raises:
         PlanUnknown: if there is none.
-        PlanUnreadable: if what is stored is none.
+        PlanUnreadable: if what is stored is not a plan.
     """
     (found,) = stored.read_fields(store, [plan_id])
     if found is not None and not found[0]:
@@ -143,14 +143,14 @@ def items(
     limit: int = 100,
     after: str | None = None,
 ) -> Items:
-    """Return jobs of a plan with their verdicts and where they are now: those left alone first, pending ones last.
+    """Return jobs of a plan with their verdicts and current states: refused and skipped ones first, pending ones last.
 
     Args:
         verdict: only ``redriven``/``discarded``, ``skipped``, ``refused`` or ``pending`` (of an ended plan:
             ``cancelled``).
 
     Raises:
-        PlanInvalid: if `verdict` or `after` is none.
+        PlanInvalid: if `verdict` or `after` is not valid.
         PlanUnknown: if there is no such plan.
     """
     plan = read(store, plan_id)
@@ -219,8 +219,8 @@ def _parse_plan(plan_id: str, fields: PlanFields, sums: Book) -> Plan:
 
 
 def _slice(store: JobStore, key: str, part: str, first: int, most: int) -> list[bytes]:
-    """Return entries from `first` on. Verdicts are only added; pending jobs leave in front, so they are counted and
-    listed from the end."""
+    """Return entries from `first` on. Verdicts are only appended; pending jobs are removed from the front, so they are
+    counted and listed from the end."""
     raw: Any
     if part.startswith("pending:"):
         raw = store.client.lrange(key, -first - most, -first - 1)
@@ -232,7 +232,7 @@ def _slice(store: JobStore, key: str, part: str, first: int, most: int) -> list[
 def _parse_cursor(cursor: str) -> tuple[str, int]:
     place, _, part = cursor.partition(":")
     if not (place.isascii() and place.isdigit() and len(place) < 10 and part):
-        raise PlanInvalid("the cursor is not one that a page of this plan's jobs ended with")
+        raise PlanInvalid("the cursor is not from a page of this plan's jobs")
     return part, int(place)
 
 
