@@ -72,8 +72,10 @@ reference: $(READY) ## Write the reference pages from the code
 ##@ Prove
 
 test-full: $(READY) ## Run the long tests: 10,000 sales under each profile, slow ones (half an hour)
-	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_DEAD=50000 TRACKDESK_TEST_BUDGET_SECONDS=180 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
-		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py tests/integration/test_hours.py tests/chaos
+	TRACKDESK_TEST_SALES=10000 TRACKDESK_TEST_DEAD=50000 TRACKDESK_TEST_BUDGET_SECONDS=180 TRACKDESK_TEST_LONGER=10 \
+		$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS) \
+		tests/system/test_delivery_under_faults.py tests/system/test_budget_real_time.py \
+		tests/integration/test_hours.py tests/property/test_store_state_machine.py tests/chaos
 
 test-deploy: $(READY) ## Build the image and run docker-compose.yml on a dockerd of its own (Linux, root; five minutes)
 	$(BIN)/python -m pytest -rsP --no-header tests/deploy/containers $(ARGS)

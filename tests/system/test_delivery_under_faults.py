@@ -12,7 +12,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
 from trackdesk_worker.ops.audit import audit
 
-SALES = int(os.environ.get("TRACKDESK_TEST_SALES", "1000"))
+SALES = int(os.environ.get("TRACKDESK_TEST_SALES", "400"))
 """A smoke share in `make test`; `make test-full` sends 10,000 per profile."""
 
 FAULTS = {
