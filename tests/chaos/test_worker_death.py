@@ -22,7 +22,7 @@ SHORT_LEASE = {"TRACKDESK_TIMEOUT_S": "2", "TRACKDESK_LEASE_S": "4", "TRACKDESK_
 def test_kill_9_with_200_requests_in_flight_loses_nothing_and_pays_nothing_twice(
     server: EmbeddedServer, keys: Keys, tmp_path: Path
 ) -> None:
-    ids = [f"order-{number}" for number in range(600)]
+    ids = [f"order-{number}" for number in range(450)]
     with (
         simulator_process(latency_s=1.0) as trackdesk,
         deployment(server, keys, tmp_path, trackdesk.base_url) as run,
