@@ -241,8 +241,8 @@ def _transition(
         ensure_ascii=False,
         separators=(",", ":"),
     )[:-1]
-    told = json.dumps(entry, ensure_ascii=False)
-    reply = stored.transition(store, plan.id, action, entry=told, confirmed=count, note=note)
+    dumped = json.dumps(entry, ensure_ascii=False)
+    reply = stored.transition(store, plan.id, action, entry=dumped, confirmed=count, note=note)
     said, _, detail = reply.partition(":")
     if said == "unknown":
         raise PlanUnknown(f"plan {plan.id!r} no longer exists")
