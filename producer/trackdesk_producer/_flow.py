@@ -125,7 +125,7 @@ class ProducerFlow:
     def enqueue_many(
         self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | None
     ) -> Flow[list[Receipt]]:
-        """Store many; one receipt per item, in order, failures told in their place."""
+        """Store many; one receipt per item, in order; a failure is reported in its place."""
         receipts: list[Receipt] = []
         iterator = iter(items)
         under_way: deque[_Batch] = deque()
@@ -290,7 +290,7 @@ class _Batch:
             self._stored = end.value
         except ProducerError as error:
             self.refuse(error)
-            # One unanswered trip costs a deadline; the rest is told at once instead of waiting for each.
+            # One unanswered round trip costs a deadline; the rest fails at once instead of waiting for each.
             if isinstance(error, QueueUnavailable) and not isinstance(error, DurabilityNotMet):
                 return error
         return None

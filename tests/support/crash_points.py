@@ -60,14 +60,14 @@ POINTS: tuple[Point, ...] = (
     Point("settled.unlogged", Role.WORKER, 6),
     Point("settled.logged", Role.WORKER, 6),
     Point("maintenance.begins", Role.WORKER, 3),
-    Point("maintenance.tidied", Role.WORKER, 3),
+    Point("maintenance.admission", Role.WORKER, 3),
     Point("maintenance.ends", Role.WORKER, 3),
     Point("stop.begins", Role.STOP, 1),
     Point("stop.drained", Role.STOP, 1),
     Point("stop.signs_off", Role.STOP, 1),
     Point("stop.signed_off", Role.STOP, 1),
     *_around("enqueue", Role.IMPORT, 4),
-    Point("import.batch_told", Role.IMPORT, 4),
+    Point("import.batch_reported", Role.IMPORT, 4),
     *_around("plan_create", Role.REDRIVE, 1),
     *_around("plan_list", Role.REDRIVE, 3),
     *_around("plan_transition", Role.REDRIVE, 1),
@@ -218,7 +218,7 @@ def _wrap_maintenance(fuse: Fuse) -> None:
     from trackdesk_worker.maintenance.loop import Maintenance
 
     _wrap(fuse, Maintenance, "run_once", before="maintenance.begins", after="maintenance.ends")
-    _wrap(fuse, Admission, "run_once", before="maintenance.tidied")
+    _wrap(fuse, Admission, "run_once", before="maintenance.admission")
     _wrap(fuse, Heartbeat, "sign_off", before="stop.signs_off", after="stop.signed_off")
 
 
@@ -235,4 +235,4 @@ def _wrap_import(fuse: Fuse) -> None:
     from trackdesk_worker.ops.importing.rejects import RejectsFile
 
     importer.BATCH = SMALL_BATCH
-    _wrap(fuse, RejectsFile, "flush", after="import.batch_told")
+    _wrap(fuse, RejectsFile, "flush", after="import.batch_reported")

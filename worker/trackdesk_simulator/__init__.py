@@ -1,4 +1,4 @@
-"""A local Trackdesk for demos, tests and trials. Never for production: it forgets, lies and hangs on purpose.
+"""A local Trackdesk for demos, tests and trials. Not for production: it fails in every way on purpose.
 
 It answers the conversion endpoint as Trackdesk's guide, help centre and public API document describe it, and
 reads as loosely as its gateway probably does; whatever is unknown is a setting. Its ledger is the judge of

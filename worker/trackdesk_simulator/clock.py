@@ -21,7 +21,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to; tests live through hours with it.
+    """A clock that moves only when set; tests live through hours with it.
 
     It rules the rate limiter, the lockouts, expiry and the ledger's times. Waits that a client can feel
     (latency, slow bodies, hangs) stay in real seconds.

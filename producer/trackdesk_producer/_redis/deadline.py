@@ -52,7 +52,7 @@ def time_left() -> float | None:
 
 
 class _Socket:
-    """Stands before a connected socket, plain or TLS."""
+    """Wraps a connected socket, plain or TLS."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock

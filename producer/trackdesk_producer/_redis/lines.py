@@ -76,7 +76,7 @@ class Lines:
         self._pid = os.getpid()
 
     def wait(self) -> None:
-        """Wait until one more connection may be taken; whoever returns from here has to `take` one.
+        """Wait until one more connection may be taken; the caller then has to `take` one.
 
         Raises:
             TimeoutError: when all stay in use until the deadline of the call.
@@ -182,7 +182,7 @@ class Line:
             raise self._unavailable(error) from error
 
     def read(self, count: int) -> Replies:
-        """Read so many replies; an error reply stands in its place as the exception."""
+        """Read so many replies; an error reply becomes the exception in its place."""
         try:
             if self._connection is None:
                 raise ConnectionError("the connection was lost")

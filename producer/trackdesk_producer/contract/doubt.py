@@ -22,7 +22,7 @@ class Doubt(StrEnum):
     """What an "already exists" would prove of a job as it is now."""
 
     NONE = "none"
-    """No attempt may have landed: whoever recorded it, it was not this job."""
+    """No attempt may have landed: another job or system recorded it."""
     SAME = "same"
     """Every attempt that may have landed carried the present content."""
     FORGOTTEN = "forgotten"

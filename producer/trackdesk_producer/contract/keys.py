@@ -34,7 +34,7 @@ All keys share one hash slot: they start with ``{<namespace>}:``. The Lua script
 | workers | sorted set | workers by their last heartbeat (ms) |
 | audit_log | list | operators' acts as JSON, each chained to the one before by hash, the newest last |
 | audit_log_head | string | number of operators' acts and hash of the last |
-| audit_log_waiting | list | acts that are done and not yet on record; whoever comes first moves them |
+| audit_log_waiting | list | acts that are done and not yet recorded; the first process to come moves them |
 | audit_log_unreadable | list | acts that could not be put on record, as they waited; an audit names them |
 | plans, plans_open | sorted set | plans, and those that have not ended, by the time they were made (ms) |
 | plan:<plan> | hash | what a plan is: act, name, operator, state, times |

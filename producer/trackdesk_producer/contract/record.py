@@ -1,4 +1,4 @@
-"""The durable record of one conversion, as it stands in Redis and as callers see it.
+"""The durable record of one conversion, as Redis stores it and as callers see it.
 
 A record is one Redis string: a header line of space-separated words, a line feed, and the body that
 goes to Trackdesk (the guide's POST body). Text, because it is compact, because Lua and Python read it
@@ -48,7 +48,7 @@ died (ms). ``attempts`` counts the present budget, ``attempts_total`` all reques
 the present budget began; ``strikes`` counts consecutive attempts that ended with ``reason``; ``ambiguous``
 is 1 once an attempt may have landed, and ``doubt`` (`doubt.py`) names the contents with which one may; ``refused`` is
 when (ms) Trackdesk first said "already exists" while nothing was in doubt; ``trace`` is the W3C traceparent of the
-enqueue (`trace.py`), no part of the fingerprint. ``-`` stands for no value.
+enqueue (`trace.py`), no part of the fingerprint. ``-`` means no value.
 """
 
 _NUMBERS = frozenset(

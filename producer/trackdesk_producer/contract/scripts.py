@@ -20,7 +20,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 _KEY = re.compile(r"\bkey\('(\w+)'")
 _KEY_NAME = re.compile(r"\bNAMES\.(\w+)")
-"""Keys by their name in `keys.NAMES`; the loader inserts what the name stands for, so that no script builds a table."""
+"""Keys by their name in `keys.NAMES`; the loader inserts the key's text, so that no script builds a table."""
 _VALUE = re.compile(r"@([a-z_]+)@")
 """A list of `record.lua_values`."""
 _USES = re.compile(r"^-- uses: (\w+(?:, \w+)*)$", re.MULTILINE)

@@ -121,7 +121,7 @@ def _validate(conversion: Conversion, normalized: Normalized, now: datetime) -> 
     if errors is None and not problems:
         problems = relations(fields, _NOTHING, now) or _size_problems(conversion, fields)
     else:
-        # pydantic stops at the fields' own rules; the rest is checked here, so that all is told at once.
+        # pydantic stops at the fields' own rules; the rest is checked here, so that one error reports everything.
         errors = [error for error in errors or () if error["loc"][0] not in faulty]
         faulty = faulty | {str(error["loc"][0]) for error in errors}
         problems = [*problems, *explain(errors), *relations(fields, faulty, now)]

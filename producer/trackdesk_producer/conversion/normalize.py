@@ -198,7 +198,7 @@ _QUERY_HINTS: Final = {wire: f"write customParams.{wire}" for wire in CUSTOM_PAR
 
 
 def _unknown(key: object, known: Iterable[str], hints: Mapping[str, str], among: int, *, inside: str = "") -> Problem:
-    """Return the problem of a key that no field has, with the name that was probably meant."""
+    """Return the problem of a key that no field has, with the name that was probably intended."""
     if not isinstance(key, str) or not _NAMEABLE.fullmatch(key):
         # A key that does not look like a name may be data, so it is not repeated.
         where = inside.rstrip(".") or "conversion"

@@ -138,7 +138,7 @@ def check_tenant(tenant: object) -> str:
                 "tenant",
                 "must be one lower-case DNS label: 1 to 63 letters a-z, digits and inner hyphens "
                 f"(got {shape(tenant)})",
-                "give only what stands before .trackdesk.com, such as my-shop",
+                "give only the part before .trackdesk.com, such as my-shop",
             )
         ]
     )

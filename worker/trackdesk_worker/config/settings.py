@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         None, description="File of the console's people and hashed tokens; `trackdesk console token` writes it"
     )
     console_url: str | None = Field(
-        None, description="Address people use, where a proxy stands before the console: https://desk.example.com"
+        None, description="Address that people open, when the console is behind a proxy: https://desk.example.com"
     )
     console_proxies: str = Field(
         "", description="Addresses and networks of trusted proxies, which name the user: 10.0.0.5,10.1.0.0/16"

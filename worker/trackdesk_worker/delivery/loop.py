@@ -2,7 +2,7 @@
 
 A sliding window: whenever requests have ended, one round trip settles them and claims as many as fit. Nothing waits
 for the slowest of a batch. The loop runs for the life of the process on an event loop of its own; wake-ups (Celery's
-and the maintenance's) only tell it that a claim is worth while.
+and the maintenance's) only say that there may be something to claim.
 """
 
 import asyncio
@@ -84,14 +84,14 @@ class DeliveryLoop:
         self._pending: deque[tuple[float, Finished]] = deque()
         """What is to be settled, with the end of its lease (monotonic seconds): later, a settlement changes nothing."""
         self._claim_at: float | None = None
-        """When the next claim is worth while; None: not before a wake-up."""
+        """When to claim next; None: not before a wake-up."""
         self._more_waits = False
         """Whether the last claim left something waiting: what a settlement frees may let it go at once."""
         self._stopping = False
         self._store_pause_s = 0.0
 
     def wake(self) -> None:
-        """Say that a claim is worth while. Any thread may call it, also after the loop has ended."""
+        """Report that there may be something to claim. Any thread may call it, also after the loop has ended."""
         self._on_loop(self._claim_now)
 
     def stop_claiming(self) -> None:
@@ -99,7 +99,7 @@ class DeliveryLoop:
         self._on_loop(self._stop_now)
 
     async def until_quiet(self, limit_s: float) -> bool:
-        """Wait until no claim is worth while now; False if there still is work after `limit_s`."""
+        """Wait until there is nothing to claim now; False if there still is work after `limit_s`."""
         try:
             async with asyncio.timeout(limit_s):
                 await self._quiet.wait()
@@ -168,7 +168,7 @@ class DeliveryLoop:
 
     async def _round_trip(self) -> None:
         """Settle what has ended and claim what fits, in one round trip."""
-        self._attempts.flush_log()  # first: what is settled has been told
+        self._attempts.flush_log()  # first: what is settled has been logged
         batch = list(self._pending)
         room = self._room() + len(batch)
         due = self._claim_at is not None and self._claim_at <= self._loop.time()

@@ -48,7 +48,7 @@ class Listener(Consumer):  # type: ignore[misc]
             try:
                 loop(*args)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
-                # What kombu raises for bytes somebody else put into the queue. It is gone: connect again and go on.
+                # What kombu raises for bytes that another program put there. They are gone: connect again and go on.
                 raise ConnectionError("a message that is no wake-up was dropped") from error
 
         self.loop = tolerant

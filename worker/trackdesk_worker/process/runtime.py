@@ -78,7 +78,7 @@ class WorkerRuntime:
         self._maintenance.start()
 
     def wake(self) -> None:
-        """Say that a claim is worth while."""
+        """Report that there may be something to claim."""
         if self._delivery is not None:
             self._delivery.wake()
 
@@ -119,7 +119,7 @@ class WorkerRuntime:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._deliver())
         except Exception:
-            # A process that no longer delivers must not look alive: it ends, and whoever started it starts another.
+            # A process that no longer delivers must not look alive: it ends, and its supervisor starts another.
             self.failed = True
             self._log.exception("delivery.loop_failed")
             os.kill(os.getpid(), signal.SIGTERM)

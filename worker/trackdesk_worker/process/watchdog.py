@@ -1,7 +1,7 @@
-"""Ends a process that stands still: it must not look alive while it delivers nothing. Who started it starts another.
+"""Ends a process that is stuck: it must not look alive while it delivers nothing. Its supervisor starts another.
 
 A thread looks at the beats every second. A part that has not beaten for `STUCK_S` makes the process unhealthy (`/livez`
-says which part), is told to the log with the stack of every thread, and gets the process a stop in good order; what has
+says which part), logs the stack of every thread, and starts an orderly stop; what has
 not ended `GRACE_S` later is cut off. Should nothing in Python run any more, this thread included, the interpreter's own
 timer ends the process, and the system's alarm, should even that one wait for a log nobody reads. Nothing is lost by it:
 leases run out, and what was in flight is tried again.
@@ -32,7 +32,7 @@ PERIOD_S = 1.0
 
 
 class Watchdog:
-    """Watches from `start` to `stop`; `failed` is called before the process is told to stop."""
+    """Watches from `start` to `stop`; `failed` is called before the process is asked to stop."""
 
     def __init__(
         self, health: Health, *, failed: Callable[[], None], log: structlog.typing.FilteringBoundLogger

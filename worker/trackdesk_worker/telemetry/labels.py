@@ -11,7 +11,7 @@ from trackdesk_worker.domain.outcome import OutcomeKind, Reason
 from trackdesk_worker.domain.tenant_state import TenantState
 
 OTHER = "other"
-"""The value that stands for all values without one of their own."""
+"""The value shared by all values without a label of their own."""
 
 TENANTS_NAMED = 50
 """Tenants with a label of their own by default; series grow with this, not with what callers enqueue."""

@@ -112,7 +112,7 @@ class _NamedLogger(structlog.WriteLogger):
 class BufferedLog:
     """The log of what happens thousands of times a second: the same lines as structlog's, at a quarter of the cost.
 
-    Lines wait for `flush`; whoever writes has to call it before the event has consequences. Not thread-safe.
+    Lines wait for `flush`; the caller must call it before the event has consequences. Not thread-safe.
     """
 
     def __init__(self, name: str, write: Callable[[str], object], *, enabled: bool = True) -> None:

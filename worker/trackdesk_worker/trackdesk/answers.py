@@ -273,26 +273,26 @@ def read_answer(answer: Answer | Failure, context: AnswerContext) -> Outcome:
 def _read_answer(answer: Answer, context: AnswerContext) -> Outcome:
     parsed = parse_answer(answer)
     row = next(row for row in TABLE if row.signal(parsed, context))
-    meant = row.outcome
+    outcome = row.outcome
     return Outcome(
-        meant.kind,
-        meant.reason,
+        outcome.kind,
+        outcome.reason,
         row.number,
-        meant.may_have_landed,
-        meant.refused,
-        meant.tries,
-        meant.wait_s,
+        outcome.may_have_landed,
+        outcome.refused,
+        outcome.tries,
+        outcome.wait_s,
         (
             retry_after_s(answer.retry_after, now_ms=context.now_ms)
             if row.honours_retry_after and answer.retry_after
             else None
         ),
-        meant.effect,
-        meant.spends_attempt,
+        outcome.effect,
+        outcome.spends_attempt,
         status=answer.status,
         code=parsed.code,
         excerpt=excerpt_of(answer.body),
-        cid=parsed.cid if meant.reason is Reason.PAIRED else None,
+        cid=parsed.cid if outcome.reason is Reason.PAIRED else None,
     )
 
 

@@ -30,7 +30,7 @@ def dated(
 ) -> bytes:
     """Return the POST body, with `createdAt` if `policy` asks for it and the body has none.
 
-    The time is UTC in whole seconds, rounded down, so it always lies in the past. Every try of a job gets the
+    The time is UTC in whole seconds, rounded down, so it is always in the past. Every try of a job gets the
     same value. A body that is not a JSON object is returned as it is: it is not for this function to judge.
     """
     late = now_ms - accepted_ms > after_s * 1000

@@ -35,7 +35,7 @@ _ADDRESS = re.compile(r"\bfor url \(")
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return the failure that an exception of the transport stands for."""
+    """Return the failure that an exception of the transport means."""
     root = error.__cause__ if isinstance(error.__cause__, PyreqwestError) else error
     causes = _causes_of(root)
     detail = (": ".join(causes[-2:]) or type(error).__name__)[:DETAIL_CHARS]

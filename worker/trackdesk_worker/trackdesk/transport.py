@@ -1,4 +1,4 @@
-"""One bounded HTTP exchange, as fast as this machine allows: pyreqwest's own requests, told in httpx's errors.
+"""One bounded HTTP exchange, as fast as this machine allows: pyreqwest's own requests, with failures as httpx's errors.
 
 httpx's `AsyncClient`, and pyreqwest's transport for it, build a request, a response and a stream object an exchange;
 without them it costs half the processor time (72 µs instead of 136, `tests/benchmarks/RESULTS.md`). Redirects, cookies

@@ -2,8 +2,8 @@
 -- Also kept when Redis is full.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 entry (JSON) | 3 the last entry as the caller saw it ('' for none) | 4 new head: number and hash
---       5 the act that waited for its entry, as it stands first in audit_log_waiting ('' if none did)
--- Reply 1; 0: somebody else was quicker, chain again; 2: somebody else has put that act on record
+--       5 the act that waited for its entry, as it is first in audit_log_waiting ('' if none waited)
+-- Reply 1; 0: another writer was first, chain again; 2: another writer has recorded that act
 
 if ARGV[5] ~= '' and redis.call('LINDEX', key('audit_log_waiting'), 0) ~= ARGV[5] then
   return 2

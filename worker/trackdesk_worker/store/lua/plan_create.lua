@@ -1,4 +1,4 @@
--- Open a plan: what is meant, who means it and why. Its list is made by plan_list, step by step.
+-- Open a plan: which jobs, who asked for it and why. plan_list makes its list, step by step.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 id | 3 open plans at most | 4 entry for the audit log (JSON) | 5 number of field words
 --       then field, value, … | then ids, for a plan of jobs named one by one

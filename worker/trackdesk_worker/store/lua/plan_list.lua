@@ -1,16 +1,15 @@
 -- Freeze some more of a plan's list: each job with the time it died, by which it will be known again.
 -- KEYS  1 prefix
--- ARGV  1 now | 2 plan | 3 where the list stands, as the caller saw it | 4 where it stands behind these
+-- ARGV  1 now | 2 plan | 3 the list's cursor, as the caller saw it | 4 its cursor after these
 --       5 whether they are the last (0/1) | then per job, 2 each: id | died (ms; '' for a job named one by one)
--- Reply number listed, or -1: somebody else was quicker, or the list is closed
--- A job of a filter that is no dead letter of that time any more is none that was meant; one named by its id gets its
--- verdict at once.
+-- Reply number listed, or -1: another process was first, or the list is closed
+-- A job of a filter that is no longer that dead letter is left out; a job named by its id gets its verdict now.
 -- uses: records, ledger
 
 local id = ARGV[2]
 local plan, sums = key('plan', id), key('plan_sums', id)
-local stands = redis.call('HMGET', plan, 'state', 'cursor')
-if stands[1] ~= 'listing' or stands[2] ~= ARGV[3] then
+local listed = redis.call('HMGET', plan, 'state', 'cursor')
+if listed[1] ~= 'listing' or listed[2] ~= ARGV[3] then
   return -1
 end
 local listed = 0

@@ -1,10 +1,10 @@
--- Decide some more jobs of a running plan, each by comparing it with what the list froze. Whoever runs it, and how
--- often: every job is decided once, in the same step as its verdict is written.
+-- Decide some more jobs of a running plan, each by comparing it with what the list froze. However often and
+-- wherever it runs, every job is decided once, in the step that writes its verdict.
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 wake-up envelope | 3 plan | 4 pace of tenants without one of their own (µs a request, 0: no limit)
 --       5 jobs at most
 -- Reply { decided now, state of the plan, jobs without a verdict }
--- A redrive goes only a little ahead of each tenant's budget, so that pause and cancel mean something.
+-- A redrive goes only a little ahead of each tenant's budget, so that pause and cancel take effect.
 -- uses: records, tenant_times, doubt, ledger, wakeups, transitions, redrive
 
 local AHEAD_S, AHEAD_LEAST, AHEAD_UNLIMITED = 30, 50, 5000

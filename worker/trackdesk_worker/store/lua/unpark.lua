@@ -11,7 +11,7 @@ for _, id in ipairs(redis.call('ZRANDMEMBER', key('newer'), tonumber(ARGV[3]))) 
   local job = read_job(id)
   if not job or job.state ~= NEWER then
     redis.call('ZREM', key('newer'), id)
-    -- The record knows its place; whoever moved it meanwhile has taken it there already.
+    -- The record knows its place: if another process moved it meanwhile, it is there already.
     if job and job.state == 'ready' then
       redis.call('ZADD', key('ready', tenant_of(id) .. ':' .. job.job_class), job.at, id)
       woken[tenant_of(id)] = true

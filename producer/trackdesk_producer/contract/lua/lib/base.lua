@@ -4,7 +4,7 @@
 
 local PREFIX = KEYS[1]
 
--- Called with a name of contract/keys.py, in place of which `load_script` puts what it stands for.
+-- Called with a name of contract/keys.py, which `load_script` replaces by the key's text.
 local function key(name, rest)
   return PREFIX .. name .. (rest or '')
 end
