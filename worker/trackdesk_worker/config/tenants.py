@@ -221,7 +221,7 @@ class Tenants:
     def _tenant(self, name: str, table: Any) -> TenantSettings:
         where = f"TRACKDESK_CONFIG: {self._path}"
         if not isinstance(table, dict):
-            raise SettingsInvalid(f"{where}: {name!r} is outside of a table; write it under [<tenant>]")
+            raise SettingsInvalid(f"{where}: {name!r} is outside a table; write it under [<tenant>]")
         try:
             check_tenant(name)
             parsed = _Table.model_validate(table)
