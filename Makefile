@@ -43,10 +43,10 @@ PURE := $(addprefix tests/property/test_,answers_properties.py conversion_proper
 unit: $(READY) ## Run the tests that need no server (under 30 seconds)
 	$(BIN)/python -m pytest -n $(JOBS) -q --hypothesis-profile quick tests/unit $(PURE) $(ARGS)
 
-test: $(READY) ## Run all tests on real servers (between five and six minutes on two cores)
+test: $(READY) ## Run all tests on real servers, without the long ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not deploy" $(ARGS)
 
-coverage: $(READY) ## Run unit and integration tests, and show per package what they execute (five minutes)
+coverage: $(READY) ## Run unit and integration tests, and show per package what they execute
 	mkdir -p build/coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q --hypothesis-profile quick --timeout 300 --cov --cov-report=html \
 		--cov-report=json tests/unit $(PURE) tests/integration $(ARGS); status=$$?; \
