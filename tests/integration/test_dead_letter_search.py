@@ -14,7 +14,8 @@ from trackdesk_producer.contract.constants import OTHER_TYPES
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.claim import Verb
-from trackdesk_worker.ops.dead_letters.search import Found, SearchInvalid, dead_by_cause, search, summary
+from trackdesk_worker.ops.dead_letters.by_cause import dead_by_cause, summary
+from trackdesk_worker.ops.dead_letters.search import Found, SearchInvalid, search
 from trackdesk_worker.store.dead_letters import index_query, index_readers
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Search

@@ -18,7 +18,8 @@ from trackdesk_producer.contract.trace import NO_TRACE
 from trackdesk_producer.contract.wakeup import envelope
 from trackdesk_producer.conversion.wire import fingerprint, post_body
 from trackdesk_worker.domain.claim import Settlement, Verb
-from trackdesk_worker.ops.dead_letters.search import dead_by_cause, search, summary
+from trackdesk_worker.ops.dead_letters.by_cause import dead_by_cause, summary
+from trackdesk_worker.ops.dead_letters.search import search
 from trackdesk_worker.store import plans
 from trackdesk_worker.store.dead_letters.query import Search
 from trackdesk_worker.store.job_store import JobStore

@@ -23,10 +23,11 @@ from trackdesk_worker.cli.options import (
 from trackdesk_worker.cli.output import add_row, confirm, console, emit_json, open_target, table, warn
 from trackdesk_worker.domain.money import plain_amount, plain_money, readable_money
 from trackdesk_worker.domain.outcome import Reason
+from trackdesk_worker.ops.dead_letters.by_cause import dead_by_cause
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form, export
 from trackdesk_worker.ops.dead_letters.filters import ANY_STATE
-from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, SearchInvalid, dead_by_cause, search
+from trackdesk_worker.ops.dead_letters.search import MAX_LIMIT, JobRow, SearchInvalid, search
 from trackdesk_worker.ops.lookup import find_job
 from trackdesk_worker.ops.timestamps import iso, readable_moment
 from trackdesk_worker.store.dead_letters.query import Order

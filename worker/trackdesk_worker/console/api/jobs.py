@@ -14,9 +14,10 @@ from trackdesk_worker.console.exporting import exported
 from trackdesk_worker.domain.money import in_doubt, plain_amount, plain_money
 from trackdesk_worker.ops.audit_log import Operator
 from trackdesk_worker.ops.dead_letters import filters
+from trackdesk_worker.ops.dead_letters.by_cause import dead_by_cause
 from trackdesk_worker.ops.dead_letters.edit import edit_and_redrive, propose
 from trackdesk_worker.ops.dead_letters.export import Form
-from trackdesk_worker.ops.dead_letters.search import JobRow, dead_by_cause, search
+from trackdesk_worker.ops.dead_letters.search import JobRow, search
 from trackdesk_worker.ops.job_detail import JobDetail, moments, read_job
 from trackdesk_worker.ops.remedies import remedy
 from trackdesk_worker.ops.timestamps import iso

@@ -13,9 +13,10 @@ from trackdesk_worker.console.filters import Filter, carried, in_address, read_f
 from trackdesk_worker.console.pages import Page
 from trackdesk_worker.console.rendering import address, page
 from trackdesk_worker.ops.audit_log import Operator
+from trackdesk_worker.ops.dead_letters.by_cause import CauseSummary, dead_by_cause
 from trackdesk_worker.ops.dead_letters.export import Form
 from trackdesk_worker.ops.dead_letters.filters import PERSONAL_FIELDS
-from trackdesk_worker.ops.dead_letters.search import CauseSummary, dead_by_cause, search
+from trackdesk_worker.ops.dead_letters.search import search
 
 SIZE = 50
 TENANTS_OFFERED = 500

@@ -16,7 +16,7 @@ from trackdesk_producer.contract.record import State, external_id_of, tenant_of
 from trackdesk_producer.contract.scripts import text
 from trackdesk_worker.domain.limits import Limits
 from trackdesk_worker.ops.audit_log import Act, Operator, entry_of
-from trackdesk_worker.ops.dead_letters.search import summary
+from trackdesk_worker.ops.dead_letters.by_cause import summary
 from trackdesk_worker.ops.plans.preview import Preview, preview, seconds_at_budget
 from trackdesk_worker.ops.plans.views import (
     DONE,

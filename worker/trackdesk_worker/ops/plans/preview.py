@@ -8,7 +8,7 @@ from itertools import islice
 
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.domain.limits import Shares
-from trackdesk_worker.ops.dead_letters.search import money_of, summary
+from trackdesk_worker.ops.dead_letters.by_cause import money_of, summary
 from trackdesk_worker.store.dead_letters.index_query import walk
 from trackdesk_worker.store.dead_letters.query import Hit, Search
 from trackdesk_worker.store.job_store import JobStore

@@ -5,7 +5,7 @@ Reading them costs with the number of causes, not of dead letters.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
@@ -91,6 +91,21 @@ def read_causes(store: JobStore) -> list[Cause]:
     """Return every cause that has dead letters now, the largest first."""
     names, books = store.transaction(cause_commands(store.keys))
     return parse_causes(names, books)
+
+
+def causes_of(store: JobStore, ids: Sequence[str]) -> dict[str, Cause]:
+    """Return the causes of some dead letters, by job id."""
+    if not ids:
+        return {}
+    numbers: Any = store.client.hmget(store.keys.cause_of, ids)
+    filed = sorted({number for number in numbers if number is not None})
+    names: Any = store.client.hmget(store.keys.causes, filed) if filed else []
+    known = {c.number: c for c in parse_causes(dict(zip(filed, names, strict=True)), {})}
+    return {
+        identity: known[text(number)]
+        for identity, number in zip(ids, numbers, strict=True)
+        if number is not None and text(number) in known
+    }
 
 
 def reference(name: str, value: str) -> str:
