@@ -171,7 +171,8 @@ class Judge:
         elif record.state in LIVE:
             if life.rows and not doubted and not life.excuse:
                 raise Violation("doubt forgotten", life, f"{_shown(life.rows[0])} is at Trackdesk, {record} is clean")
-            if record.ambiguous and not life.sent:
+            # What is accepted in the millisecond in which a restore is reported may be in doubt.
+            if record.ambiguous and not life.sent and record.accepted_ms > doubt_ms:
                 raise Violation("doubt without a request", life, "nothing was ever sent, and it counts as sent")
 
     def _delivered(self, life: Life, record: JobRecord) -> None:
