@@ -25,7 +25,7 @@ from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.config.settings import load_settings
 from trackdesk_worker.config.tenants import Tenants
 from trackdesk_worker.domain.claim import Verb
-from trackdesk_worker.domain.limits import Limits, Shares
+from trackdesk_worker.domain.limits import Shares
 from trackdesk_worker.exporter.app import create_app
 from trackdesk_worker.exporter.durability_probe import DurabilityProbe
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -209,19 +209,22 @@ async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_no
     exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
 ) -> None:
     store.now_ms -= 600_000
-    store.enqueue(*[f"busy/{n}" for n in range(50)], *[f"idle/{n}" for n in range(50)])
-    store.claim(100, limits=Limits(rate_per_s=5, burst=2))
-    store.now_ms += 600_000
-    one = exporter(server.port, keys)
-    overdue = "trackdesk_oldest_overdue_age_seconds"
-    assert await one.value(overdue, tenant_state="running") > 590
-    assert await one.value(overdue, tenant_state="at_budget") == 0
-
+    store.enqueue(*[f"busy/{n}" for n in range(900)], *[f"idle/{n}" for n in range(50)])
     for tenant in ("busy", "idle"):
         store.client.hset(keys.tenant(tenant), mapping={"rate_us": 200_000, "burst": 2})
     store.pause("idle")
-    claimed = store.claim(100, limits=Limits(rate_per_s=5, burst=2)).jobs
-    assert len(claimed) == 2
+    store.now_ms += 440_000
+    for _ in range(400):
+        store.now_ms += 400
+        assert len(store.claim(100).jobs) == 2
+    store.resume("idle")
+    one = exporter(server.port, keys)
+    overdue = "trackdesk_oldest_overdue_age_seconds"
+    found = await one.scrape()
+    for state in ("running", "at_budget"):
+        assert found[overdue][frozenset({("tenant_state", state)})] > 590
+
+    store.pause("idle")
     store.freeze("idle", 0)
     found = await one.scrape()
 
@@ -230,8 +233,8 @@ async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_no
 
     assert of(overdue, tenant_state="running") == 0
     assert of(overdue, tenant_state="at_budget") > 590
-    assert of("trackdesk_overdue_jobs", tenant_state="at_budget", queue="live") == 46
-    assert of("trackdesk_waiting_late_jobs", **{"class": "live"}) == 46
+    assert of("trackdesk_overdue_jobs", tenant_state="at_budget", queue="live") == 100
+    assert of("trackdesk_waiting_late_jobs", **{"class": "live"}) == 100
     assert of("trackdesk_budget_rate", tenant="busy") == 5
     assert of("trackdesk_budget_rate", tenant="idle") == 0
     assert of("trackdesk_ledger_events_total", event="freezes") == 1

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from trackdesk_producer.contract.record import State
 from trackdesk_worker.cli.output import add_row, table
+from trackdesk_worker.domain.forecast import PaceBasis
 from trackdesk_worker.domain.money import readable_money
 from trackdesk_worker.ops.backlog_forecast import BacklogForecast
 from trackdesk_worker.ops.status import StoreStatus
@@ -41,6 +42,8 @@ def forecast_json(forecast: BacklogForecast) -> dict[str, Any]:
     return {
         "rate_per_s": forecast.pace.rate_per_s,
         "budget_ratio": round(forecast.pace.factor, 3),
+        "pace": forecast.pace.basis.value,
+        "budget_used_ratio": round(forecast.pace.used, 5),
         "starts_in_s": round(forecast.pace.starts_in_s, 3),
         "drain_s": None if forecast.drain_s is None else round(forecast.drain_s, 1),
         "late_jobs": forecast.late,
@@ -62,6 +65,8 @@ def blocked_json(blocked: BlockedTenant) -> dict[str, Any]:
 def _pace(forecast: BacklogForecast) -> str:
     if forecast.pace.rate_per_s is None:
         return "no limit"
-    now = forecast.pace.rate_per_s * forecast.pace.factor
     full = f"{forecast.pace.rate_per_s:g}/s"
+    now = (forecast.pace.sent_per_s or 0) * forecast.pace.factor
+    if forecast.pace.basis is PaceBasis.OBSERVED:
+        return f"{now:.2g} observed of {full}"
     return full if forecast.pace.factor == 1 else f"{now:.1f} of {full}"

@@ -6,11 +6,21 @@ Held to what then happens, within 15 %, by tests/integration/test_forecast.py.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from trackdesk_producer.contract.constants import CLIMB_MS
 
 CLIMB_S = CLIMB_MS / 1000
 """After a 429 the pace climbs from nothing to its full rate in this time."""
+
+
+class PaceBasis(StrEnum):
+    """What a forecast takes for the pace."""
+
+    BUDGET = "budget"
+    """Jobs will leave as fast as the budget allows."""
+    OBSERVED = "observed"
+    """They leave more slowly than that, and the forecast takes what it saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,18 @@ class Pace:
     factor: float = 1.0
     """Share of the full rate at the start; it climbs back after a 429."""
     paused: bool = False
+    used: float = 1.0
+    """Part of the budget that was used lately while jobs waited; 1 where the forecast counts on all of it."""
+
+    @property
+    def basis(self) -> PaceBasis:
+        """What the forecast takes for the pace."""
+        return PaceBasis.BUDGET if self.used == 1 else PaceBasis.OBSERVED
+
+    @property
+    def sent_per_s(self) -> float | None:
+        """Requests per second at full pace as the forecast reckons; None is no limit."""
+        return None if self.rate_per_s is None else self.rate_per_s * self.used
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +60,17 @@ class Line:
 
 def seconds_to_send(jobs: float, pace: Pace) -> float | None:
     """Return when `jobs` requests will have left; None while paused or without a limit to reckon with."""
-    if pace.paused or pace.rate_per_s is None:
+    if pace.paused or pace.sent_per_s is None:
         return None
+    rate_per_s = pace.sent_per_s
     if jobs <= 0:
         return 0.0
     # While it climbs, the rate is a rising line, and the jobs sent are the area below it.
     climb_s = (1 - pace.factor) * CLIMB_S
-    during_climb = pace.rate_per_s * climb_s * (1 + pace.factor) / 2
+    during_climb = rate_per_s * climb_s * (1 + pace.factor) / 2
     if jobs >= during_climb:
-        return pace.starts_in_s + climb_s + (jobs - during_climb) / pace.rate_per_s
-    slope, start = pace.rate_per_s / CLIMB_S, pace.rate_per_s * pace.factor
+        return pace.starts_in_s + climb_s + (jobs - during_climb) / rate_per_s
+    slope, start = rate_per_s / CLIMB_S, rate_per_s * pace.factor
     return pace.starts_in_s + (math.sqrt(start * start + 2 * slope * jobs) - start) / slope
 
 

@@ -130,7 +130,7 @@ def _work(snapshot: StoreSnapshot) -> Iterator[Family]:
     # Promotion is due for every tenant, blocked or not.
     waiting = [(TenantState.RUNNING, Queue.SCHEDULED, snapshot.scheduled)]
     for tenant, queues in snapshot.ready.items():
-        state = snapshot.tenants[tenant].record.state(snapshot.now_ms)
+        state = snapshot.tenants[tenant].state(snapshot.now_ms)
         for job_class, backlog in queues.items():
             oldest_ready = max(oldest_ready, backlog.oldest_age_s)
             waiting.append((state, Queue(job_class.value), backlog))
@@ -153,7 +153,7 @@ def _tenants(snapshot: StoreSnapshot, names: TenantNames) -> Iterator[Family]:
     counts: Counter[tuple[str, ...]] = Counter({(state.value,): 0 for state in TenantState})
     blocked: Counter[tuple[str, ...]] = Counter()
     for tenant, one in snapshot.tenants.items():
-        state = one.record.state(snapshot.now_ms)
+        state = one.state(snapshot.now_ms)
         counts[(state.value,)] += 1
         if state.blocks:
             blocked[names.of(tenant), state.value] += 1
@@ -166,22 +166,25 @@ def _ahead(snapshot: StoreSnapshot, names: TenantNames, forecast: Forecast) -> I
     late: Counter[tuple[str, ...]] = Counter()
     budget: dict[tuple[str, ...], float] = {}
     rate: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    assumed: defaultdict[tuple[str, ...], float] = defaultdict(float)
     spent: Counter[tuple[str, ...]] = Counter()
     for tenant, tenant_snapshot in snapshot.tenants.items():
         name, seen = (names.of(tenant),), forecast(tenant_snapshot, snapshot.now_ms)
         if seen.drain_s is not None:
             drain[name] = max(drain.get(name, 0.0), seen.drain_s)
         late[name] += seen.late
-        factor = 0.0 if tenant_snapshot.record.state(snapshot.now_ms).blocks else seen.pace.factor
+        factor = 0.0 if tenant_snapshot.record.blocked_state(snapshot.now_ms) else seen.pace.factor
         # Several tenants under one label: the slowest one matters.
         budget[name] = min(budget.get(name, 1.0), factor)
         if seen.pace.rate_per_s is not None:
             rate[name] += seen.pace.rate_per_s * factor
+            assumed[(*name, seen.pace.basis.value)] += (seen.pace.sent_per_s or 0.0) * factor
         spent[name] += tenant_snapshot.book.jobs[CLAIMED]
     yield _family(catalogue.DRAIN, drain)
     yield _family(catalogue.LATE_JOBS, late)
     yield _family(catalogue.BUDGET_SHARE, budget)
     yield _family(catalogue.BUDGET_RATE, rate)
+    yield _family(catalogue.FORECAST_RATE, assumed)
     yield _family(catalogue.BUDGET_SPENT, spent)
 
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from trackdesk_producer.contract.constants import OUTAGE, THROTTLED
 from trackdesk_producer.contract.scripts import text
+from trackdesk_worker.domain.budget_use import BudgetUse
 from trackdesk_worker.domain.tenant_state import TenantState
 from trackdesk_worker.store.job_store import JobStore
 
 PAUSED = "paused"
 """The field that is there while the tenant is paused."""
-AT_BUDGET_S = 5
-"""A tenant whose budget is spent up to this long ago, or further, is sent as fast as it may be."""
+UNUSED = BudgetUse()
+SPENT_LATELY_S = 60
+"""A tenant whose budget has been whole for longer does not spend it: it has no limit, or nobody claims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +68,33 @@ class TenantRecord:
     """Share of the full rate when the last freeze ended."""
     rate_us: int | None = None
     """The tenant's own time between two requests; None where the defaults apply."""
+    used: BudgetUse = UNUSED
+    """What the budget was used for lately (`used` of claim.lua)."""
+    capped_since_us: int | None = None
+    """Since when jobs wait (µs) because the tenant has as many requests in flight as it may; None if they do not."""
+    resumed_ms: int = 0
+    """When an operator last ended a pause."""
     restored_ms: int = -1
     """When an operator last reported a restore of the store; -1 if never."""
 
-    def state(self, now_ms: int) -> TenantState:
-        """Return whether jobs may leave; the first of the states that applies."""
+    def blocked_state(self, now_ms: int) -> TenantState | None:
+        """Return why no job may leave, the first of the states that applies; None if jobs may."""
         if self.pause is not None:
             return TenantState.PAUSED
         if self.hold is not None:
             return self.hold.state
         if self.frozen_until_ms > now_ms:
             return TenantState.FROZEN
-        # A tenant that is served as soon as its budget allows never falls far behind the present.
-        spent = self.budget_spent_until_ms > now_ms - AT_BUDGET_S * 1000
-        return TenantState.AT_BUDGET if spent else TenantState.RUNNING
+        return None
+
+    def spends_budget(self, now_ms: int) -> bool:
+        """Return whether the tenant has a budget and spent of it lately."""
+        return self.budget_spent_until_ms > now_ms - SPENT_LATELY_S * 1000
+
+    def could_leave_us(self, turn_us: int) -> int:
+        """Return since when budget passes unused, of a tenant whose jobs wait and whose turn was at `turn_us`."""
+        turn_us = min(turn_us, self.capped_since_us or turn_us)
+        return max(turn_us, 1000 * max(self.budget_spent_until_ms, self.frozen_until_ms, self.resumed_ms))
 
     def blocked(self, tenant: str, now_ms: int) -> list[BlockedTenant]:
         """Return every reason why the tenant's jobs are not claimed."""
@@ -120,5 +135,13 @@ def parse_tenant(stored: Mapping[bytes, bytes] | Mapping[str, str]) -> TenantRec
         budget_spent_until_ms=int(fields.get("tat", 0)) // 1000,
         pace_factor=float(fields.get("factor", 1)),
         rate_us=int(fields["rate_us"]) if "rate_us" in fields else None,
+        used=_used(fields.get("used", "")),
+        capped_since_us=int(fields["capped_since"]) if "capped_since" in fields else None,
+        resumed_ms=int(fields.get("pauses", "0-0").partition(" ")[0].partition("-")[2]),
         restored_ms=int(fields.get("doubt", -1)),
     )
+
+
+def _used(stored: str) -> BudgetUse:
+    words = [int(word) for word in stored.split()]
+    return BudgetUse(words[1] + words[3], words[2] + words[4]) if len(words) == 5 else BudgetUse()

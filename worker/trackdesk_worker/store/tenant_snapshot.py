@@ -11,6 +11,8 @@ from typing import Any
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_producer.contract.record import JobClass
 from trackdesk_producer.contract.scripts import ScriptCall, clock
+from trackdesk_worker.domain.budget_use import AT_BUDGET
+from trackdesk_worker.domain.tenant_state import TenantState
 from trackdesk_worker.store.jobs import reading_script
 from trackdesk_worker.store.ledger import Book, parse_book
 from trackdesk_worker.store.tenant_record import TenantRecord, parse_tenant
@@ -41,6 +43,26 @@ class TenantSnapshot:
     book: Book
     record: TenantRecord
     queues: Mapping[JobClass, ReadyQueue]
+    turn_us: int | None = None
+    """When the tenant is served next, or was to be; None if no ready job was seen at its last turn."""
+
+    def state(self, now_ms: int) -> TenantState:
+        """Return whether jobs may leave; the first of the states that applies."""
+        blocked = self.record.blocked_state(now_ms)
+        if blocked is not None:
+            return blocked
+        waits = any(queue.size for queue in self.queues.values())
+        at_budget = waits and self.record.spends_budget(now_ms) and self.budget_used(now_ms) >= AT_BUDGET
+        return TenantState.AT_BUDGET if at_budget else TenantState.RUNNING
+
+    def budget_used(self, now_ms: int) -> float:
+        """Return which part of its budget the tenant used lately, while its jobs waited for it."""
+        waiting_us = [queue.oldest_us for queue in self.queues.values() if queue.oldest_us is not None]
+        idle_us = 0
+        if waiting_us:
+            turn_us = min(waiting_us) if self.turn_us is None else self.turn_us
+            idle_us = now_ms * 1000 - self.record.could_leave_us(turn_us)
+        return self.record.used.share(idle_us=max(0, idle_us))
 
 
 def tenant_snapshots(
@@ -70,12 +92,13 @@ def _tenant_snapshots(
 
 
 def _read(tenant: str, reply: list[Any]) -> TenantSnapshot:
-    ledger, state, *queues = reply
+    ledger, state, turn, *queues = reply
     return TenantSnapshot(
         tenant,
         parse_book(_pairs(ledger)),
         parse_tenant(_pairs(state)),
         {job_class: _queue(queue) for job_class, queue in zip(JobClass, queues, strict=True)},
+        int(float(turn)) if turn else None,
     )
 
 

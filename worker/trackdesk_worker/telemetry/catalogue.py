@@ -18,6 +18,7 @@ from trackdesk_worker.telemetry.labels import (
     KIND,
     LEVEL,
     OUTCOME,
+    PACE,
     QUEUE,
     REASON,
     RESULT,
@@ -203,6 +204,13 @@ BUDGET_RATE = Metric(
     "Requests per second a tenant may send at its present pace; 0 while it is blocked, absent without a limit.",
     (TENANT,),
 )
+FORECAST_RATE = Metric(
+    "trackdesk_forecast_rate",
+    _G,
+    "Requests per second that the forecasts of drain time and late jobs assume: those of the budget, or, where a "
+    "tenant used less than 90 % of it lately though jobs waited, those observed; 0 while it is blocked.",
+    (TENANT, PACE),
+)
 BUDGET_SPENT = Metric(
     "trackdesk_budget_spent_total", _C, "Jobs ever claimed, each a request of its tenant's budget.", (TENANT,)
 )
@@ -249,8 +257,9 @@ WORKER_METRICS = (
 EXPORTER_METRICS = (
     *(BUILD_INFO, COLLECTOR_SUCCESS, COLLECTOR_DURATION, JOBS, ACCEPTED, ENDED, DELIVERED, LEDGER_EVENTS, DEAD_JOBS),
     *(VALUE_AT_RISK, RESIDUAL_JOBS, RESIDUAL_MONEY, INDEX_RESIDUAL, OLDEST_READY, OVERDUE_JOBS, OLDEST_OVERDUE),
-    *(WAITING_LATE, TENANTS, TENANTS_BLOCKED, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, BUDGET_SPENT, WORKERS),
-    *(WAKEUPS_WAITING, NEWER, ADMISSION_CLOSED, REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
+    *(WAITING_LATE, TENANTS, TENANTS_BLOCKED, DRAIN, LATE_JOBS, BUDGET_SHARE, BUDGET_RATE, FORECAST_RATE),
+    *(BUDGET_SPENT, WORKERS, WAKEUPS_WAITING, NEWER, ADMISSION_CLOSED),
+    *(REDIS_AOF, REDIS_AOF_OK, REDIS_AOF_REWRITE_OK, REDIS_AOF_DELAYED),
     *(REDIS_NOEVICTION, REDIS_EVICTED, REDIS_MASTER, REDIS_REPLICAS, REDIS_REPLICA_LAG, REDIS_MEMORY_USED),
     *(REDIS_MEMORY_MAX, REDIS_UPTIME, DURABILITY_WAIT, DURABILITY_PROBES),
 )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from trackdesk_producer.contract.record import NO_CURRENCY, JobClass, State
 from trackdesk_producer.conversion.currencies import MINOR_UNITS
 from trackdesk_producer.receipts import Durability
+from trackdesk_worker.domain.forecast import PaceBasis
 from trackdesk_worker.domain.outcome import OutcomeKind, Reason
 from trackdesk_worker.domain.tenant_state import TenantState
 
@@ -114,6 +115,7 @@ LEVEL = _label("level", [level for level in Durability if level is not Durabilit
 RESULT = _label("result", DurabilityResult)
 CURRENCY = _label("currency", [*MINOR_UNITS, NO_CURRENCY])
 EVENT = _label("event", LedgerEvent)
+PACE = _label("pace", PaceBasis)
 TENANT = Label("tenant", frozenset())
 """Its values are `TenantNames`."""
 VERSION = Label("version", frozenset())

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trackdesk_producer.contract.record import State
 from trackdesk_producer.conversion.rules import AMOUNT_PATTERN, NON_BLANK_PATTERN
+from trackdesk_worker.domain.forecast import PaceBasis
 from trackdesk_worker.store.dead_letters.query import Order
 
 Money = Annotated[dict[str, str], Field(description="Sum per ISO 4217 code; XXX is for amounts without a currency")]
@@ -77,6 +78,8 @@ class Tenant(ResponseModel):
     money_at_risk: Money
     rate_per_s: float | None = Field(description="Budget; null: no limit")
     budget_ratio: float = Field(description="Fraction of the budget in use; below 1 after HTTP 429")
+    pace: PaceBasis = Field(description="What drain_s and late_jobs assume: the budget, or the pace observed")
+    budget_used_ratio: float = Field(description="Fraction of the budget used lately, if pace is observed; else 1")
     drain_s: float | None
     late_jobs: int
     blocked: list[Blocked]

@@ -54,6 +54,8 @@ def _tenant(status: StoreStatus, name: str, blocked: list[BlockedTenant]) -> m.T
         money_at_risk=plain_money(book.at_risk),
         rate_per_s=forecast.pace.rate_per_s,
         budget_ratio=round(forecast.pace.factor, 3),
+        pace=forecast.pace.basis,
+        budget_used_ratio=round(forecast.pace.used, 5),
         drain_s=None if forecast.drain_s is None else round(forecast.drain_s, 1),
         late_jobs=forecast.late,
         blocked=[

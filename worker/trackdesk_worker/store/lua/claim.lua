@@ -10,11 +10,12 @@
 --       epoch | accepted | class | probe (1: the tenant is held, this job tries it) | attempts in all | trace | body;
 --       past: '-', or the fingerprint of its content, the contents in doubt (contract/doubt.py), and when it was refused
 -- Cost: O(jobs handed out), and at most VISITS tenants looked at, however many there are.
--- uses: records, tenant_times, doubt, indexes, ledger, wakeups, expect
+-- uses: records, tenant_times, pauses, doubt, indexes, ledger, wakeups, expect
 
 local VISITS = 64
 local DUE_US = NOW_US + VISITS -- a round's turns are a µs apart: those of a tenant due now lie this close
 local CAPPED_US = 1000000 -- a tenant at its cap gets its turn back when it settles; this is for lost settles
+local USE_US = 60000000 -- length of each half of the record of what the budget was used for
 local PROBES = 3 -- that a held tenant sends together; one if it is throttled
 local SLOTS = ARGV[7]
 local CLASS_OF = { l = 'live', r = 'retry', d = 'redrive' }
@@ -97,10 +98,26 @@ local function slowed(rate_us, factor, since_us)
   return math.ceil(rate_us / math.min(1, factor + math.max(0, NOW_US - since_us) / (CLIMB_MS * 1000)))
 end
 
--- Serve one tenant; return when its next turn is (µs), or nil when it has no ready job left.
-local function serve(tenant, most)
+-- The tenant's budget in the last minute or two, as far as jobs waited for it: in two halves, when the present one
+-- began, what was spent in it and what was lost because nobody claimed, then both of the half before (µs).
+local function used_after(stored, spent_us, lost_us)
+  local began, spent, lost, spent_before, lost_before =
+    string.match(stored or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local age = began and NOW_US - began or -1
+  if age < 0 then
+    began, spent, lost, spent_before, lost_before = NOW_US, 0, 0, 0, 0
+  elseif age >= USE_US then
+    began, spent, lost, spent_before, lost_before = NOW_US, 0, 0, spent, lost
+  end
+  return string.format('%d %d %d %s %s', began, spent + spent_us, lost + math.min(lost_us, USE_US), spent_before,
+    lost_before)
+end
+
+-- Serve one tenant, whose turn was at `turn_us`; return when its next turn is (µs), or nil when it has no ready job left.
+local function serve(tenant, most, turn_us)
   local state = redis.call('HMGET', key('tenant', tenant), 'paused', 'frozen_until', 'hold', 'probe_at', 'tat',
-    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt', 'doubt_since', 'frozen_for', 'probe_in')
+    'rate_us', 'burst', 'cap', 'cursor', 'factor', 'window', 'doubt', 'doubt_since', 'frozen_for', 'probe_in',
+    'used', 'capped_since', 'pauses')
   local frozen_us = time_ahead(tenant, 'frozen_until', state[2], state[14]) * 1000
   local held = state[3]
   local probe_us = time_ahead(tenant, 'probe_at', state[4], state[15]) * 1000
@@ -121,17 +138,22 @@ local function serve(tenant, most)
     end
   end
   local room = cap - redis.call('ZCOUNT', key('places', tenant), '(' .. integer(NOW_MS), '+inf')
+  -- Since when it could have been served: its turn moves on while it is at its cap, and lies before a pause at times.
+  local since_us = math.max(math.min(turn_us, tonumber(state[17]) or turn_us), frozen_us,
+    resumed_ms(pauses_of(state[18])) * 1000)
   if room < 1 and not held then
-    redis.call('HSET', key('tenant', tenant), 'capped', 1)
+    redis.call('HSET', key('tenant', tenant), 'capped', 1, 'capped_since', integer(since_us))
     return NOW_US + CAPPED_US
   end
   most = math.min(most, not held and room or held == THROTTLED and 1 or PROBES)
-  local tat
+  local tat, lost_us
   if rate_us > 0 then
     -- GCRA: `tat` is when the budget would be whole again if nothing more were sent; at the present pace that takes
     -- no longer than `burst` requests.
     rate_us = slowed(rate_us, tonumber(state[10]), frozen_us)
-    tat = math.max(tonumber(state[5]) or 0, NOW_US)
+    local whole_us = tonumber(state[5]) or 0
+    tat = math.max(whole_us, NOW_US)
+    lost_us = math.max(0, NOW_US - math.max(whole_us, since_us))
     if tat > NOW_US + burst * rate_us then
       tat = NOW_US + burst * rate_us
       redis.call('HSET', key('tenant', tenant), 'tat', integer(tat))
@@ -144,6 +166,9 @@ local function serve(tenant, most)
   end
 
   local ids = take(tenant, most, cursor, held and held ~= OUTAGE)
+  if state[17] then
+    redis.call('HDEL', key('tenant', tenant), 'capped_since')
+  end
   if #ids == 0 then
     return nil
   end
@@ -155,6 +180,9 @@ local function serve(tenant, most)
   local write = { 'cursor', integer((cursor + #ids) % #SLOTS) }
   if rate_us > 0 then
     write[#write + 1], write[#write + 2] = 'tat', integer(tat + #ids * rate_us)
+    if not held then
+      write[#write + 1], write[#write + 2] = 'used', used_after(state[16], #ids * rate_us, lost_us)
+    end
   end
   if held then
     -- One group of probes at a time: the next one when all are settled, or their lease has ended.
@@ -175,12 +203,13 @@ end
 local eligible = redis.call('ZCOUNT', key('turn'), '-inf', integer(DUE_US))
 if eligible > 0 and wanted > 0 then
   local share = math.ceil(wanted / math.min(eligible, VISITS))
-  local visited = redis.call('ZRANGEBYSCORE', key('turn'), '-inf', integer(DUE_US), 'LIMIT', 0, VISITS)
-  for i, tenant in ipairs(visited) do
+  local visited = redis.call('ZRANGEBYSCORE', key('turn'), '-inf', integer(DUE_US), 'WITHSCORES', 'LIMIT', 0, VISITS)
+  for i = 1, #visited / 2 do
+    local tenant = visited[2 * i - 1]
     if jobs >= wanted then
       break
     end
-    local next_us = serve(tenant, math.min(share, wanted - jobs))
+    local next_us = serve(tenant, math.min(share, wanted - jobs), tonumber(visited[2 * i]))
     if not next_us then
       redis.call('ZREM', key('turn'), tenant)
     else

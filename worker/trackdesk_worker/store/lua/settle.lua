@@ -164,7 +164,7 @@ end
 
 local function end_hold(state)
   clear(state, 'hold', 'held_since', 'probe_at', 'probe_in', 'probe_ms', 'probe_token', 'probing', 'probed', 'witness',
-    'failing', 'streak')
+    'failing', 'streak', 'capped_since')
   state.released = true
 end
 

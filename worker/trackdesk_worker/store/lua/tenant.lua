@@ -3,7 +3,7 @@
 -- ARGV  1 now | 2 wake-up envelope | 3 act | 4 tenant | then, for pause: 5 operator | 6 reason
 --         acts: pause (no claims until resume) | resume (also ends a freeze and tries a held tenant now)
 -- Reply 'done' | 'unchanged'
--- uses: wakeups
+-- uses: wakeups, pauses
 
 local act, tenant = ARGV[3], ARGV[4]
 local state = key('tenant', tenant)
@@ -12,8 +12,13 @@ if act == 'pause' then
     return 'unchanged'
   end
   redis.call('HSET', state, 'paused', integer(NOW_MS), 'paused_by', ARGV[5], 'paused_why', ARGV[6])
+  redis.call('HDEL', state, 'capped_since')
   redis.call('ZREM', key('turn'), tenant)
   return 'done'
+end
+local paused = redis.call('HMGET', state, 'paused', 'pauses')
+if paused[1] then
+  redis.call('HSET', state, 'pauses', pauses_with(paused[2], paused[1]))
 end
 local changed = redis.call('HDEL', state, 'paused', 'paused_by', 'paused_why', 'frozen_until', 'frozen_for',
   'frozen_reason', 'factor')

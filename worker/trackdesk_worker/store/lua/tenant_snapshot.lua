@@ -2,7 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  1 now | 2 ready before this (µs) counts as overdue | 3 … and before this as late
 --       4 jobs to sample per queue | 5… tenants
--- Reply per tenant { ledger fields, state fields, queue live, queue retry, queue redrive };
+-- Reply per tenant { ledger fields, state fields, turn (µs) or '', queue live, queue retry, queue redrive };
 --       a queue is { size, oldest (µs) or '', overdue, late, place, epoch (ms), place, epoch… }
 -- Cost: O(tenants), and a record read per sampled job.
 -- uses: records
@@ -36,6 +36,7 @@ for i = 5, #ARGV do
   replies[#replies + 1] = {
     redis.call('HGETALL', key('ledger', tenant)),
     redis.call('HGETALL', key('tenant', tenant)),
+    redis.call('ZSCORE', key('turn'), tenant) or '',
     look_at(key('ready', tenant .. ':live')),
     look_at(key('ready', tenant .. ':retry')),
     look_at(key('ready', tenant .. ':redrive')),
