@@ -20,6 +20,7 @@ from trackdesk_producer.conversion.names import ConversionStatus
 from trackdesk_producer.errors import (
     ConversionInvalid,
     DurabilityNotMet,
+    OptionInvalid,
     Problem,
     ProducerError,
     QueueFull,
@@ -40,6 +41,7 @@ __all__ = [
     "DurabilityNotMet",
     "EnqueueItem",
     "JobStatus",
+    "OptionInvalid",
     "Problem",
     "Producer",
     "ProducerError",

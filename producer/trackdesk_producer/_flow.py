@@ -7,8 +7,8 @@ A flow is a generator: it yields what to send in one round trip, is given the re
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache, partial
@@ -23,8 +23,8 @@ from trackdesk_producer.contract.record import NO_CURRENCY, JobRecord, RecordNew
 from trackdesk_producer.contract.runner import Replies, Request
 from trackdesk_producer.contract.scripts import Argument, ScriptCall, load_script, text
 from trackdesk_producer.contract.wakeup import envelope
-from trackdesk_producer.conversion.model import Conversion, parse_conversion
-from trackdesk_producer.conversion.rules import check_tenant
+from trackdesk_producer.conversion.model import Conversion, check_external_id, parse_conversion
+from trackdesk_producer.conversion.rules import check_tenant, shape
 from trackdesk_producer.conversion.wire import body_and_fingerprint
 from trackdesk_producer.durability import check_durability, confirmation
 from trackdesk_producer.errors import (
@@ -36,6 +36,8 @@ from trackdesk_producer.errors import (
     QueueUnavailable,
     RecordTooNew,
 )
+from trackdesk_producer.failures import refusal
+from trackdesk_producer.options import check_count, check_level, check_seconds
 from trackdesk_producer.receipts import Cancellation, CancelStatus, Durability, JobStatus, Receipt, ReceiptStatus
 from trackdesk_producer.tracing import enqueue_span
 
@@ -50,7 +52,8 @@ the store for a few milliseconds only."""
 class EnqueueItem:
     """One conversion of ``enqueue_many`` that needs more than the defaults."""
 
-    conversion: Conversion | Mapping[str, Any]
+    conversion: Conversion | Mapping[str, Any] = field(repr=False)
+    """A mapping would show its customer's data in a traceback or a log."""
     tenant: str | None = None
     not_before: datetime | None = None
 
@@ -92,28 +95,29 @@ class ProducerFlow:
         *,
         namespace: str,
         tenant: str | None,
-        durability: Durability,
+        durability: Durability | str,
         identity_by_type: bool | Callable[[str], bool],
         timeout_s: float,
         replicas: int,
         dedupe_window_s: int,
     ) -> None:
         self.keys = Keys(namespace)
-        self.timeout_s = timeout_s
+        self.timeout_s = check_seconds("timeout_s", timeout_s)
         self._tenant = None if tenant is None else check_tenant(tenant)
-        self._durability = durability
+        self._durability = check_level(durability)
         self._by_type = identity_by_type if callable(identity_by_type) else lambda _: bool(identity_by_type)
-        self._replicas = replicas
-        self._dedupe_window_ms = dedupe_window_s * 1000
+        self._replicas = check_count("replicas", replicas)
+        self._dedupe_window_ms = check_count("dedupe_window_s", dedupe_window_s) * 1000
         self._enqueue = load_script("trackdesk_producer.contract", "enqueue", allow_oom=False)
         self._cancel = load_script("trackdesk_producer.contract", "cancel", allow_oom=True)
         self._envelope = envelope(self.keys.wakeups)
 
-    def enqueue(self, item: EnqueueItem, durability: Durability | None) -> Flow[Receipt]:
+    def enqueue(self, item: EnqueueItem, durability: Durability | str | None) -> Flow[Receipt]:
         """Store one conversion; raise what keeps it from being stored."""
+        level = self._level(durability)
         prepared = self._prepare(item)
         try:
-            receipts = yield from self._store([prepared], durability or self._durability)
+            receipts = yield from self._store([prepared], level)
         except QueueUnavailable as error:
             error.external_id = prepared.external_id
             raise
@@ -123,11 +127,12 @@ class ProducerFlow:
         return receipt
 
     def enqueue_many(
-        self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | None
+        self, items: Iterable[EnqueueItem | Conversion | Mapping[str, Any]], durability: Durability | str | None
     ) -> Flow[list[Receipt]]:
         """Store many; one receipt per item, in order; a failure is reported in its place."""
+        level = self._level(durability)
         receipts: list[Receipt] = []
-        iterator = iter(items)
+        iterator = _each(items)
         under_way: deque[_Batch] = deque()
         down: QueueUnavailable | None = None
         proven = False
@@ -138,7 +143,7 @@ class ProducerFlow:
                 if down is not None:
                     batch.refuse(down)
                 elif batch.sound:
-                    down = yield from _send_batch(batch, self._store(batch.sound, durability or self._durability))
+                    down = yield from _send_batch(batch, self._store(batch.sound, level))
             # The store works on one batch while the next is prepared and sent. The first is waited for: should the
             # store not know the script, it is sent again, and must not come behind the second.
             while under_way and (len(under_way) > 1 or not (given and proven)):
@@ -150,7 +155,7 @@ class ProducerFlow:
 
     def cancel(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[Cancellation]:
         """Cancel a job that waits and cannot have reached Trackdesk."""
-        identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
+        identity = self._identity(self._tenant_for(tenant), check_external_id(external_id), conversion_type)
         arguments = ("", self._dedupe_window_ms, identity)
         call = ScriptCall(self._cancel, self.keys.prefix, arguments, partial(_cancellation, external_id))
         replies = yield Request([call])
@@ -158,7 +163,7 @@ class ProducerFlow:
 
     def get(self, external_id: str, tenant: str | None, conversion_type: str | None) -> Flow[JobStatus | None]:
         """Read one job; None if there is none, or none any more."""
-        identity = self._identity(self._tenant_for(tenant), external_id, conversion_type)
+        identity = self._identity(self._tenant_for(tenant), check_external_id(external_id), conversion_type)
         replies = yield Request(also=[("GET", self.keys.job(identity))])
         raw = _sound(replies[0])
         if raw is None:
@@ -184,6 +189,9 @@ class ProducerFlow:
             currency=None if record.currency == NO_CURRENCY else record.currency,
         )
 
+    def _level(self, durability: Durability | str | None) -> Durability:
+        return self._durability if durability is None else check_level(durability)
+
     def _tenant_for(self, tenant: str | None) -> str:
         if tenant is not None:
             return check_tenant(tenant)
@@ -196,13 +204,13 @@ class ProducerFlow:
     def _identity(self, tenant: str, external_id: str, conversion_type: str | None) -> str:
         if not self._by_type(tenant):
             return job_id(tenant, external_id)
-        if conversion_type is None:
+        if not isinstance(conversion_type, str) or not conversion_type:
             raise ConversionInvalid(
                 [
                     Problem(
-                        "conversionTypeCode",
-                        "is part of the identity for this producer and was not given",
-                        "pass conversion_type=",
+                        "conversion_type",
+                        "is part of a sale's identity for this producer, and was not given",
+                        "pass conversion_type= with the code that the sale was enqueued with",
                     )
                 ]
             )
@@ -321,6 +329,26 @@ def _receive_batch(batch: _Batch) -> Flow[QueueUnavailable | None]:
     return batch.go_on(partial(flow.send, replies))
 
 
+def _each(items: Any) -> Iterator[Any]:
+    """Return an iterator of the sales, of which one alone is none: it would be taken apart into its fields."""
+    if not isinstance(items, Conversion | EnqueueItem | Mapping | str | bytes):
+        with contextlib.suppress(TypeError):
+            return iter(items)
+    raise ConversionInvalid(
+        [
+            Problem(
+                "conversions",
+                f"must be a list, or another iterable, of sales (got {_kind(items)})",
+                "pass [sale], or use enqueue for a single one",
+            )
+        ]
+    )
+
+
+def _kind(items: object) -> str:
+    return "a single sale" if isinstance(items, Conversion | EnqueueItem | Mapping) else shape(items)
+
+
 def _due_ms(not_before: Any) -> int:
     if not_before is None:
         return 0
@@ -395,7 +423,7 @@ def _sound(reply: Any) -> Any:
     if isinstance(reply, OutOfMemoryError):
         raise QueueFull("the store is full and takes no new conversions; nothing was stored") from reply
     if isinstance(reply, RedisError):
-        raise QueueUnavailable(f"the store refused the call: {reply}") from reply
+        raise QueueUnavailable(refusal(reply)) from reply
     return reply
 
 

@@ -15,7 +15,8 @@ from trackdesk_producer._flow import EnqueueItem, Flow, ProducerFlow, Send
 from trackdesk_producer._redis.connections import MAX_CONNECTIONS, connection_options, open_async_client
 from trackdesk_producer.contract.runner import Replies, Request, arun_raw, asend
 from trackdesk_producer.conversion.model import Conversion
-from trackdesk_producer.errors import NO_REPLY, QueueUnavailable, unavailable
+from trackdesk_producer.errors import QueueUnavailable
+from trackdesk_producer.failures import NO_REPLY, unavailable
 from trackdesk_producer.receipts import Cancellation, Durability, JobStatus, Receipt
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class AsyncProducer:
         self._flow = ProducerFlow(
             namespace=namespace,
             tenant=tenant,
-            durability=Durability(durability),
+            durability=durability,
             identity_by_type=identity_by_type,
             timeout_s=timeout_s,
             replicas=replicas,
@@ -71,8 +72,7 @@ class AsyncProducer:
         durability: Durability | str | None = None,
     ) -> Receipt:
         """Store one conversion for delivery; see `Producer.enqueue`."""
-        level = None if durability is None else Durability(durability)
-        return await self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), level))
+        return await self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), durability))
 
     async def enqueue_many(
         self,
@@ -81,8 +81,7 @@ class AsyncProducer:
         durability: Durability | str | None = None,
     ) -> list[Receipt]:
         """Store many conversions in few round trips; see `Producer.enqueue_many`."""
-        level = None if durability is None else Durability(durability)
-        return await self._drive(self._flow.enqueue_many(conversions, level))
+        return await self._drive(self._flow.enqueue_many(conversions, durability))
 
     async def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None

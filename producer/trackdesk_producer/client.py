@@ -25,7 +25,7 @@ class Producer:
         * Every call is safe to repeat: the externalId is the identity of a sale.
 
     Args:
-        url: the store, as ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://`` (``address.py`` has the forms).
+        url: the store, as ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://``.
         tenant: default tenant of calls that name none.
         namespace: prefix of all keys; the workers must use the same.
         durability: default level of `Durability`.
@@ -36,6 +36,10 @@ class Producer:
         max_connections: how many calls talk to the store at a time; others wait their turn, within `timeout_s`.
         replicas: replicas that must confirm under ``Durability.REPLICATED``.
         dedupe_window_s: how long a cancelled sale is remembered.
+
+    Raises:
+        OptionInvalid: an argument cannot be used; ``option`` names it.
+        ConversionInvalid: the tenant or the namespace breaks its rules.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Producer:
         self._flow = ProducerFlow(
             namespace=namespace,
             tenant=tenant,
-            durability=Durability(durability),
+            durability=durability,
             identity_by_type=identity_by_type,
             timeout_s=timeout_s,
             replicas=replicas,
@@ -80,10 +84,12 @@ class Producer:
         Raises:
             ConversionInvalid: it breaks a rule; ``problems`` names each.
             QueueFull: the store takes no new conversions; nothing was stored.
-            QueueUnavailable: no answer within the deadline; repeat with the error's ``external_id``.
+            QueueUnavailable: the store did not confirm, and the message says why; repeat with the error's
+                ``external_id``.
+            OptionInvalid: there is no such durability.
             DurabilityNotMet: stored, but not confirmed as durably as asked; repeating is safe.
         """
-        return self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), _level(durability)))
+        return self._drive(self._flow.enqueue(EnqueueItem(conversion, tenant, not_before), durability))
 
     def enqueue_many(
         self,
@@ -96,7 +102,7 @@ class Producer:
         Never raises for single items: a refused one has ``ReceiptStatus.REFUSED`` and its ``error``. After a
         round trip without an answer the rest is refused at once.
         """
-        return self._drive(self._flow.enqueue_many(conversions, _level(durability)))
+        return self._drive(self._flow.enqueue_many(conversions, durability))
 
     def cancel(
         self, external_id: str, *, tenant: str | None = None, conversion_type: str | None = None
@@ -146,7 +152,3 @@ class Producer:
             line.send(step.request)
             return None
         return line.receive()
-
-
-def _level(durability: Durability | str | None) -> Durability | None:
-    return None if durability is None else Durability(durability)

@@ -3,17 +3,27 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-NO_REPLY = (RedisError, OSError)
-"""What redis-py raises for a call that brought no reply: also where something that is no Redis answers."""
-
 _PROBLEMS_IN_MESSAGE = 10
 
 
 class ProducerError(Exception):
     """The root of everything this library raises on purpose."""
+
+
+class OptionInvalid(ProducerError, ValueError):  # the public name says what is wrong
+    """An argument of the producer, or its URL, cannot be used; nothing was connected to, nothing stored.
+
+    ``option`` names the argument, such as ``timeout_s``; ``rule`` says what must hold. Neither repeats a URL: what
+    looks like a port in it may be half a password.
+    """
+
+    def __init__(self, option: str, rule: str) -> None:
+        self.option = option
+        self.rule = rule
+        super().__init__(option, rule)
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.rule}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class ConversionInvalid(ProducerError, ValueError):  # the public name says what
 
 
 class QueueUnavailable(ProducerError):  # the public name says what is wrong
-    """The store did not confirm in time; whether the conversion was stored is unknown.
+    """The store did not confirm; whether the conversion was stored is unknown. The message says why.
 
     Repeating the call with the same externalId is safe. ``external_id`` is that id, also when the
     producer created it; it is None where a call concerns no single conversion.
@@ -73,27 +83,6 @@ class QueueUnavailable(ProducerError):  # the public name says what is wrong
 
 class DurabilityNotMet(QueueUnavailable):
     """The conversion is stored, but not yet as durably as was asked for; repeating is safe."""
-
-
-def unavailable(error: Exception, *, timeout_s: float, waited_s: float, max_connections: int) -> QueueUnavailable:
-    """Return what to raise for a call that brought no reply.
-
-    Args:
-        error: what ended it.
-        timeout_s: the call's deadline.
-        waited_s: how much of it the call waited for a connection.
-        max_connections: the producer's limit.
-    """
-    if not isinstance(error, TimeoutError | RedisTimeoutError):
-        return QueueUnavailable(f"the connection to the store failed: {error}")
-    if waited_s >= timeout_s / 2:
-        return QueueUnavailable(
-            f"all {max_connections} connections of this producer were in use for {waited_s:.2g} s of the "
-            f"{timeout_s:g} s a call may take: raise max_connections or timeout_s"
-        )
-    if "connecting" in str(error):
-        return QueueUnavailable("the store could not be reached in time: it did not accept the connection")
-    return QueueUnavailable(f"the store gave no answer within {timeout_s:g} s")
 
 
 class RecordTooNew(ProducerError):  # the public name says what is wrong

@@ -35,7 +35,7 @@ class ReceiptStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to one enqueued conversion."""
+    """The answer to one enqueued conversion. It is true exactly if it is `ok`, so that ``if receipt:`` is safe."""
 
     status: ReceiptStatus
     tenant: str
@@ -59,6 +59,9 @@ class Receipt:
         """
         return self.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE) and not self.given_up
 
+    def __bool__(self) -> bool:
+        return self.ok
+
     @property
     def given_up(self) -> bool:
         """Whether the sale was cancelled or discarded before. To sell it after all, use a new externalId."""
@@ -78,10 +81,13 @@ class CancelStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """The answer to one cancellation."""
+    """The answer to one cancellation. It is true exactly if the sale will never be sent."""
 
     status: CancelStatus
     state: State | None
+
+    def __bool__(self) -> bool:
+        return self.status is CancelStatus.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trackdesk_producer._redis.address import AddressInvalid, parse_address
+from trackdesk_producer import OptionInvalid
+from trackdesk_producer._redis.address import parse_address
 from trackdesk_worker.process.celery_app import _broker
 
 SENTINELS = "sentinel://ann:p%40ss@one:26380,two,[::1]:26381/main"
@@ -32,12 +33,17 @@ def test_tls_takes_its_ca_from_the_address() -> None:
         "sentinel://one/main?s3cret=1",
         "redis://one:s3cret/0",
         "redis://one:0/0",
+        "redis://one/s3cret",
+        "redis://one/0/s3cret",
+        "redis://:12/s3cret@one/0",
+        "redis://:12?s3cret@one/0",
+        "redis://s3cret#@one/0",
         "http://s3cret",
         "one:6379",
     ],
 )
 def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(AddressInvalid) as caught:
+    with pytest.raises(OptionInvalid) as caught:
         parse_address(url)
     assert "s3cret" not in str(caught.value)
 

@@ -9,6 +9,7 @@
 | ``sentinels://…?ssl_ca_certs=/path/ca.pem`` | the same over TLS, to Sentinels and servers |
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +17,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.connection import parse_url
 
+from trackdesk_producer.errors import OptionInvalid
+
 SCHEMES = ("redis", "rediss", "unix", "sentinel", "sentinels")
 SENTINEL_PORT = 26379
-_WRITE = "write it as redis://user:password@host:port/0, with reserved characters of the password percent-encoded"
-_WRITE_SENTINEL = "write it as sentinel://user:password@host:port,host:port/master"
-
-
-class AddressInvalid(ValueError):
-    """No address of a store; the message never repeats it: what looks like a port may be half a password."""
+_WRITE = (
+    "must be written as redis://user:password@host:port/0, with reserved characters of the password percent-encoded"
+)
+_WRITE_SENTINEL = "must be written as sentinel://user:password@host:port,host:port/master"
+_DATABASE = re.compile(r"(/[0-9]{0,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +56,49 @@ class Address:
         return [(host, port or SENTINEL_PORT) for host, port in self.hosts]
 
 
-def parse_address(url: str) -> Address:
+def parse_address(url: Any) -> Address:
     """Take an address apart.
 
     Raises:
-        AddressInvalid: when it is none; the message says how to write it.
+        OptionInvalid: when it is none; the message says how to write it.
     """
+    if url is None:
+        raise OptionInvalid("url", "must be given, such as redis://host:6379/0, not None")
+    if not isinstance(url, str):
+        rule = f"must be text such as redis://host:6379/0, not a value of type {type(url).__name__}"
+        raise OptionInvalid("url", rule)
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
-        raise AddressInvalid("must start with " + ", ".join(f"{name}://" for name in SCHEMES[:-1]) + " or sentinels://")
+        starts = ", ".join(f"{name}://" for name in SCHEMES[:-1])
+        raise OptionInvalid("url", f"must start with {starts} or sentinels://")
     try:
         parts = urlsplit(url)
+        if parts.fragment or "@" in parts.query:  # a '#' or '?' of the password
+            raise OptionInvalid("url", _WRITE)
         if scheme in ("sentinel", "sentinels"):
             return _sentinel(parts)
+        if scheme != "unix" and not _DATABASE.fullmatch(parts.path):  # redis-py would take database 0
+            raise OptionInvalid("url", "must end in the number of a database, such as redis://host:6379/0")
         options = parse_url(url)
         options.pop("connection_class", None)
         if parts.port == 0:
-            raise AddressInvalid(_WRITE)
+            raise OptionInvalid("url", _WRITE)
         hosts = () if scheme == "unix" else ((parts.hostname or "localhost", parts.port),)
         return Address(scheme, hosts, options)
-    except AddressInvalid:
+    except OptionInvalid:
         raise
     except ValueError:
-        raise AddressInvalid(_WRITE_SENTINEL if scheme.startswith("sentinel") else _WRITE) from None
+        raise OptionInvalid("url", _WRITE_SENTINEL if scheme.startswith("sentinel") else _WRITE) from None
 
 
 def _sentinel(parts: SplitResult) -> Address:
     master, _, db = unquote(parts.path).strip("/").partition("/")
     hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
     if not master or not all(host.hostname for host in hosts):
-        raise AddressInvalid(_WRITE_SENTINEL)
+        raise OptionInvalid("url", _WRITE_SENTINEL)
     options: dict[str, Any] = {"db": int(db or 0), **parse_url(f"redis:///?{parts.query}")}
     if any(not name.startswith("ssl_") and name != "db" for name in options):
-        raise AddressInvalid("takes only options that begin with ssl_ behind the question mark")
+        raise OptionInvalid("url", "takes only options that begin with ssl_ behind the question mark")
     if parts.username:
         options["username"] = unquote(parts.username)
     if parts.password:

@@ -2,7 +2,8 @@
 that a failover needs nobody's help: the old connections break, the next ones lead to the new master. Behind one address
 `tenure.py` sees to it that old connections are left."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -20,6 +21,10 @@ from trackdesk_producer._redis.deadline import (
     BoundedUnixConnection,
 )
 from trackdesk_producer._redis.tenure import AsyncRenewed, Tenure
+from trackdesk_producer.errors import OptionInvalid
+from trackdesk_producer.options import check_count, check_seconds
+
+Pool = TypeVar("Pool", redis.ConnectionPool, redis.asyncio.ConnectionPool)
 
 
 def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
@@ -30,15 +35,17 @@ def open_pool(url: str, **options: Any) -> redis.ConnectionPool:
         options: redis-py's options of every connection, also of those to the Sentinels.
 
     Raises:
-        AddressInvalid: when `url` is no address.
+        OptionInvalid: when `url` is no address.
     """
     address = parse_address(url)
     if address.master is None:
         classes: dict[str, type[Any]] = {"rediss": BoundedTLSConnection, "unix": BoundedUnixConnection}
-        return redis.ConnectionPool(
-            connection_class=classes.get(address.scheme, BoundedConnection),
-            **{**options, **address.options},
-            tenure=Tenure(),
+        return _tried(
+            redis.ConnectionPool(
+                connection_class=classes.get(address.scheme, BoundedConnection),
+                **_of(address, options),
+                tenure=Tenure(),
+            )
         )
     manager = redis.sentinel.Sentinel([], **options)
     # Sentinels of our own making: redis-py's would wait for each of them beyond the deadline of the call.
@@ -97,10 +104,10 @@ def open_async_client(url: str, **options: Any) -> redis.asyncio.Redis:
         classes: dict[str, type[Any]] = {"rediss": _AsyncTLSConnection, "unix": _AsyncUnixConnection}
         pool = redis.asyncio.ConnectionPool(
             connection_class=classes.get(address.scheme, _AsyncConnection),
-            **{**options, **address.options},
+            **_of(address, options),
             tenure=Tenure(),
         )
-        return redis.asyncio.Redis.from_pool(pool)
+        return redis.asyncio.Redis.from_pool(_tried(pool))
     manager = redis.asyncio.sentinel.Sentinel(
         address.sentinels, sentinel_kwargs={**options, "ssl": address.tls, **_tls_for_client(address)}
     )
@@ -112,6 +119,23 @@ def open_async_client(url: str, **options: Any) -> redis.asyncio.Redis:
         tenure=Tenure(),
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def _of(address: Address, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of connections to a server: the address has the last word."""
+    merged = {**options, **address.options}
+    if address.scheme == "unix":
+        merged.pop("socket_keepalive", None)
+    return merged
+
+
+def _tried(pool: Pool) -> Pool:
+    """Return the pool if its connections take its options, which redis-py notices only on first use."""
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        raise OptionInvalid("url", "has an option that no connection takes, behind the question mark") from error
+    return pool
 
 
 def _tls_for_client(address: Address) -> dict[str, Any]:
@@ -127,14 +151,12 @@ def connection_options(connect_timeout_s: float, timeout_s: float, max_connectio
     """Return the options of a producer's connections: bounded waits and no hidden retries.
 
     Raises:
-        ValueError: when `max_connections` is not a positive number.
+        OptionInvalid: when one of them cannot be used.
     """
-    if max_connections < 1:
-        raise ValueError(f"max_connections must be at least 1, not {max_connections}")
     return {
-        "max_connections": max_connections,
-        "socket_connect_timeout": connect_timeout_s,
-        "socket_timeout": timeout_s,
+        "max_connections": check_count("max_connections", max_connections),
+        "socket_connect_timeout": check_seconds("connect_timeout_s", connect_timeout_s),
+        "socket_timeout": check_seconds("timeout_s", timeout_s),
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,

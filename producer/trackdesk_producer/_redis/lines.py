@@ -12,7 +12,8 @@ import redis.sentinel
 
 from trackdesk_producer._redis.deadline import deadline, time_left
 from trackdesk_producer.contract.runner import Command, Flight, Replies, Request, begin_raw, finish_raw, run_raw
-from trackdesk_producer.errors import NO_REPLY, QueueUnavailable, unavailable
+from trackdesk_producer.errors import QueueUnavailable
+from trackdesk_producer.failures import NO_REPLY, unavailable
 
 
 class Places:

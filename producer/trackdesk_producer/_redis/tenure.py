@@ -9,7 +9,11 @@ than `MAX_AGE_S`.
 import time
 from typing import Any
 
+from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
+from redis.connection import SSLConnection
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, ResponseError
+
+from trackdesk_producer.failures import CONNECTING, CONNECTING_TLS
 
 MAX_AGE_S = 10.0
 """Recovery within 15 s holds also where the old server says nothing; a new connection every 10 s costs nothing."""
@@ -47,6 +51,10 @@ class _Renewed:
         return self._tenure.is_over(self._opened_at)
 
 
+def _phase(connection: object) -> str:
+    return CONNECTING_TLS if isinstance(connection, SSLConnection | AsyncSSLConnection) else CONNECTING
+
+
 class Renewed(_Renewed):
     """For blocking connections."""
 
@@ -59,7 +67,11 @@ class Renewed(_Renewed):
 
     def _connect(self) -> Any:
         self._opened_at = time.monotonic()
-        return super()._connect()  # type: ignore[misc]
+        try:
+            return super()._connect()  # type: ignore[misc]
+        except BaseException as error:
+            error.add_note(_phase(self))
+            raise
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read one reply, raise one that is an error, and note what it says of the server."""
@@ -82,7 +94,11 @@ class AsyncRenewed(_Renewed):
 
     async def _connect(self) -> None:
         self._opened_at = time.monotonic()
-        await super()._connect()  # type: ignore[misc]
+        try:
+            await super()._connect()  # type: ignore[misc]
+        except BaseException as error:  # also the cancellation by the deadline of the call
+            error.add_note(_phase(self))
+            raise
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read one reply, raise one that is an error, and note what it says of the server."""

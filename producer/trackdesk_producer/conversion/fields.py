@@ -60,9 +60,9 @@ class ConversionFields(BaseModel):
     )
 
     conversion_type_code: Name
-    cid: Name | None = None
-    external_cid: Name | None = None
-    external_client_id: Name | None = None
+    cid: Name | None = Field(default=None, repr=False)
+    external_cid: Name | None = Field(default=None, repr=False)
+    external_client_id: Name | None = Field(default=None, repr=False)
     amount: Amount | None = None
     currency: Name | None = None
     external_id: ExternalId | None = None

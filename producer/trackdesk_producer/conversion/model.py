@@ -56,16 +56,22 @@ class Conversion(ConversionFields):
         Raises:
             ConversionInvalid: if the externalId breaks its rules.
         """
-        problems = []
-        try:
-            _ExternalIdAlone(external_id=external_id)
-        except ValidationError as error:
-            problems = explain(error.errors(include_url=False))
-        if not problems and external_id in PLACEHOLDERS:
-            problems = [placeholder_problem("externalId")]
-        if problems:
-            raise ConversionInvalid(problems)
-        return self.model_copy(update={"external_id": external_id})
+        if external_id in PLACEHOLDERS:
+            raise ConversionInvalid([placeholder_problem("externalId")])
+        return self.model_copy(update={"external_id": check_external_id(external_id)})
+
+
+def check_external_id(external_id: str) -> str:
+    """Return the externalId if it has the form of one.
+
+    Raises:
+        ConversionInvalid: if it has not.
+    """
+    try:
+        _ExternalIdAlone(external_id=external_id)
+    except ValidationError as error:
+        raise ConversionInvalid(explain(error.errors(include_url=False))) from None
+    return external_id
 
 
 def parse_conversion(data: Mapping[str, Any] | Conversion, *, now: datetime | None = None) -> Conversion:

@@ -8,6 +8,7 @@ from typing import Any
 import pydantic
 import pytest
 
+from trackdesk_producer import EnqueueItem
 from trackdesk_producer.conversion.model import (
     Conversion,
     ConversionStatus,
@@ -115,6 +116,15 @@ def test_repr_shows_no_personal_data() -> None:
     sale = parse_conversion(BODY | {"customerId": "erika", "customParams": {"advS1": "mustermann"}})
     assert "erika" not in repr(sale) + str(sale)
     assert "mustermann" not in repr(sale) + repr(sale.custom_params)
+
+
+@pytest.mark.parametrize("name", ["cid", "externalCid", "externalClientId"])
+def test_repr_shows_no_click_id(name: str) -> None:
+    secret = "0f0f0f0f-1111-4222-8333-444455556666"
+    body = {"conversionTypeCode": "sale", name: secret, "revenueOriginId": "origin-1"}
+    sale = parse_conversion(body)
+    for shown in (sale, [sale], EnqueueItem(sale), EnqueueItem(body)):
+        assert secret not in repr(shown) + str(shown)
 
 
 def test_custom_params_are_checked_with_the_conversion_they_enter() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from trackdesk_producer import ConversionInvalid, Durability
+from trackdesk_producer import ConversionInvalid, Durability, OptionInvalid
 from trackdesk_producer._redis.address import parse_address
 from trackdesk_producer.conversion.rules import check_namespace, check_tenant
 from trackdesk_worker.domain.limits import Breaker, Shares
@@ -197,7 +197,10 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr) -> SecretStr:
-        parse_address(value.get_secret_value())
+        try:
+            parse_address(value.get_secret_value())
+        except OptionInvalid as error:
+            raise ValueError(error.rule) from None
         return value
 
     @model_validator(mode="after")
