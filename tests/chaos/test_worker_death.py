@@ -17,24 +17,27 @@ from trackdesk_worker.ops.audit import audit
 pytestmark = [pytest.mark.chaos, pytest.mark.system, pytest.mark.parametrize("server", ["valkey"], indirect=True)]
 
 SHORT_LEASE = {"TRACKDESK_TIMEOUT_S": "2", "TRACKDESK_LEASE_S": "4", "TRACKDESK_CONCURRENCY": "200"}
+SLOW_ANSWERS_S = 3.0
+"""Long enough for a busy machine to have 200 requests in flight."""
+PATIENT = {**SHORT_LEASE, "TRACKDESK_TIMEOUT_S": "7", "TRACKDESK_LEASE_S": "9"}
 
 
 def test_kill_9_with_200_requests_in_flight_loses_nothing_and_pays_nothing_twice(
     server: EmbeddedServer, keys: Keys, tmp_path: Path
 ) -> None:
-    ids = [f"order-{number}" for number in range(450)]
+    ids = [f"order-{number}" for number in range(300)]
     with (
-        simulator_process(latency_s=1.0) as trackdesk,
+        simulator_process(latency_s=SLOW_ANSWERS_S) as trackdesk,
         deployment(server, keys, tmp_path, trackdesk.base_url) as run,
     ):
         run.producer.enqueue_many(sale(external_id) for external_id in ids)
-        victim = run.start_worker(SHORT_LEASE)
+        victim = run.start_worker(PATIENT)
         wait_until(lambda: trackdesk.stats()["in_flight"] >= 200, "200 requests in flight")
 
         victim.send_signal(signal.SIGKILL)
         victim.wait(10)
         held = run.book().jobs[State.IN_FLIGHT]
-        run.start_worker(SHORT_LEASE)
+        run.start_worker(PATIENT)
         book = run.wait_until_finished()
 
         assert held >= 150, "the victim died holding its claims"
