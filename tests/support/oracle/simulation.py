@@ -89,6 +89,7 @@ class Simulation:
         self._redrives: list[Life] = []
         self._discards: list[Life] = []
         self._dead_workers: set[int] = set()
+        self._paused: set[str] = set()
         self._outages: dict[str, str] = {}
         self._worker = 0
         self._moved_ms = START_MS
@@ -255,8 +256,9 @@ class Simulation:
                 self._outages[whom] = what.partition(":")[2]
                 self._in(happening.lasts_ms, lambda: self._end_outage(whom))
             case "pause":
+                self._paused.add(whom)
                 world.pause(whom)
-                self._in(happening.lasts_ms, lambda: world.resume(whom))
+                self._in(happening.lasts_ms, lambda: self._resume(whom))
             case "store ahead":
                 world.jump_store(happening.by_ms)
                 self._in(happening.lasts_ms, lambda: world.jump_store(0))
@@ -271,6 +273,10 @@ class Simulation:
             case "restore":
                 self._restore()
 
+    def _resume(self, tenant: str) -> None:
+        self._paused.discard(tenant)
+        self.world.resume(tenant)
+
     def _end_outage(self, tenant: str) -> None:
         self._outages.pop(tenant, None)
 
@@ -281,6 +287,8 @@ class Simulation:
         self._check()
         if not self.world.restore():
             return
+        for tenant in self.world.tenants:  # the copy knows the pauses of its time, not those of now
+            (self.world.pause if tenant in self._paused else self.world.resume)(tenant)
         for progress in self._progress.values():
             progress.act_waits = False
             if not progress.life.stored:  # the shop sends again what it has no receipt of that lasted
