@@ -87,7 +87,7 @@ LIVES ?= 1000000
 oracle: $(READY) ## Let sales live through everything, judged by Trackdesk's ledger (SEED=1 LIVES=1000000: an hour)
 	$(BIN)/python -m tests.support.oracle --seed $(SEED) --lives $(LIVES) $(ARGS)
 
-chaos: $(READY) ## Kill processes at named points while the store suffers (SEED=1 RUNS=585: each combination once)
+chaos: $(READY) ## Kill processes at named points while the store has a fault (SEED=1 RUNS=585: each combination once)
 	$(BIN)/python -m tests.support.crash_matrix --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 drill: $(READY) ## Break what each alert is for; see it fire and resolve in a real Prometheus (20 minutes)

@@ -97,6 +97,6 @@ def keys(servers: dict[str, EmbeddedServer]) -> Iterator[Keys]:
 
 @pytest.fixture
 def trackdesk() -> Iterator[SimulatorProcess]:
-    """A simulated Trackdesk of the test's own, in a process of its own, without faults until told."""
+    """A simulated Trackdesk of the test's own, in a process of its own, without faults until a test configures some."""
     with simulator_process() as running:
         yield running

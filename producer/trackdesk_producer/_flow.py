@@ -269,7 +269,7 @@ class ProducerFlow:
             call = ScriptCall(self._enqueue, self.keys.prefix, tuple(arguments), partial(_verdicts, len(prepared)))
             replies = yield Request([call], confirmation(durability, replicas=self._replicas, timeout_s=self.timeout_s))
             verdicts = _read(call, replies[0])
-            span.tell(verdicts)
+            span.record(verdicts)
             if durability is not Durability.MEMORY:
                 check_durability(durability, replies[1], replicas=self._replicas)
         return [_receipt(item, verdict) for item, verdict in zip(prepared, verdicts, strict=True)]

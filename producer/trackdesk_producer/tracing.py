@@ -51,7 +51,7 @@ class EnqueueSpan:
         with suppress(Exception):
             self._span.end()
 
-    def tell(self, verdicts: list[str]) -> None:
+    def record(self, verdicts: list[str]) -> None:
         """Add how many of the batch were accepted, duplicates or conflicts."""
         if self._span is None:
             return

@@ -48,12 +48,12 @@ class Pairs:
     remark: str = ""
 
     def document(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"name": self.peer.name, "about": self.peer.about, "jobs": self.peer.jobs}
+        head: dict[str, Any] = {"name": self.peer.name, "about": self.peer.about, "jobs": self.peer.jobs}
         if not self.theirs:
-            return {**told, "skipped": self.skipped}
+            return {**head, "skipped": self.skipped}
         pairs = list(zip(self.ours, self.theirs, strict=True))
         return {
-            **told,
+            **head,
             "remark": self.remark,
             "ours": _sides(self.ours),
             "theirs": _sides(self.theirs),

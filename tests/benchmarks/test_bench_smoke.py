@@ -18,7 +18,7 @@ MOST_REDIS_TO_WORKER = 1.0
 def figures() -> dict[str, float]:
     """One quick run of the delivery scenario, as a script would start it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKDESK_")}
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.measure", "--quick", "--only", "deliver", "--json"],
         env=environment,
         capture_output=True,
@@ -26,8 +26,8 @@ def figures() -> dict[str, float]:
         timeout=100,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    document: dict[str, Any] = json.loads(told.stdout)
+    assert result.returncode == 0, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
     assert document["audits_clean"] == 1
     return {figure["name"]: figure["median"] for figure in document["scenarios"]["deliver"]}
 

@@ -19,7 +19,7 @@ a sale that Trackdesk always refuses.
 
 
 @pytest.mark.timeout(300)
-def test_whoever_dies_and_whatever_the_store_suffers_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path) -> None:
+def test_whatever_process_dies_and_whatever_fault_the_store_has_no_sale_is_lost_or_paid_twice(tmp_path: Path) -> None:
     verdicts = run_matrix(SMOKE, tmp_path, beside=4)
 
     assert not {str(v.plan): v.problems for v in verdicts if not v.ok}

@@ -62,12 +62,12 @@ def test_overlapping_plans_redrive_each_job_once_through_sigkill_of_worker_and_s
         by_reason, by_amount = Search(reason="type_not_found"), Search(min_amount=BOUNDARY)
         victim = run.start_worker(SETTINGS, planted=SLOWED)
         made = [
-            plans.create(run.store, wanted, act=Act.REDRIVE, name="INC-7", operator=Operator(name, "mended"))
+            plans.create(run.store, wanted, act=Act.REDRIVE, name="INC-7", operator=Operator(name, "fixed"))
             for name, wanted in (("ann", by_reason), ("ben", by_amount))
         ]
         for plan, operator in zip(made, ("ann", "ben"), strict=True):
             listed = plans.finish_listing(run.store, plan.id)
-            plans.start(run.store, plan.id, Operator(operator, "mended"))
+            plans.start(run.store, plan.id, Operator(operator, "fixed"))
             assert listed.listed == len(first_meant if operator == "ann" else second_meant)
         began = time.monotonic()
 

@@ -68,7 +68,7 @@ def test_the_tests_of_one_part_catch_its_bugs(
         checks: dict[str, Callable[[], object]] = {
             "duties without a guard of their own": lambda: damage(store, Duties(store), newer),
             "a tenants file that applies at once": lambda: rewriting(load, file, clock),
-            "a log written by whoever logs": lambda: refusal("/dev/full"),
+            "a log written by the thread that logs": lambda: refusal("/dev/full"),
         }
         assert checks.keys() == PARTS.keys()
         for bug, check in checks.items():

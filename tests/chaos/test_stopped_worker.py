@@ -92,7 +92,7 @@ def test_what_another_worker_took_over_is_not_sent_again_by_the_one_that_was_sto
         run.wait_until_finished()
         end(stopped, run)
 
-        assert trackdesk.stats()["requests"] == sent + len(more), "it sent only what it claimed anew"
+        assert trackdesk.stats()["requests"] == sent + len(more), "it sent only what it claimed again"
         judge(run, trackdesk, ids + more)
 
 

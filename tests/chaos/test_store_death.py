@@ -82,7 +82,7 @@ def test_a_store_that_hangs_holds_work_up_and_costs_nothing(
         assert audit(run.store).discrepancies == ()
 
 
-def test_a_worker_started_without_a_store_waits_for_it_and_stops_when_told(keys: Keys, tmp_path: Path) -> None:
+def test_a_worker_started_without_a_store_waits_for_it_and_stops_at_a_signal(keys: Keys, tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "late")
     with (
         simulator_process() as trackdesk,
@@ -92,7 +92,7 @@ def test_a_worker_started_without_a_store_waits_for_it_and_stops_when_told(keys:
         wait_until(lambda: "store.unavailable" in run.log_text(), "the worker says that its store is away")
         server.start()
         try:
-            wait_until(run.worker_seen, "the worker signed on by itself", within_s=RESUMES_WITHIN_S)
+            wait_until(run.worker_seen, "the worker registered by itself", within_s=RESUMES_WITHIN_S)
             run.producer.enqueue(sale("order-1"))
             run.wait_until_finished()
             worker.send_signal(signal.SIGTERM)

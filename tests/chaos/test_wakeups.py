@@ -34,7 +34,7 @@ def test_what_happens_to_wakeups_changes_no_outcome_and_little_time(
         deployment(server, keys, tmp_path, trackdesk.base_url) as run,
     ):
         worker = run.start_worker({"TRACKDESK_REDIS_URL": url})
-        wait_until(run.worker_seen, "the worker signed on")
+        wait_until(run.worker_seen, "the worker registered ")
         ids = [f"order-{number}" for number in range(AT_ONCE + ONE_BY_ONE)]
         run.producer.enqueue_many(sale(external_id) for external_id in ids[:AT_ONCE])
         wait_until(lambda: run.unfinished() == 0 or worker.poll() is not None, "finished")

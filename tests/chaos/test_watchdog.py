@@ -1,4 +1,4 @@
-"""A worker that stands still turns unhealthy and ends, whatever the reason; one that merely waits does not."""
+"""A worker that hangs turns unhealthy and ends, whatever the reason; one that merely waits does not."""
 
 import json
 import signal
@@ -206,7 +206,7 @@ def test_a_worker_whose_connections_are_cut_again_and_again_goes_on(
         deployment(own_server, keys, tmp_path, trackdesk.base_url) as run,
     ):
         worker = run.start_worker(planted=HASTE)
-        wait_until(run.worker_seen, "the worker signed on")
+        wait_until(run.worker_seen, "the worker registered ")
         for number in range(30):
             run.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             run.producer.enqueue(sale(f"order-{number}"))
@@ -225,7 +225,7 @@ def test_a_silent_store_is_no_reason_to_end(own_server: EmbeddedServer, keys: Ke
         deployment(own_server, keys, tmp_path, trackdesk.base_url) as run,
     ):
         worker = run.start_worker()
-        wait_until(run.worker_seen, "the worker signed on")
+        wait_until(run.worker_seen, "the worker registered ")
         suspend(own_server)
         with pytest.raises(AssertionError, match="not within"):
             wait_until(lambda: worker.poll() is not None, "the worker ended", within_s=60)

@@ -75,16 +75,16 @@ def test_sigterm_ends_requests_in_flight_and_leaves_nothing_leased(
         assert audit(run.store).discrepancies == ()
 
 
-def test_one_processes_death_is_mended_by_its_supervisor(
+def test_a_process_that_died_is_replaced_by_its_supervisor(
     server: EmbeddedServer, keys: Keys, tmp_path: Path, trackdesk: SimulatorProcess
 ) -> None:
     with deployment(server, keys, tmp_path, trackdesk.base_url) as run:
         supervisor = run.start_worker(SHORT_LEASE, ["--processes", "2"])
-        wait_until(lambda: run.client.zcard(keys.workers) == 2, "two workers signed on")
+        wait_until(lambda: run.client.zcard(keys.workers) == 2, "two workers registered")
         victim = int(run.client.zrange(keys.workers, 0, 0)[0].decode().rpartition(":")[2])
 
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: run.client.zcard(keys.workers) == 3, "a third worker signed on in the dead one's place")
+        wait_until(lambda: run.client.zcard(keys.workers) == 3, "a third worker registered in the dead one's place")
 
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(20) == 0

@@ -59,15 +59,15 @@ def test_an_alert_is_tested_firing_and_quiet_with_links_that_can_be_set(alert: s
     assert any(case["exp_alerts"] for case in cases)
     assert any(not case["exp_alerts"] for case in cases)
     with_bases = [test for test in RULE_TESTS if test.get("external_labels") == BASES]
-    told = [
+    annotated = [
         expected["exp_annotations"]
         for test in with_bases
         for case in test["alert_rule_test"]
         if case["alertname"] == alert
         for expected in case["exp_alerts"]
     ]
-    assert told
-    for annotations in told:
+    assert annotated
+    for annotations in annotated:
         assert annotations["runbook_url"] == f"{BASES['runbook_base']}#{alert.lower()}"
         assert annotations["dashboard_url"].startswith(f"{BASES['grafana_base']}/d/")
 

@@ -400,7 +400,7 @@ def test_the_first_altered_act_is_named_by_its_number(shop: Shop, position: int,
     assert found.detail == f"entry {named} of the audit log was altered"
 
 
-def test_a_chain_that_was_made_anew_is_betrayed_by_a_head_kept_elsewhere(shop: Shop) -> None:
+def test_a_chain_that_was_rewritten_does_not_match_a_head_kept_elsewhere(shop: Shop) -> None:
     head = look(shop).audit_log_head
     record(shop, Act.PAUSE, Operator("ann", "test"), count=1)
     assert audit(shop, sought_head=head).ok, "acts behind it do not matter"
@@ -470,7 +470,7 @@ def test_work_that_goes_on_is_no_discrepancy(shop: Shop) -> None:
     assert look(shop).ok
 
 
-def test_a_ruined_store_is_told_in_bounded_memory(shop: Shop) -> None:
+def test_the_audit_of_a_ruined_store_needs_bounded_memory(shop: Shop) -> None:
     shop.client.zadd(shop.keys.dead, {f"acme/ghost-{n}": n for n in range(3000)})
     report = look(shop)
     assert report.found >= 3000

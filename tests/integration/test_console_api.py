@@ -102,10 +102,10 @@ def test_a_job_is_masked_revealed_on_record_and_redriven_once(api: httpx.Client,
 
 
 def test_a_plan_is_previewed_made_started_and_tells_its_verdicts(api: httpx.Client) -> None:
-    meant = {"tenant": "bert"}
-    seen = api.post("/api/v1/plan-preview", json=meant).json()
+    wanted = {"tenant": "bert"}
+    seen = api.post("/api/v1/plan-preview", json=wanted).json()
     assert (seen["jobs"], seen["complete"]) == (1, True)
-    make = {"filter": meant, "name": "Clicks of bert", "reason": "the shop sent wrong clicks"}
+    make = {"filter": wanted, "name": "Clicks of bert", "reason": "the shop sent wrong clicks"}
     assert "review them again" in api.post("/api/v1/plans", json={**make, "expected": 7}).json()["message"]
     plan = api.post("/api/v1/plans", json={**make, "expected": 1}).json()
     assert (plan["state"], plan["listed"], plan["money_listed"]) == ("ready", 1, {"EUR": "12345678901234.56"})
@@ -140,7 +140,9 @@ def test_only_an_admin_plans_to_discard(api: httpx.Client, served: tuple[Console
         ("/api/v1/job/discard", {"id": "acme/o-2", "reason": "x", "confirm": "o"}, "type the externalId"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_shape(api: httpx.Client, path: str, body: object, said: str) -> None:
+def test_a_request_that_makes_no_sense_is_refused_in_one_shape(
+    api: httpx.Client, path: str, body: object, said: str
+) -> None:
     answer = api.post(path, json=body)
     assert answer.status_code == 400
     assert answer.json().keys() == {"error", "message"}

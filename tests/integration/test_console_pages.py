@@ -127,7 +127,7 @@ def test_a_search_narrows_sorts_and_pages_without_losing_any(shop: Shop, admin: 
     assert "write a time in UTC" in admin.get("/dead", params={"since": "soon"}).text
 
 
-def test_a_customer_is_searched_for_without_standing_in_an_address(shop: Shop, admin: httpx.Client) -> None:
+def test_a_search_for_a_customer_puts_no_customer_id_into_an_address(shop: Shop, admin: httpx.Client) -> None:
     shop.bury("o-1", customerId="jane@example.com")
     page = admin.post("/dead/person", data={"customer_id": "jane@example.com"})
     assert ">o-1</a>" in page.text
@@ -154,7 +154,7 @@ def test_a_dead_letter_is_corrected_after_a_look_at_the_difference(shop: Shop, a
     assert read_audit_log(shop)[-1]["reason"] == "a slip"
 
 
-def test_what_breaks_a_rule_is_told_before_anything_happens(shop: Shop, admin: httpx.Client) -> None:
+def test_what_breaks_a_rule_is_reported_before_anything_happens(shop: Shop, admin: httpx.Client) -> None:
     shop.bury("o-1")
     page = admin.post("/job/edit", data={"id": "acme/o-1", "field.amount.value": "-5"}).text
     assert 'class="problem"' in page

@@ -59,11 +59,11 @@ def test_a_correction_goes_out_under_the_same_identity_with_the_difference_on_re
     entry = shop.history("o-1")[-1]
     assert (entry["kind"], entry["operator"], entry["reason"]) == ("edit", "ann", "wrong type code")
     assert {"field": "amount.value", "before": "100.50", "after": "99.90"} in entry["changes"]
-    (told,) = read_audit_log(shop)
-    assert (told["kind"], told["money"], told["jobs"]) == (
+    (logged,) = read_audit_log(shop)
+    assert (logged["kind"], logged["money"], logged["jobs"]) == (
         "edit", {"EUR": "99.90"}, [{"tenant": "acme", "external_id": "o-1"}],
     )  # fmt: skip
-    assert "jane" not in json.dumps([told, entry])
+    assert "jane" not in json.dumps([logged, entry])
     assert read_books(shop)["acme"].money["accepted"] == {"EUR": Decimal("99.90")}
     assert audit(shop).ok
     shop.settle([job], Verb.DELIVER, "paired")
@@ -137,7 +137,7 @@ def test_only_what_the_operator_saw_is_changed(shop: Shop) -> None:
         look(shop, {"amount": "1"}, "acme/none")
 
 
-def test_doubt_is_told_before_a_correction(shop: Shop) -> None:
+def test_doubt_is_shown_before_a_correction(shop: Shop) -> None:
     shop.sell("o-1")
     shop.settle(shop.claim(), Verb.BURY, "timeout", ambiguous=True)
     assert "may have landed" in look(shop, {"amount": "1"}).warnings[0]

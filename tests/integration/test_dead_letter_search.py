@@ -24,7 +24,7 @@ DEAD = Search(state=State.DEAD)
 
 
 class Dead:
-    """Letters that die when and how a test says."""
+    """Dead letters that die when and how a test says."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -116,17 +116,17 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
 def test_every_filter_finds_what_it_means_in_order_and_page_by_page(
     mixed: Dead, wanted: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meant = Search(**{"state": State.DEAD, **wanted})
-    assert mixed.ids(meant) == expected
-    assert mixed.ids(meant, limit=1) == expected
-    assert mixed.ids(meant, limit=2) == expected
-    total = mixed.search(meant, limit=1).total
+    search = Search(**{"state": State.DEAD, **wanted})
+    assert mixed.ids(search) == expected
+    assert mixed.ids(search, limit=1) == expected
+    assert mixed.ids(search, limit=2) == expected
+    total = mixed.search(search, limit=1).total
     assert total in (None, len(expected))
-    assert summary(mixed.store, meant).jobs == len(expected)
+    assert summary(mixed.store, search).jobs == len(expected)
     # Also where too many match the range of the other index to be sorted at once.
     monkeypatch.setattr(index_readers, "FEW", 0)
-    if not meant.by_person:
-        assert mixed.ids(meant, limit=1) == expected
+    if not search.by_person:
+        assert mixed.ids(search, limit=1) == expected
 
 
 def test_totals_come_from_the_indexes_where_they_know_them(mixed: Dead) -> None:
@@ -258,7 +258,7 @@ def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     assert "Trackdesk" in first.remedy
     assert (found.jobs, found.complete, len(found.rows)) == (6, True, 5)
     assert found.money == {"EUR": Decimal("7025.10"), "USD": Decimal("9.50")}
-    # The same, from the letters themselves.
+    # The same, from the dead letters themselves.
     read = dead_by_cause(mixed.store, Search(until_ms=START_MS + 9_999))
     assert len(read.rows) == len(found.rows)
     assert all(row in found.rows for row in read.rows)
@@ -267,7 +267,7 @@ def test_clusters_name_each_cause_with_its_money_and_times(mixed: Dead) -> None:
     assert {(c.reason, c.jobs) for c in narrowed.rows} == {("server_error", 1), ("type_not_found", 1)}
 
 
-def test_beyond_so_many_causes_types_are_filed_together_and_still_told_apart(
+def test_beyond_the_limit_of_causes_types_are_filed_together_and_still_searched_apart(
     dead: Dead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead.bury("acme/long", kind="x" * 101)
@@ -291,12 +291,12 @@ def test_a_search_by_external_id_looks_up_every_tenant_and_type_or_says_that_it_
 ) -> None:
     store = mixed.store
     store.client.sadd(store.keys.tenants, *(f"a{n}" for n in range(4_500)))  # before the tenant that has it
-    meant = Search(external_id="b1")
-    assert mixed.ids(meant, within_s=None) == ["b1"]
-    whole = mixed.search(meant, within_s=None)
+    search = Search(external_id="b1")
+    assert mixed.ids(search, within_s=None) == ["b1"]
+    whole = mixed.search(search, within_s=None)
     assert (whole.complete, whole.examined > 4_000) == (True, True)
     monkeypatch.setattr(index_query, "LOOKED_UP", 0)
-    short = mixed.search(meant, within_s=0.0)
+    short = mixed.search(search, within_s=0.0)
     assert (short.complete, short.cursor, short.rows) == (False, None, ())
 
 

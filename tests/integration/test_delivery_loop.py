@@ -41,7 +41,7 @@ DEADLINE_S = 10.0
 
 
 class Sender:
-    """Answers as the test says, and tells of each body that came."""
+    """Answers as the test says, and queues each body that came."""
 
     def __init__(self, answer: Callable[[bytes], Awaitable[Answer]]) -> None:
         self.arrived: asyncio.Queue[bytes] = asyncio.Queue()
@@ -61,12 +61,12 @@ async def running(
     concurrency: int = 8,
     lease_ms: int = 30_000,
     timeout_s: float = 10.0,
-    told: list[str] | None = None,
+    lines: list[str] | None = None,
     log: Any = None,
     policy: Policy = Policy(),
 ) -> AsyncIterator[DeliveryLoop]:
-    """A loop at work until the block ends; what it logs of attempts goes to `told`."""
-    told = [] if told is None else told
+    """A loop at work until the block ends; what it logs of attempts goes to `lines`."""
+    lines = [] if lines is None else lines
     settings = TenantSettings(UNLIMITED, Endpoint("https://trackdesk.test"), policy, CreatedAt.NEVER, False)
     metrics = WorkerMetrics()
     async with redis.asyncio.Redis(port=server.port) as client:
@@ -76,7 +76,7 @@ async def running(
                 sender=sender,
                 settings_for=lambda _: settings,
                 metrics=metrics,
-                log=BufferedLog("test", told.append),
+                log=BufferedLog("test", lines.append),
                 rng=random.Random(1),
             ),
             config=DeliveryConfig(concurrency, lease_ms, timeout_s, 60_000, UNLIMITED, Shares().slots(), Breaker()),
@@ -250,15 +250,15 @@ async def test_what_is_settled_has_been_logged(server: EmbeddedServer, client: r
         return PAIRED
 
     settled: list[str] = []
-    told: list[str] = []
+    lines: list[str] = []
     sender = Sender(paired)
     Store(client, keys).enqueue("acme/1", "acme/2", "acme/3")
-    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, told=told) as loop:
+    async with asyncio.timeout(DEADLINE_S), running(server, keys, sender, lines=lines) as loop:
         settle = loop._store.jobs.settle
 
         def watched(settlements: list[Settlement], *arguments: Any, **options: Any) -> Any:
             for settlement in settlements:
-                assert any(f'"{external_id_of(settlement.id)}"' in lines for lines in told)
+                assert any(f'"{external_id_of(settlement.id)}"' in part for part in lines)
                 settled.append(settlement.id)
             return settle(settlements, *arguments, **options)
 

@@ -200,12 +200,12 @@ async def test_tenants_that_stand_still_are_named_with_the_reason(
     store.freeze("thawed", 0)
     found = await exporter(server.port, keys).scrape()
 
-    standing = {(dict(labels)["tenant"], dict(labels)["reason"]) for labels in found["trackdesk_tenants_blocked"]}
-    assert standing == {("halt", "paused"), ("held", "held"), ("cold", "frozen")}
+    blocked = {(dict(labels)["tenant"], dict(labels)["reason"]) for labels in found["trackdesk_tenants_blocked"]}
+    assert blocked == {("halt", "paused"), ("held", "held"), ("cold", "frozen")}
     assert found["trackdesk_tenants"][frozenset({("tenant_state", "running")})] == 2
 
 
-async def test_a_backlog_that_the_budget_explains_is_told_apart_from_one_that_nobody_works_on(
+async def test_a_backlog_that_the_budget_explains_differs_from_one_without_a_worker(
     exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
 ) -> None:
     store.now_ms -= 600_000
@@ -263,7 +263,7 @@ async def test_what_a_durable_enqueue_waits_for_is_tried_in_the_background(
 async def test_whatever_stands_in_the_store_there_are_never_more_series_than_the_catalogue_allows(
     exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
 ) -> None:
-    hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-somebody-made-up"]
+    hostile = [*(f"t{n}" for n in range(60)), "a-tenant-with-a-very-long-name-that-was-made-up"]
     store.enqueue(*[Item(f"{tenant}/1", "1", f"Q{n:02}"[:3]) for n, tenant in enumerate(hostile)])
     for n in range(40):
         store.bury(f"acme/{n}", reason=f"reason_{n}")
@@ -350,7 +350,7 @@ async def test_workers_count_while_their_heartbeat_is_fresh(
     assert await exporter(server.port, keys).value("trackdesk_workers") == 2
 
 
-async def test_a_closed_admission_and_the_state_of_redis_are_told(
+async def test_a_closed_admission_and_the_state_of_redis_are_exported(
     exporter: MakeExporter, server: EmbeddedServer, keys: Keys, store: Store
 ) -> None:
     one = exporter(server.port, keys)
@@ -387,7 +387,7 @@ async def test_a_store_that_falls_silent_leaves_no_stale_numbers_and_comes_back(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fills the disk of one process, as only Linux can")
-async def test_a_replica_and_a_disk_that_refuses_are_told_and_do_not_blind_the_exporter(
+async def test_a_replica_and_a_disk_that_refuses_are_reported_and_the_exporter_goes_on(
     exporter: MakeExporter, keys: Keys, tmp_path: Path
 ) -> None:
     starter = tmp_path / "server.sh"  # a full disk must be an error to the server, and not its death

@@ -57,7 +57,7 @@ def test_a_preview_counts_and_forecasts_and_stores_nothing(shop: Shop) -> None:
     shop.bury("a1", "a2")
     shop.bury("a3", reason="server_error", amount={"value": "0.005"}, currency={"code": "USD"})
     options: dict[str, Any] = {"rate_limit": 2, "shares": Shares()}
-    for wanted in (ALL, Search(min_amount=Decimal(0))):  # from the causes' books, and from the letters
+    for wanted in (ALL, Search(min_amount=Decimal(0))):  # from the causes' books, and from the dead letters
         found = plans.preview(shop, wanted, **options)
         assert (found.jobs, found.complete) == (3, True)
         assert found.money == {"EUR": Decimal("201.00"), "USD": Decimal("0.005")}

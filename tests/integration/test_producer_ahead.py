@@ -77,7 +77,7 @@ def test_items_that_come_slowly_do_not_use_up_the_deadline(kind: str, server: Em
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_store_that_stops_in_the_middle_is_told_for_the_rest_and_repeating_is_safe(
+def test_when_the_store_stops_in_the_middle_the_rest_is_refused_and_repeating_is_safe(
     kind: str, own_server: EmbeddedServer, keys: Keys
 ) -> None:
     def items() -> Iterator[dict[str, Any]]:

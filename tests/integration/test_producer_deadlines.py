@@ -101,7 +101,7 @@ def dripping() -> Iterator[str]:
         running.join(5)
 
 
-def test_a_closed_port_is_told_at_once(kind: str) -> None:
+def test_a_closed_port_is_reported_at_once(kind: str) -> None:
     with AnyProducer(kind, closed_port(), tenant="acme") as producer:
         for call in calls(producer):
             with within(0.5), pytest.raises(QueueUnavailable, match="no store accepts connections"):
@@ -218,7 +218,7 @@ def test_many_wait_for_one_deadline_and_tell_each_item(kind: str) -> None:
     assert len(receipts) == 2601
     assert {receipt.status for receipt in receipts} == {ReceiptStatus.REFUSED}
     assert all(isinstance(receipt.error, QueueUnavailable) for receipt in receipts[:2600])
-    assert "cid" in str(receipts[2600].error), "what is invalid is told as such, store or not"
+    assert "cid" in str(receipts[2600].error), "what is invalid is reported as such, store or not"
 
 
 def test_a_call_repeated_after_a_freeze_is_accepted_or_a_duplicate_and_never_two(

@@ -1,4 +1,4 @@
-"""What each durability level promises, and that a store which cannot keep it is told apart."""
+"""What each durability level promises, and that a store which cannot keep it is reported as such."""
 
 import contextlib
 from collections.abc import Iterator

@@ -185,7 +185,7 @@ def test_get_tells_a_job_as_its_shop_sees_it(producer: AnyProducer, client: redi
     assert producer.get("order-2") is None
 
 
-def test_an_amount_without_a_currency_is_told_without_one(producer: AnyProducer) -> None:
+def test_the_status_of_an_amount_without_a_currency_has_none(producer: AnyProducer) -> None:
     producer.enqueue(sale("order-1", currency=None))
     producer.enqueue(sale("order-2", currency=None, amount=None))
     status = [producer.get("order-1"), producer.get("order-2")]

@@ -66,8 +66,8 @@ async def test_retry_after_is_sent_only_when_it_is_switched_on(client: httpx.Asy
         assert silent.json()["code"] == 8
         trackdesk.configure(rate_limit={"retry_after": True})
         await statuses(client, trackdesk, 1)
-        told = await client.post(trackdesk.url("acme"), json=sale("o-x"))
-        assert (told.status_code, told.headers["Retry-After"]) == (429, "60")
+        refused = await client.post(trackdesk.url("acme"), json=sale("o-x"))
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
 
 
 @pytest.mark.parametrize("profile", ["all-400", "all-500", "empty-body"])

@@ -90,7 +90,7 @@ def test_five_failures_in_a_row_open_the_breaker_and_four_do_not(store: Store) -
     check_store(store)
 
 
-def test_one_proper_answer_between_starts_the_count_anew(store: Store) -> None:
+def test_one_proper_answer_between_restarts_the_count(store: Store) -> None:
     fill(store, 20)
     jobs = store.claim(9).jobs
     fail(store, *jobs[:4])
@@ -101,7 +101,7 @@ def test_one_proper_answer_between_starts_the_count_anew(store: Store) -> None:
     assert store.tenant("acme")["hold"] == "outage"
 
 
-def test_answers_that_say_nothing_of_trackdesk_neither_count_nor_start_anew(store: Store) -> None:
+def test_answers_that_say_nothing_of_trackdesk_neither_count_nor_restart_the_count(store: Store) -> None:
     fill(store, 20)
     jobs = store.claim(9).jobs
     fail(store, *jobs[:4])

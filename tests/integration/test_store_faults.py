@@ -53,7 +53,7 @@ def test_on_a_full_server_every_duty_of_maintenance_is_done_and_admission_closes
     assert not full.client.exists(full.keys.admission)
 
 
-def test_scripts_that_the_server_forgot_are_told_again(own_store: Store) -> None:
+def test_scripts_that_the_server_forgot_are_loaded_again(own_store: Store) -> None:
     store = own_store
     store.enqueue("acme/1")
     store.client.script_flush()

@@ -29,7 +29,7 @@ def orphaned_entries(store: Store, tenant: str = "acme") -> int:
     return int(store.client.hget(store.keys.ledger(tenant), "orphaned_entries") or 0)
 
 
-def test_a_scheduled_job_becomes_ready_at_its_very_moment_and_rings(store: Store) -> None:
+def test_a_scheduled_job_becomes_ready_when_it_is_due_and_wakes_a_worker(store: Store) -> None:
     store.enqueue(Item("acme/1", "3", "EUR", due_ms=START_MS + 1_000))
     store.now_ms += 999
     assert store.promote() == 0

@@ -70,7 +70,7 @@ def test_claim_sets_a_newer_record_aside_and_goes_on_with_its_own(store: Store, 
     before = raw(store)
 
     assert [job.id for job in store.claim().jobs] == ["acme/old"]
-    assert store.claim().wait_ms is None, "what stands aside is no work at hand"
+    assert store.claim().wait_ms is None, "what is set aside is no work at hand"
     assert raw(store)[store.keys.job("acme/new").encode()] == before[store.keys.job("acme/new").encode()]
     assert unpark(store) == Unparked(0, 1)
 

@@ -38,7 +38,7 @@ def test_a_delivered_job_is_read_back_as_it_ended(store: Store, reason: str, amo
     assert check_store(store).books["acme"].jobs["pruned_delivered"] == 1
 
 
-def test_requests_are_counted_and_other_ends_are_told(store: Store) -> None:
+def test_a_tombstone_keeps_the_number_of_requests_and_unusual_ends(store: Store) -> None:
     store.enqueue("acme/o-1", "acme/o-2", "acme/o-3")
     store.cancel("acme/o-3")
     for _ in range(2):

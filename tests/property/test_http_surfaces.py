@@ -19,7 +19,7 @@ from trackdesk_worker.telemetry.health import Health, HealthStatus
 from trackdesk_worker.telemetry.metrics import WorkerMetrics
 
 FLOOD = b"<flood>"
-"""Stands for 70,000 bytes without an end: written out when sent, so that a failing example stays readable."""
+"""A placeholder for 70,000 bytes without an end: written out when sent, so that a failing example stays readable."""
 
 pieces = st.sampled_from(
     [

@@ -150,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert got.wait_ms == max(0, ceil((min(turns.values()) - self.model.now_us - 64) / 1000))
         if wanted and not got.jobs:
-            # Whoever still waits does so for a limit: `no_turn_is_later_than_its_limits` checks how long.
+            # A tenant that still waits does so for a limit: `no_turn_is_later_than_its_limits` checks how long.
             assert all(turns[tenant] > self.model.now_us + 64 for tenant in waiting)
 
     @rule(batch=st.lists(endings(), min_size=1, max_size=5))
@@ -213,9 +213,9 @@ class StoreMachine(RuleBasedStateMachine):
     def restored(self, tenant: str | None, forgotten_ms: int | None) -> None:
         since_ms = None if forgotten_ms is None else self.model.now_ms - forgotten_ms
         known = {name.decode() for name in self.store.client.smembers(self.store.keys.tenants)}
-        told = known if tenant is None else {tenant}
-        assert self.store.restored(tenant, since_ms=since_ms) == len(told)
-        for name in told:
+        affected = known if tenant is None else {tenant}
+        assert self.store.restored(tenant, since_ms=since_ms) == len(affected)
+        for name in affected:
             self.model.tenants[name].doubt_ms = self.model.now_ms
             self.model.tenants[name].doubt_since_ms = since_ms
 
@@ -271,7 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(lease_ms=st.sampled_from([1_000, 30_000]))
     def outlive_every_limit(self, lease_ms: int) -> None:
-        """Nobody stays frozen, held, half-open or at its cap for ever: whoever has work is served in the end."""
+        """No tenant stays frozen, held, half-open or at its cap for ever: one with work is served in the end."""
         model = self.model
         over = [max(tenant.bound, tenant.frozen_until, tenant.probe_at) // 1000 for tenant in model.tenants.values()]
         over += [job.at for job in model.jobs.values() if job.state is State.IN_FLIGHT]

@@ -35,7 +35,7 @@ def _act(store: JobStore, act: str, ids: Sequence[str], window_ms: int, note: st
         pass
     assert plans.transition(store, plan, "start", entry="{}", note=note, now_ms=now_ms) == "ok"
     while (did := plans.step(store, plan, rate_us=0, now_ms=now_ms)).state != "finished":
-        assert did.moved, f"{plan} stands still with {did.left} jobs left"
+        assert did.moved, f"{plan} makes no progress with {did.left} jobs left"
     keys = store.keys
     verdicts: dict[str, list[str]] = {}
     for part in ("refused", "done", "skipped"):

@@ -71,7 +71,7 @@ def console_on(
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> Iterator[Console]:
-    """Serve in a thread of this process. With `tokens`, a person of each role has a token in that file."""
+    """Serve in a thread of this process. With `tokens`, a user of each role has a token in that file."""
     made: dict[str, str] = {}
     if tokens is not None:
         made = {role.value: str(grant(tokens, f"{role}-ann", role)) for role in Role}

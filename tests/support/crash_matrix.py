@@ -78,7 +78,7 @@ def summary(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
         },
         "power cuts": {
             "forgotten within the stated loss": sum(v.forgotten for v in verdicts),
-            "deliveries that ended with a person": sum(v.unverified for v in verdicts),
+            "forgotten deliveries that became dead letters": sum(v.unverified for v in verdicts),
         },
         "seconds": round(seconds),
     }
@@ -86,7 +86,7 @@ def summary(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     """Run from the command line."""
-    arguments = argparse.ArgumentParser(description="Kill processes at named points and open the books.")
+    arguments = argparse.ArgumentParser(description="Kill processes at named points and audit the store.")
     arguments.add_argument("--seed", type=int, default=1, help="seed of the first run; the others count up")
     arguments.add_argument("--runs", type=int, default=100)
     arguments.add_argument("--beside", type=int, default=(os.cpu_count() or 2) + 2, help="runs at a time; most wait")

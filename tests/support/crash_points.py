@@ -1,4 +1,4 @@
-"""Named places in the real processes at which a test lets SIGKILL strike.
+"""Named places in the real processes at which a test kills a process.
 
 The product holds no hooks: `arm` wraps its seams in the process that is to die, before that process runs the
 product's own command line (`tests/support/launcher.py`).
@@ -24,7 +24,7 @@ class Role(StrEnum):
 
     WORKER = "worker"
     STOP = "stop"
-    """A worker that was told to stop."""
+    """A worker that got SIGTERM."""
     IMPORT = "import"
     REDRIVE = "redrive"
     DISCARD = "discard"

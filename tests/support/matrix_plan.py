@@ -1,7 +1,7 @@
 """What happens in a run of the crash matrix, drawn from its seed.
 
-A seed fixes the plan: who dies where, what the store and Trackdesk suffer and when. The kernel's scheduling stays
-free, so that a repeated seed meets the same troubles, not the same microseconds.
+A seed fixes the plan: which process is killed at which point, which faults the store and Trackdesk have, and when. The
+kernel's scheduling stays free: a repeated seed brings the same faults, not the same microseconds.
 """
 
 import random
@@ -14,7 +14,7 @@ from tests.support.crash_points import POINTS, Point, Role
 
 
 class StoreFault(StrEnum):
-    """What the store, or the way to it, suffers."""
+    """A fault of the store, or of the connections to it."""
 
     NONE = "none"
     KILL = "kill -9, AOF always"
@@ -37,8 +37,8 @@ class StoreFault(StrEnum):
 LOSES_A_SECOND = StoreFault.POWER_CUT
 
 
-class Trouble(StrEnum):
-    """What goes wrong beside the crash and the store's fault."""
+class SideFault(StrEnum):
+    """A further fault, beside the crash and the store's."""
 
     NONE = "none"
     LOG_FULL = "a log on a full disk"
@@ -80,18 +80,18 @@ class Plan:
     passage: int
     store_fault: StoreFault
     fault_s: float
-    """How long the store is away, where that is a matter of choice."""
+    """How long the store is away, where the fault lets us choose."""
     crash_first: bool
-    """Whether the process dies before the store suffers, or whenever it comes to that."""
+    """Whether the store's fault waits until the process has died; otherwise neither waits for the other."""
     after_share: float
-    """Share of the first jobs that are delivered when the store suffers, unless the crash goes first."""
+    """Share of the first jobs that are delivered when the store's fault begins, unless the crash comes first."""
     trackdesk: str
     kind: str
     """valkey or redis."""
     jobs: int
     dead: int
     """Jobs among them that become dead letters first."""
-    trouble: Trouble = Trouble.NONE
+    side_fault: SideFault = SideFault.NONE
     clock_s: int = 0
     """How far the store's clock jumps, where that is its fault."""
 
@@ -100,7 +100,7 @@ class Plan:
         return (
             f"seed {self.seed}: {self.point.name} at passage {self.passage} {order} {self.kind} "
             f"{self.store_fault.value} for {self.fault_s:.1f} s after {self.after_share:.0%}, "
-            f"Trackdesk {self.trackdesk}, trouble beside: {self.trouble.value}, {self.jobs} jobs"
+            f"Trackdesk {self.trackdesk}, beside it: {self.side_fault.value}, {self.jobs} jobs"
         )
 
 
@@ -119,7 +119,7 @@ def plan(seed: int) -> Plan:
         crash_first=_alone(point) or (rng.random() < 0.5 and point.role in (Role.WORKER, Role.IMPORT)),
         after_share=rng.uniform(0.05, 0.6),
         trackdesk=FAILS if point.name.startswith("promote") else trackdesk,
-        trouble=beside.choice([Trouble.NONE, *Trouble]),
+        side_fault=beside.choice([SideFault.NONE, *SideFault]),
         clock_s=beside.choice([7_200, 600, -600]),
         kind=rng.choice(["valkey", "redis"]),
         jobs=rng.randint(40, 80),
@@ -128,5 +128,5 @@ def plan(seed: int) -> Plan:
 
 
 def _alone(point: Point) -> bool:
-    """Whether a worker beside could do the duty before the one that is to die in it."""
+    """Whether another worker could do the duty before the one that is to die in it."""
     return point.name.startswith(("promote", "reclaim"))

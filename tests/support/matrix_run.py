@@ -1,5 +1,5 @@
-"""One run of the crash matrix: real processes, one of them dies at a named point, the store suffers, and then the
-books are opened.
+"""One run of the crash matrix: real processes, one of them is killed at a named point, the store has a fault, and then
+an audit follows.
 """
 
 import json
@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 
 from tests.support.crash_points import Role
 from tests.support.faked_clock import libfaketime
-from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, StoreFault, Trouble
-from tests.support.matrix_store import SufferingStore, suffering_store
+from tests.support.matrix_plan import LOSES_A_SECOND, TRACKDESK, Plan, SideFault, StoreFault
+from tests.support.matrix_store import FaultyStore, faulty_store
 from tests.support.planted import VARIABLE as PLANT_VARIABLE
 from tests.support.reads import group_sizes
 from tests.support.simulator import SimulatorProcess, sale
@@ -52,7 +52,7 @@ WAKEUPS_AT_MOST = 12
 ACTS = (Role.REDRIVE, Role.DISCARD)
 BLOCKED = "source_blocked"
 PIXEL = ["pixel-900", "pixel-901"]
-"""Sales that Trackdesk already has from another system, over another amount: a person must look at them."""
+"""Sales that Trackdesk already has from another system, over another amount: they must become dead letters."""
 
 POISON = "order-900"
 """A sale that Trackdesk answers with 403 whenever it comes, as a firewall rule on its content does."""
@@ -69,13 +69,13 @@ class Verdict:
     plan: Plan
     problems: list[str] = field(default_factory=list)
     crashed: bool = False
-    """Whether the process came to its crash point."""
+    """Whether the process reached its crash point."""
     kills: int = 0
     jobs: int = 0
     resumed_s: float | None = None
     """Time from the store's return to the next delivery, where work was waiting."""
     unverified: int = 0
-    """Deliveries that a power cut made the store forget, and that ended with a person."""
+    """Deliveries that a power cut made the store forget, and that became dead letters."""
     forgotten: int = 0
     """Sales accepted within the stated loss before a power cut, and lost with it."""
     seconds: float = 0.0
@@ -93,7 +93,7 @@ class Run:
         self,
         plan: Plan,
         trackdesk: SimulatorProcess,
-        store: SufferingStore,
+        store: FaultyStore,
         deployed: Deployment,
         *,
         plant: str = "",
@@ -113,7 +113,7 @@ class Run:
         ids = [f"order-{number}" for number in range(plan.jobs)]
         first, last = int(plan.jobs * 0.5), int(plan.jobs * 0.8)
         self._first, self._meanwhile, self._late = PIXEL + ids[:first], ids[first:last], ids[last:]
-        if plan.trouble is Trouble.POISON:
+        if plan.side_fault is SideFault.POISON:
             self._first = [POISON, *self._first]
         self._variables = {**VARIABLES, "TRACKDESK_CONFIG": str(deployed.logs / "tenants.toml")}
         self._tables = deployed.logs / "tenants.toml"
@@ -121,7 +121,7 @@ class Run:
         self._blocked = ids[: plan.dead]
 
     def carry_out(self) -> Verdict:
-        """Do everything; whatever is wrong is in the verdict."""
+        """Run all steps; the verdict has every problem."""
         started = time.monotonic()
         for step in (self._act, self._stop_all, self._judge):
             try:
@@ -137,9 +137,9 @@ class Run:
     def _act(self) -> None:
         plan, role = self._plan, self._plan.point.role
         self._accept(self._first if role is not Role.IMPORT else [])
-        witness = None
+        survivor = None
         if plan.dead:
-            witness = self._start_witness()
+            survivor = self._start_survivor()
             wait_until(lambda: self._still_dead() == plan.dead, "the blocked clicks are dead letters")
             if role is Role.REDRIVE:
                 self._configure(clicks={"inactive-*": "inactive", "blocked-*": "known"})
@@ -149,17 +149,17 @@ class Run:
         if plan.crash_first:
             self._await_death(victim)
         elif role is Role.STOP:
-            wait_until(self._run.worker_seen, "the victim signs on")
-        witness = witness or self._start_witness()
+            wait_until(self._run.worker_seen, "the victim registers")
+        survivor = survivor or self._start_survivor()
         if not plan.crash_first:
             self._await_progress(victim, int(plan.after_share * len(self._first)))
         if role is Role.STOP:
             victim.send_signal(signal.SIGTERM)
-        if plan.trouble is Trouble.TENANTS:
+        if plan.side_fault is SideFault.TENANTS:
             self._tables.write_text(BAD_TABLES, "utf-8")
         with ThreadPoolExecutor(1) as shop:
             selling = shop.submit(self._accept, self._meanwhile, at_a_time=3, pause_s=0.02)
-            self._store.suffer()
+            self._store.run_fault()
             returned = time.monotonic()
             finished = self._finished()
             selling.result()
@@ -175,12 +175,12 @@ class Run:
             self._await_death(victim)
         self._repeat_what_died()
         self._wait_until_finished()
-        if witness.poll() is not None:
-            self.verdict.problems.append(f"the worker beside ended by itself with {witness.returncode}")
+        if survivor.poll() is not None:
+            self.verdict.problems.append(f"the surviving worker ended by itself with {survivor.returncode}")
 
     def _unfinished(self) -> int:
         """Jobs that are still to be sent; a poison sale may wait much longer than a run takes."""
-        poison = self._plan.trouble is Trouble.POISON and self._poison() not in (State.DEAD, None)
+        poison = self._plan.side_fault is SideFault.POISON and self._poison() not in (State.DEAD, None)
         return self._run.unfinished() - int(poison)
 
     def _poison(self) -> State | None:
@@ -190,33 +190,33 @@ class Run:
     def _wait_until_finished(self) -> None:
         wait_until(lambda: self._unfinished() == 0, "all jobs finished", within_s=self._finishes_within_s, poll_s=0.05)
 
-    def _start_witness(self) -> subprocess.Popen[bytes]:
-        """Start the worker that must live through everything, and wait until it has signed on."""
-        witness = self._start_witness_process()
-        name = f":{witness.pid}".encode()
+    def _start_survivor(self) -> subprocess.Popen[bytes]:
+        """Start the worker that must survive everything, and wait until it has registered."""
+        survivor = self._start_surviving_process()
+        name = f":{survivor.pid}".encode()
         workers = self._run.keys.workers
         wait_until(
             lambda: any(worker.endswith(name) for worker in self._run.client.zrange(workers, 0, -1)),
-            "the witness signs on",
+            "the surviving worker registers",
             within_s=60,
         )
-        return witness
+        return survivor
 
-    def _start_witness_process(self) -> subprocess.Popen[bytes]:
-        match self._plan.trouble:
-            case Trouble.LOG_FULL:
+    def _start_surviving_process(self) -> subprocess.Popen[bytes]:
+        match self._plan.side_fault:
+            case SideFault.LOG_FULL:
                 with Path("/dev/full").open("wb") as full:
                     return self._run.start(WORKER, self._variables, output=full)
-            case Trouble.LOG_CLOSED:
+            case SideFault.LOG_CLOSED:
                 reader, writer = os.pipe()
                 with os.fdopen(writer, "wb") as pipe:
-                    witness = self._run.start(WORKER, self._variables, output=pipe)
+                    survivor = self._run.start(WORKER, self._variables, output=pipe)
                 os.close(reader)
-                return witness
+                return survivor
             case _:
                 return self._run.start(WORKER, self._variables)
 
-    def _start_doomed(self, point: str, passage: int, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start_armed(self, point: str, passage: int, *arguments: str) -> subprocess.Popen[bytes]:
         return self._run.start(
             ["-m", "tests.support.launcher", point, str(passage), *arguments],
             {**self._variables, PLANT_VARIABLE: self._plant},
@@ -231,7 +231,7 @@ class Run:
                 command = self._import_command()
             case Role.REDRIVE | Role.DISCARD:
                 command = self._act_command()
-        return self._start_doomed(plan.point.name, plan.passage, *command)
+        return self._start_armed(plan.point.name, plan.passage, *command)
 
     def _import_command(self) -> tuple[str, ...]:
         file = self._run.logs / "sales.jsonl"
@@ -248,7 +248,7 @@ class Run:
 
     def _lose_claims(self) -> None:
         """Let a worker die with claims, so that there is something to reclaim."""
-        lost = self._start_doomed("request.sent", 3, "worker")
+        lost = self._start_armed("request.sent", 3, "worker")
         wait_until(lambda: lost.poll() is not None, "a worker died with claims", within_s=45)
         self.verdict.kills += 1
 
@@ -257,10 +257,10 @@ class Run:
 
         def settled() -> bool:
             return victim.poll() is not None or (
-                self._plan.point.role is Role.WORKER and self._worked_off() and not self._more_passages()
+                self._plan.point.role is Role.WORKER and self._all_finished() and not self._more_passages()
             )
 
-        wait_until(settled, "the victim comes to its crash point", within_s=60, poll_s=0.05)
+        wait_until(settled, "the victim reaches its crash point", within_s=60, poll_s=0.05)
         if victim.poll() == -signal.SIGKILL:
             self.verdict.crashed = True
             self.verdict.kills += 1
@@ -271,7 +271,7 @@ class Run:
             self._plan.point.name in ("promote.before", "reclaim.before")
         )
 
-    def _worked_off(self) -> bool:
+    def _all_finished(self) -> bool:
         try:
             return self._run.unfinished() == 0
         except RedisError:
@@ -316,13 +316,13 @@ class Run:
     def _repeat_what_died(self) -> None:
         """An operator, or a script, repeats the command that was killed; that is safe, and is how it is finished."""
         role = self._plan.point.role
-        self._tables.write_text(GOOD_TABLES, "utf-8")  # a command that begins anew refuses a bad file
+        self._tables.write_text(GOOD_TABLES, "utf-8")  # a command that starts now refuses a bad file
         if role is Role.IMPORT:
             self._repeat(self._import_command())
             self._accepted |= dict.fromkeys(self._first, time.monotonic())
         elif role in ACTS:
             for _ in range(5):
-                # A power cut may have brought letters back to life; they die again first, so that they can be counted.
+                # A power cut may have undone burials: those sales become dead letters again first, to be counted.
                 self._wait_until_finished()
                 if not self._still_dead():
                     return
@@ -342,10 +342,10 @@ class Run:
             try:
                 code = process.wait(20)
             except subprocess.TimeoutExpired:
-                self.verdict.problems.append("a worker told to stop still runs after 20 s")
+                self.verdict.problems.append("a worker still runs 20 s after SIGTERM")
                 continue
             if code not in (0, -signal.SIGKILL):
-                self.verdict.problems.append(f"a worker told to stop ended with {code}")
+                self.verdict.problems.append(f"a worker ended after SIGTERM with {code}")
             elif code:
                 self.verdict.crashed = True
                 self.verdict.kills += 1
@@ -445,7 +445,7 @@ def carry_out(
         plan = replace(plan, store_fault=StoreFault.NONE)
     tenant = f"run-{plan.seed}"
     with (
-        suffering_store(plan, directory, binary) as store,
+        faulty_store(plan, directory, binary) as store,
         deployment(
             store.server, Keys(f"matrix-{plan.seed}"), directory, trackdesk.base_url, tenant=tenant, url=store.url
         ) as deployed,

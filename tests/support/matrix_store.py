@@ -1,4 +1,4 @@
-"""The store of a run, and how it is made to suffer."""
+"""The store of a run, and its faults."""
 
 import contextlib
 import threading
@@ -37,7 +37,7 @@ class Addressed(Protocol):
         """Where clients find it."""
 
 
-class SufferingStore:
+class FaultyStore:
     """One server, and what the plan needs around it: a proxy, a second server, a clock of its own."""
 
     def __init__(
@@ -63,8 +63,8 @@ class SufferingStore:
         self._sizes: list[tuple[float, int]] = []
         self._done = threading.Event()
 
-    def suffer(self) -> None:
-        """Let the plan's fault happen, and end."""
+    def run_fault(self) -> None:
+        """Cause the plan's fault, and end it."""
         match self._plan.store_fault:
             case StoreFault.NONE:
                 pass
@@ -100,10 +100,10 @@ class SufferingStore:
                 self._ask_repeatedly()
             case StoreFault.FULL | StoreFault.AT_THE_EDGE | StoreFault.BUSY | StoreFault.MISCONF:
                 with redis.Redis(port=self._process.port) as client:
-                    self._upset(client)
+                    self._run_lasting_fault(client)
 
-    def _upset(self, client: redis.Redis) -> None:
-        """Faults that the server is in for a while."""
+    def _run_lasting_fault(self, client: redis.Redis) -> None:
+        """Cause a fault that lasts for a while."""
         match self._plan.store_fault:
             case StoreFault.FULL:
                 client.config_set("maxmemory", 1_000_000)
@@ -152,7 +152,7 @@ class SufferingStore:
             self._done.wait(0.02)
 
     def _ask_repeatedly(self) -> None:
-        """Faults that a command brings about at once."""
+        """Cause a fault that one command causes at once, several times."""
         with redis.Redis(port=self._process.port) as client:
             for _ in range(3):
                 if self._plan.store_fault is StoreFault.RESET:
@@ -186,11 +186,11 @@ class SufferingStore:
 
 
 @contextmanager
-def suffering_store(plan: Plan, directory: Path, binary: Path) -> Iterator[SufferingStore]:
+def faulty_store(plan: Plan, directory: Path, binary: Path) -> Iterator[FaultyStore]:
     """The store of a run, ended with the block."""
     if plan.store_fault is StoreFault.FAILOVER:
         with one_address(directory / "store", binary, config={"appendfsync": "always"}) as address:
-            yield SufferingStore(plan, address.master, address=address)
+            yield FaultyStore(plan, address.master, address=address)
         return
     clock = FakedClock(directory, binary) if plan.store_fault is StoreFault.CLOCK else None
     fsync = "everysec" if plan.store_fault in EVERYSEC else "always"
@@ -204,11 +204,11 @@ def suffering_store(plan: Plan, directory: Path, binary: Path) -> Iterator[Suffe
     try:
         if plan.store_fault is StoreFault.HALF_OPEN:
             with fault_proxy(server.port) as proxy:
-                yield SufferingStore(plan, server, proxy=proxy)
+                yield FaultyStore(plan, server, proxy=proxy)
             return
         if plan.store_fault is StoreFault.LOADING:
             _fill(server)
-        store = SufferingStore(plan, server, clock=clock)
+        store = FaultyStore(plan, server, clock=clock)
         watcher = threading.Thread(target=store.watch, name="aof-watch", daemon=True)
         if plan.store_fault is StoreFault.POWER_CUT:
             watcher.start()

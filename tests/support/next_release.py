@@ -1,4 +1,4 @@
-"""A next release of the record's contract, for this process only: what stands in for code that is not written yet.
+"""A next release of the record's contract, for this process only: a substitute for code that is not written yet.
 
 `become` must run before anything else of the product is imported: it changes the tables that scripts and readers are
 made from, which is all that a release with another record would change.

@@ -52,7 +52,7 @@ class OneAddress:
         self._proxy.lead_to(self.master.port)
 
     def listens(self) -> bool:
-        """Whether somebody waits for wake-ups at the master."""
+        """Whether a worker waits for wake-ups at the master."""
         with redis.Redis(port=self.master.port) as client:
             return any(str(entry["cmd"]).lower() == "brpop" for entry in client.client_list())
 

@@ -207,7 +207,7 @@ def _hasty_tenants() -> Callable[[], None]:
 
 
 def _log_without_thread() -> Callable[[], None]:
-    """Whoever logs writes, and gets what the descriptor says."""
+    """The thread that logs also writes, and gets the descriptor's errors."""
 
     def write(self: log_writer.LogWriter, text: str) -> int:
         return os.write(self._descriptor, text.encode())
@@ -223,6 +223,6 @@ def _replaced(owner: Any, name: str, original: Any, planted: Any) -> Callable[[]
 PARTS = {
     "duties without a guard of their own": _unguarded_duties,
     "a tenants file that applies at once": _hasty_tenants,
-    "a log written by whoever logs": _log_without_thread,
+    "a log written by the thread that logs": _log_without_thread,
 }
 """Bugs of one part: each returns what takes it out again."""

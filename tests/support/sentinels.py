@@ -41,7 +41,7 @@ def sentinel_config(port: int, directory: Path, master_port: int, tls: Mapping[s
 
 
 class Sentinels:
-    """Started by `sentinels`; `servers` keep their places whoever is the master.
+    """Started by `sentinels`; `servers` keep their places whichever is the master.
 
     With `tls` everybody speaks TLS with everybody: clients, servers and Sentinels. The servers' plain ports stay open
     for the test alone.

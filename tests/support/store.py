@@ -72,7 +72,7 @@ class Store(JobStore):
         self._proven: set[str] | None = set() if proven else None
 
     def enqueue(self, *items: Item | str) -> list[str]:
-        """Enqueue; a plain id stands for a sale without an amount."""
+        """Enqueue; a plain id means a sale without an amount."""
         arguments: list[Argument] = []
         for item in items:
             arguments += (item if isinstance(item, Item) else Item(item)).arguments
@@ -214,7 +214,7 @@ class Store(JobStore):
         return self.run(self.jobs.resume(tenant, now_ms=self.now_ms))
 
     def wake(self) -> bool:
-        """Ring if work waits."""
+        """Wake a worker if work waits."""
         return self.run(self.jobs.wake(now_ms=self.now_ms))
 
     def bury(self, *ids: str, reason: str = "server_error") -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 SCREENSHOTS = bool(os.environ.get("TRACKDESK_TEST_SCREENSHOTS"))
-"""Set, the walk writes the pictures of docs/guides/dead-letters.md anew (`make screenshots`)."""
+"""Set, the walk writes the pictures of docs/guides/dead-letters.md again (`make screenshots`)."""
 MOST_SHOWN = 560
 """Of a page, so much is in its picture: enough to know it by."""
 WIDE, PHONE = (1280, 800), (390, 844)

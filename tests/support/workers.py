@@ -90,7 +90,7 @@ class Deployment:
         return process
 
     def worker_seen(self) -> bool:
-        """Whether some worker has signed on."""
+        """Whether some worker has registered."""
         return bool(self.client.zcard(self.keys.workers))
 
     def book(self) -> Book:

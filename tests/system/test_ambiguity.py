@@ -1,6 +1,4 @@
-"""Doubt told straight: what may have landed is tried again and said to be confirmed; what is not ours to call success
-ends with a person.
-"""
+"""Doubt is reported: what may have landed is tried again and then called confirmed; no doubtful success counts."""
 
 from pathlib import Path
 

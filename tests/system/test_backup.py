@@ -1,4 +1,4 @@
-"""Backup and restore, by the very lines of docs/guides/backup.md: nothing paid twice, nothing left for a person."""
+"""Backup and restore, by the very lines of docs/guides/backup.md: nothing paid twice, no dead letter left over."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_a_store_restored_from_an_old_backup_pays_nothing_twice_and_leaves_nothi
             run.start_worker(LEASE)
             assert cli("import", str(file)).code == 0
             run.wait_until_finished()
-            assert run.book().jobs["dead"] > 0, "without a word every forgotten delivery ends with a person"
+            assert run.book().jobs["dead"] > 0, "without that command every forgotten delivery becomes a dead letter"
             assert cli(*said_so, "--since", backup_at).code == 0
             redrive = ("redrive", "--all", "--cause", "unverified_duplicate", "--reason", "restored", "--yes")
             assert cli(*redrive).code == 0

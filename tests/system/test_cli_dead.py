@@ -31,9 +31,9 @@ def cli(server: EmbeddedServer, keys: Keys, monkeypatch: pytest.MonkeyPatch, cap
 
 def test_dead_list_prints_an_array_of_objects_for_programs(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", **PERSONAL)
-    (letter,) = cli("dead", "list", "--json").json
-    assert letter["died_at"].endswith("Z")
-    assert {name: letter[name] for name in ("tenant", "external_id", "reason", "attempts", "amount", "currency")} == {
+    (dead,) = cli("dead", "list", "--json").json
+    assert dead["died_at"].endswith("Z")
+    assert {name: dead[name] for name in ("tenant", "external_id", "reason", "attempts", "amount", "currency")} == {
         "tenant": "acme",
         "external_id": "o-1",
         "reason": "type_not_found",
@@ -51,9 +51,9 @@ def test_the_default_tenant_narrows_lists_and_acts(shop: Shop, cli: Cli) -> None
     shop.bury("o-2", tenant="bert")
     assert len(cli("dead", "list", "--json").json) == 2
     cli.env(TENANT="bert")
-    assert [letter["external_id"] for letter in cli("dead", "list", "--json").json] == ["o-2"]
+    assert [dead["external_id"] for dead in cli("dead", "list", "--json").json] == ["o-2"]
     assert cli("redrive", "--all", "--reason", "x", "--yes", "--json").json["redriven"] == 1
-    assert [letter["tenant"] for letter in cli("dead", "list", "--tenant", "acme", "--json").json] == ["acme"]
+    assert [dead["tenant"] for dead in cli("dead", "list", "--tenant", "acme", "--json").json] == ["acme"]
 
 
 def test_dead_list_pages_by_a_cursor_it_tells_on_stderr(shop: Shop, cli: Cli) -> None:
@@ -62,7 +62,7 @@ def test_dead_list_pages_by_a_cursor_it_tells_on_stderr(shop: Shop, cli: Cli) ->
     assert "o-3" in first.out
     assert "o-1" not in first.out
     cursor = first.err.split()[-1]
-    assert [letter["external_id"] for letter in cli("dead", "list", "--after", cursor, "--json").json] == ["o-1"]
+    assert [dead["external_id"] for dead in cli("dead", "list", "--after", cursor, "--json").json] == ["o-1"]
 
 
 def test_markup_in_what_comes_from_outside_is_printed_as_it_is(shop: Shop, cli: Cli) -> None:
@@ -161,7 +161,7 @@ def test_redrive_by_name_tells_which_jobs_were_left_alone(shop: Shop, cli: Cli) 
 def test_redrive_narrows_by_cause_and_limit(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", "o-2")
     shop.bury("o-3", reason="server_error")
-    options = ("--reason", "mended", "--yes", "--json")
+    options = ("--reason", "fixed", "--yes", "--json")
     assert cli("redrive", "--all", "--cause", "server_error", *options).json["redriven"] == 1
     assert shop.state("o-3") == "ready"
     assert cli("redrive", "--all", "--limit", "1", *options).json["redriven"] == 1
@@ -220,7 +220,7 @@ def test_dead_list_takes_every_filter_and_sorts(shop: Shop, cli: Cli) -> None:
     shop.bury("o-3", amount={"value": "20"}, currency={"code": "USD"})
 
     def names(*options: str) -> list[str]:
-        return [letter["external_id"] for letter in cli("dead", "list", "--json", *options).json]
+        return [dead["external_id"] for dead in cli("dead", "list", "--json", *options).json]
 
     assert names("--sort", "largest") == ["o-2", "o-3", "o-1"]
     assert names("--min-amount", "20", "--sort", "smallest") == ["o-3", "o-2"]
@@ -303,7 +303,7 @@ def test_a_plan_is_made_looked_at_started_paused_resumed_and_cancelled(shop: Sho
 
 def test_redrive_detached_leaves_the_plan_to_the_workers(shop: Shop, cli: Cli) -> None:
     shop.bury("o-1", "o-2")
-    left = cli("redrive", "--all", "--reason", "mended", "--name", "INC-8", "--yes", "--detach", "--json").json
+    left = cli("redrive", "--all", "--reason", "fixed", "--name", "INC-8", "--yes", "--detach", "--json").json
     assert (left["state"], left["jobs"], shop.state("o-1")) == ("running", 2, "dead")
     assert cli("plan", "show", left["plan"], "--follow", "--json").json["redriven"] == 2
 
@@ -323,8 +323,8 @@ def raise_interrupt(*_: object, **__: object) -> None:
 def test_the_operators_log_is_listed_exported_and_verified(shop: Shop, cli: Cli, tmp_path: Path) -> None:
     assert "is empty" in cli("log").out
     shop.bury("o-1")
-    cli("redrive", "o-1", "--reason", "mended", "--yes")
-    assert "mended" in cli("log").out
+    cli("redrive", "o-1", "--reason", "fixed", "--yes")
+    assert "fixed" in cli("log").out
     newest = cli("log", "--limit", "1")
     assert "finished" in newest.out
     assert "started" in cli("log", "--limit", "1", "--before", newest.err.split()[-1]).out

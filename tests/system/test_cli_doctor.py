@@ -1,4 +1,4 @@
-"""`doctor` refuses what loses money, with the line that mends it, and never tells a secret."""
+"""`doctor` refuses what loses money, with the line that fixes it, and never prints a secret."""
 
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def levels(cli: Cli) -> dict[str, str]:
 def test_a_sound_deployment_is_healthy(cli: Cli, own_client: redis.Redis, keys: Keys) -> None:
     own_client.config_set("maxmemory", 10**9)
     own_client.zadd(keys.workers, {"host:1": JobStore(own_client, keys).time_ms()})
-    told = cli("doctor", "--json")
-    assert told.code == 0
-    assert {check["level"] for check in told.json["checks"]} == {"ok"}
+    result = cli("doctor", "--json")
+    assert result.code == 0
+    assert {check["level"] for check in result.json["checks"]} == {"ok"}
     assert cli("doctor").code == 0
 
 
@@ -43,9 +43,9 @@ def test_each_setting_of_the_server_that_loses_money_fails(cli: Cli, own_client:
     own_client.config_set("maxmemory-policy", "allkeys-lru")
     own_client.config_set("appendfsync", "no")
     own_client.config_set("appendonly", "no")
-    told = cli("doctor", "--json")
-    assert told.code == 1
-    failed = {check["name"]: check["remedy"] for check in told.json["checks"] if check["level"] == "fail"}
+    result = cli("doctor", "--json")
+    assert result.code == 1
+    failed = {check["name"]: check["remedy"] for check in result.json["checks"] if check["level"] == "fail"}
     assert failed == {
         "eviction": "CONFIG SET maxmemory-policy noeviction",
         "aof": "CONFIG SET appendonly yes, and in the server's file",
@@ -84,9 +84,9 @@ def test_several_tenants_on_one_host_fail(
 
 def test_settings_that_are_no_deployment_fail(cli: Cli) -> None:
     cli.env(TIMEOUT_S="30", LEASE_S="20")
-    told = cli("doctor", "--json")
-    assert (told.code, told.json["checks"][0]["name"]) == (1, "settings")
-    assert "TIMEOUT_S" in told.json["checks"][0]["finding"]
+    result = cli("doctor", "--json")
+    assert (result.code, result.json["checks"][0]["name"]) == (1, "settings")
+    assert "TIMEOUT_S" in result.json["checks"][0]["finding"]
 
 
 def test_a_lease_with_little_room_is_a_warning(cli: Cli) -> None:
@@ -123,12 +123,12 @@ def test_fsync_needs_a_server_that_knows_it(
     assert levels(cli)["durability"] == ("ok" if able else "fail")
 
 
-def test_secrets_are_never_told(cli: Cli, tmp_path: Path) -> None:
+def test_secrets_are_never_printed(cli: Cli, tmp_path: Path) -> None:
     cli.env(API_KEY="s3cr3t-key", REDIS_URL=f"redis://:s3cr3t-pass@127.0.0.1:{free_port()}/0")
-    told = cli("doctor", "--json")
-    assert told.code == 1
-    assert {check["name"]: check["level"] for check in told.json["checks"]}["secrets"] == "warn"
-    assert "s3cr3t" not in told.out + told.err + cli("doctor").out
+    result = cli("doctor", "--json")
+    assert result.code == 1
+    assert {check["name"]: check["level"] for check in result.json["checks"]}["secrets"] == "warn"
+    assert "s3cr3t" not in result.out + result.err + cli("doctor").out
     file = tmp_path / "key"
     file.write_text("s3cr3t-key")
     cli.env(API_KEY="", API_KEY_FILE=str(file))
@@ -180,7 +180,7 @@ def test_the_tenants_file_and_what_it_names_are_read_as_a_worker_reads_them(
     key.write_text("s3cret")
     file.write_text(text.replace("{key}", str(key)))
     monkeypatch.setenv("TRACKDESK_CONFIG", str(file))
-    told = cli("doctor", "--json")
-    (check,) = [check for check in told.json["checks"] if check["name"] == "tenants file"]
+    result = cli("doctor", "--json")
+    (check,) = [check for check in result.json["checks"] if check["name"] == "tenants file"]
     assert (check["level"], said in check["finding"]) == (level, True)
-    assert "s3cret" not in told.out
+    assert "s3cret" not in result.out

@@ -72,15 +72,15 @@ def test_rejects_are_named_by_line_and_reason_without_their_data(cli: Cli, tmp_p
         sale("o-3", tenant="Not A Tenant"),
         sale(None),  # type: ignore[arg-type]
     )
-    told = cli("import", str(file), "--json")
-    assert told.code == 1
-    assert {name: told.json[name] for name in ("accepted", "conflict", "rejected", "lines")} == {
+    result = cli("import", str(file), "--json")
+    assert result.code == 1
+    assert {name: result.json[name] for name in ("accepted", "conflict", "rejected", "lines")} == {
         "accepted": 1,
         "conflict": 1,
         "rejected": 4,
         "lines": 6,
     }
-    rejects = Path(told.json["rejects_file"])
+    rejects = Path(result.json["rejects_file"])
     assert rejects == tmp_path / "sales.jsonl.rejects.jsonl"
     assert rejects.stat().st_mode & 0o777 == 0o600
     lines = [json.loads(line) for line in rejects.read_text().splitlines()]
@@ -99,7 +99,7 @@ def test_rejects_are_named_by_line_and_reason_without_their_data(cli: Cli, tmp_p
     assert "jane" in other.read_text()
 
 
-def test_a_csv_file_is_imported_and_its_bad_rows_told(cli: Cli, tmp_path: Path) -> None:
+def test_a_csv_file_is_imported_and_its_bad_rows_reported(cli: Cli, tmp_path: Path) -> None:
     file = write(
         tmp_path / "sales.CSV",
         "conversionTypeCode,cid,amount.value,currency.code,externalId",
@@ -107,31 +107,31 @@ def test_a_csv_file_is_imported_and_its_bad_rows_told(cli: Cli, tmp_path: Path) 
         'sale,6f1c0a52-1111-4222-8333-444455556666,"1,5",EUR,o-2',
         "sale,not-a-uuid,1,EUR,o-3",
     )
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["accepted"], told.json["rejected"]) == (1, 2, 1)
-    assert list(told.json["warnings"].values()) == [1]
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["accepted"], result.json["rejected"]) == (1, 2, 1)
+    assert list(result.json["warnings"].values()) == [1]
 
 
 def test_a_csv_file_that_may_be_cut_off_in_its_last_value_does_not_pay_it(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "sales.csv"
     whole = "conversionTypeCode,cid,externalId,amount.value\nsale,6f1c,o-1,7.00\nsale,6f1c,o-2,1050.00\n"
     file.write_text(whole[: -len("50.00\n")])
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["accepted"], told.json["rejected"]) == (1, 1, 1)
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["accepted"], result.json["rejected"]) == (1, 1, 1)
     (reject,) = (tmp_path / "sales.csv.rejects.jsonl").read_text().splitlines()
     assert json.loads(reject)["line"] == 3
     assert "its last value may be cut off" in reject
     file.write_text(whole)
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["accepted"], told.json["duplicate"]) == (0, 1, 1)
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["accepted"], result.json["duplicate"]) == (0, 1, 1)
 
 
 def test_a_file_with_a_sale_that_was_cancelled_before_says_so(cli: Cli, tmp_path: Path) -> None:
     file = write(tmp_path / "sales.jsonl", sale("o-1"), sale("o-2"))
     assert cli("import", str(file)).code == 0
     assert cli("cancel", "o-1", "--reason", "returned").code == 0
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["duplicate"], told.json["given_up"]) == (1, 2, 1)
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["duplicate"], result.json["given_up"]) == (1, 2, 1)
     (reject,) = map(json.loads, (tmp_path / "sales.jsonl.rejects.jsonl").read_text().splitlines())
     assert (reject["line"], reject["external_id"]) == (1, "o-1")
     assert "use a new externalId" in str(reject)
@@ -140,15 +140,15 @@ def test_a_file_with_a_sale_that_was_cancelled_before_says_so(cli: Cli, tmp_path
 def test_lines_without_external_id_are_taken_on_demand(cli: Cli, tmp_path: Path) -> None:
     file = write(tmp_path / "sales.jsonl", sale(None), sale(None))  # type: ignore[arg-type]
     assert cli("import", str(file), "--json").json["rejected"] == 2
-    told = cli("import", str(file), "--json", "--create-ids")
-    assert (told.code, told.json["accepted"], told.json["ids_created"]) == (0, 2, 2)
+    result = cli("import", str(file), "--json", "--create-ids")
+    assert (result.code, result.json["accepted"], result.json["ids_created"]) == (0, 2, 2)
 
 
-def test_lines_without_any_tenant_are_told_what_to_add(cli: Cli, tmp_path: Path) -> None:
+def test_lines_without_any_tenant_are_refused_with_what_to_add(cli: Cli, tmp_path: Path) -> None:
     cli.env(TENANT="")
     file = write(tmp_path / "sales.jsonl", sale("o-1"), sale("o-2", tenant="bert"))
-    told = cli("import", str(file), "--json")
-    assert (told.json["accepted"], told.json["rejected"]) == (1, 1)
+    result = cli("import", str(file), "--json")
+    assert (result.json["accepted"], result.json["rejected"]) == (1, 1)
     assert "TRACKDESK_TENANT" in (tmp_path / "sales.jsonl.rejects.jsonl").read_text()
     assert cli("import", str(file), "--json", "--tenant", "acme").code == 0
 
@@ -170,12 +170,12 @@ def test_files_that_cannot_be_imported_are_one_sentence_and_exit_2(cli: Cli, tmp
     assert (tmp_path / "d.jsonl").read_text()
 
 
-def test_an_empty_file_is_done_and_told(cli: Cli, tmp_path: Path) -> None:
+def test_an_empty_file_is_no_error_but_reported(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "sales.jsonl"
     file.touch()
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["lines"]) == (0, 0)
-    assert "holds no conversion" in told.err
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["lines"]) == (0, 0)
+    assert "holds no conversion" in result.err
 
 
 def test_what_stands_before_a_broken_place_is_imported(cli: Cli, tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_what_stands_before_a_broken_place_is_imported(cli: Cli, tmp_path: Path)
         '"open',
         *rows * 3,
     )
-    told = cli("import", str(file), "--json")
-    assert (told.code, told.json["accepted"]) == (1, 600)
-    assert "opened in line 602" in told.json["stopped"]
+    result = cli("import", str(file), "--json")
+    assert (result.code, result.json["accepted"]) == (1, 600)
+    assert "opened in line 602" in result.json["stopped"]
 
 
 def test_rejects_that_cannot_be_written_are_one_sentence(cli: Cli, tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_rejects_that_cannot_be_written_are_one_sentence(cli: Cli, tmp_path: Pat
 def test_a_store_that_stays_away_stops_the_import_and_says_how_far_it_came(cli: Cli, tmp_path: Path) -> None:
     cli.env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     file = write(tmp_path / "sales.jsonl", sale("o-1"))
-    told = cli("import", str(file), "--json", "--patience", "0.2")
-    assert (told.code, told.json["accepted"]) == (1, 0)
-    assert "repeating the same command is safe" in told.err
+    result = cli("import", str(file), "--json", "--patience", "0.2")
+    assert (result.code, result.json["accepted"]) == (1, 0)
+    assert "repeating the same command is safe" in result.err
 
 
 @pytest.mark.usefixtures("small_batches")

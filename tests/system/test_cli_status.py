@@ -67,10 +67,10 @@ def test_status_tells_what_is_overdue_who_works_and_who_stands_still(shop: Shop,
     shop.client.zadd(shop.keys.scheduled, {job.id: now - 5000 for job in retried})
     shop.client.zadd(shop.keys.workers, {"host:1": now, "host:2": now - 60_000})
     shop.run(shop.jobs.pause("acme", operator="ann", reason="sale"))
-    told = cli("status", "--json").json
-    assert 5 <= told["oldest_overdue_s"] < 60
-    assert {worker["worker"]: worker["running"] for worker in told["workers"]} == {"host:1": True, "host:2": False}
-    assert [(s["kind"], s["reason"], s["by"]) for s in told["blocked"]] == [
+    result = cli("status", "--json").json
+    assert 5 <= result["oldest_overdue_s"] < 60
+    assert {worker["worker"]: worker["running"] for worker in result["workers"]} == {"host:1": True, "host:2": False}
+    assert [(s["kind"], s["reason"], s["by"]) for s in result["blocked"]] == [
         ("paused", "sale", "ann"),
         ("hold", "unauthorized", None),
         ("frozen", "rate_limited", None),
@@ -171,10 +171,10 @@ def test_enqueue_takes_json_on_stdin(shop: Shop, cli: Cli) -> None:
 
 
 def test_enqueue_says_what_is_odd_on_stderr_and_keeps_stdout_for_programs(cli: Cli) -> None:
-    told = cli("enqueue", "--type", "sale", "--cid", "abc", "--amount", "0", "--json")
-    assert told.code == 0
-    assert told.json["external_id_created"] is True
-    assert "warning: amount.value is zero" in told.err
+    result = cli("enqueue", "--type", "sale", "--cid", "abc", "--amount", "0", "--json")
+    assert result.code == 0
+    assert result.json["external_id_created"] is True
+    assert "warning: amount.value is zero" in result.err
 
 
 @pytest.mark.parametrize(

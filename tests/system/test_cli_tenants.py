@@ -44,13 +44,13 @@ def test_an_open_breaker_is_shown_as_one(cli: Cli, shop: Shop, keys: Keys, clien
     with shop.producer as producer:
         producer.enqueue(sale("o-1"))
     client.hset(keys.tenant("acme"), mapping={"hold": "outage", "held_since": 1, "probe_at": 2})
-    (standing,) = cli("status", "--json").json["blocked"]
-    assert standing["kind"] == "breaker"
+    (blocked,) = cli("status", "--json").json["blocked"]
+    assert blocked["kind"] == "breaker"
     assert "breaker" in cli("tenants").out
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[acme]\nrate = 5\n", "rate is not a setting"),
         ("[ACME]\nrate_limit = 5\n", "DNS label"),
@@ -59,13 +59,15 @@ def test_an_open_breaker_is_shown_as_one(cli: Cli, shop: Shop, keys: Keys, clien
         ('[acme]\napi_key_file = "/nowhere/key"\n', "api_key_file cannot be read"),
     ],
 )
-def test_a_wrong_file_is_told_in_one_sentence_at_the_start(cli: Cli, tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_file_is_refused_in_one_sentence_at_the_start(
+    cli: Cli, tmp_path: Path, text: str, message: str
+) -> None:
     config = tmp_path / "tenants.toml"
     config.write_text(text)
     cli.env(CONFIG=str(config), METRICS_PORT="0")
     refused = cli("worker")
     assert refused.code == 2
-    assert told in refused.err
+    assert message in refused.err
     assert refused.err.count("\n") == 1
 
 

@@ -78,7 +78,7 @@ ANSWERS: dict[str, Handler] = {
     "a body shorter than its length": always(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + PAIRED, close=True),
     "two lengths": always(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 26\r\n\r\n" + PAIRED, close=True),
     "a redirect to itself": always(answer(b"", status="302 Found", headers=b"Location: /\r\n")),
-    "a redirect to somebody else": always(
+    "a redirect to another host": always(
         answer(b"", status="307 Temporary Redirect", headers=b"Location: http://127.0.0.1:1/\r\n")
     ),
     "deeply nested JSON": always(answer(b"[" * 16_000)),

@@ -1,4 +1,4 @@
-"""The quickstart of the producer's README, run as it stands."""
+"""The quickstart of the producer's README, run as it is."""
 
 import re
 import subprocess

@@ -214,14 +214,14 @@ def test_without_configuration_neither_a_shop_nor_a_worker_imports_what_makes_an
     server: EmbeddedServer, keys: Keys, tmp_path: Path, trackdesk: SimulatorProcess
 ) -> None:
     # redis-py imports OpenTelemetry's metrics where the packages are installed; that is neither ours nor of ours.
-    told = (
+    watch = (
         "import atexit, sys; names = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'google.protobuf')\n"
         "atexit.register(lambda: print('IMPORTED', [name for name in names if name in sys.modules], flush=True))"
     )
     with deployment(server, keys, tmp_path, trackdesk.base_url) as run:
-        shop = run.start(["-c", f"{told}\n{SELL}", server.url, keys.namespace])
+        shop = run.start(["-c", f"{watch}\n{SELL}", server.url, keys.namespace])
         assert shop.wait(20) == 0, run.log_text()
-        worker = run.start_worker(planted=told)
+        worker = run.start_worker(planted=watch)
         run.wait_until_finished()
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0

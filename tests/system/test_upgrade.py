@@ -69,7 +69,7 @@ def test_neighbouring_releases_work_side_by_side_and_the_upgrade_can_be_taken_ba
         deployment(server, keys, tmp_path, trackdesk.base_url) as run,
     ):
         old, new = run.start_worker(), run.start_worker(planted=planted(ADDED))
-        wait_until(lambda: workers_seen(run) == 2, "both signed on")
+        wait_until(lambda: workers_seen(run) == 2, "both registered")
         ids = sell_with(run, ADDED, "both-new", 300) + sell(run, "both-old", 300)  # last what takes no process to start
         wait_until(lambda: workers_seen(run) == 2 and bool(trackdesk.stats()["in_flight"]), "both at work")
         stop(old)

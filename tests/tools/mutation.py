@@ -1,7 +1,7 @@
 """Mutants of the store's scripts and of the policy, and whether the tests notice: ``python -m tests.tools.mutation``.
 
 Each mutant is one small change to a copy of the sources; it is killed if a test fails on it. Survivors are listed, to
-be read by a person: some change nothing that can be seen (an order among equals, a shortcut), the others want a test.
+be read: some change nothing that can be seen (an order among equals, a shortcut), the others want a test.
 """
 
 import argparse

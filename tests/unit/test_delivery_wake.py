@@ -19,7 +19,7 @@ async def _made() -> DeliveryLoop:
     )
 
 
-def test_a_loop_that_has_ended_may_still_be_woken_and_told_to_stop() -> None:
+def test_a_loop_that_has_ended_may_still_be_woken_and_stopped() -> None:
     ended = asyncio.run(_made())
 
     ended.wake()

@@ -93,7 +93,7 @@ class ExactlyOnce:
 
     @property
     def ok(self) -> bool:
-        """Tell whether nothing is missing and nothing doubled."""
+        """Return whether nothing is missing and nothing doubled."""
         return not self.missing and not self.doubled
 
 
@@ -123,7 +123,7 @@ class Ledger:
         return iter(self.rows)
 
     def has(self, tenant: str, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
-        """Tell whether this externalId was recorded for this tenant and type, under this origin or any."""
+        """Return whether this externalId was recorded for this tenant and type, under this origin or any."""
         rows = self._by_id.get((tenant, external_id), ())
         return any(row.type_code == type_code and revenue_origin_id in (None, row.revenue_origin_id) for row in rows)
 

@@ -12,7 +12,7 @@ class Recorded(Protocol):
     """What the tenant's ledger already holds."""
 
     def has(self, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
-        """Tell whether this externalId was recorded for this type, under this revenue origin or under any."""
+        """Return whether this externalId was recorded for this type, under this revenue origin or under any."""
         ...  # pragma: no cover
 
     def for_click(self, type_code: str, source: str) -> int:

@@ -46,7 +46,7 @@ class Tenant:
         return self._lockouts_before + (0 if self.limiter is None else self.limiter.lockouts)
 
     def has(self, type_code: str, external_id: str, revenue_origin_id: str | None = None) -> bool:
-        """Tell whether this externalId was recorded for this type, under this revenue origin or under any."""
+        """Return whether this externalId was recorded for this type, under this revenue origin or under any."""
         return self._ledger.has(self.name, type_code, external_id, revenue_origin_id)
 
     def for_click(self, type_code: str, source: str) -> int:

@@ -192,7 +192,7 @@ def placeholder_problem(field: str) -> Problem:
 
 
 def is_whole_cookie(cid: str) -> bool:
-    """Tell whether a cid is Trackdesk's cookie, plain or percent-encoded, instead of the id inside it."""
+    """Return whether a cid is Trackdesk's cookie, plain or percent-encoded, instead of the id inside it."""
     return cid.lstrip()[:3].lower().startswith(("{", "%7b"))
 
 

@@ -73,13 +73,13 @@ def _scrape(port: int, *, patience_s: float) -> float:
         began = time.perf_counter()
         try:
             with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-                told: bytes = answer.read()
+                page: bytes = answer.read()
         except OSError as error:
             if time.monotonic() > deadline:
                 raise BenchFailed("the exporter does not answer") from error
             time.sleep(0.1)
             continue
-        if b"trackdesk_collector_success 1" not in told:
+        if b"trackdesk_collector_success 1" not in page:
             raise BenchFailed("the exporter could not read the store")
         return time.perf_counter() - began
 

@@ -15,7 +15,7 @@ class Scenario:
     about: str
     measure: Callable[[Rig, int], Runs]
     figures: Mapping[str, FigureSpec]
-    """By name; a name that ends in … stands for all figures that begin so."""
+    """By name; a name that ends in … covers all figures that begin so."""
     short_runs: int = 3
     """Runs at most, in short; 0 leaves it out."""
 
@@ -145,7 +145,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "causes": FigureSpec("ms", at_most(100)),
             "preview": FigureSpec("ms", at_most(100)),
             "slowest of all": FigureSpec("ms", at_most(100)),
-            "bury, first letters": MICROS,
+            "bury, first dead letters": MICROS,
             "bury, full": MICROS,
             "bury, full to first": FigureSpec("×", at_most(1.5)),
             "redrive, full": MICROS,

@@ -1,4 +1,4 @@
-"""The dead-letter desk on a full store: every search, causes and previews, and what a letter costs the server."""
+"""The dead-letter desk on a full store: every search, causes and previews, and what a dead letter costs the server."""
 
 import random
 import time
@@ -49,11 +49,11 @@ def measure(rig: Rig, runs: int) -> Runs:
         asked = _questions(store)
 
         def once(_: int) -> Mapping[str, float]:
-            told = {name: _taken_ms(question) for name, question in asked.items()}
+            taken = {name: _taken_ms(question) for name, question in asked.items()}
             return {
-                **{name: median for name, (median, _slowest) in told.items()},
-                "slowest of all": max(slowest for _, slowest in told.values()),
-                "bury, first letters": bury_first,
+                **{name: median for name, (median, _slowest) in taken.items()},
+                "slowest of all": max(slowest for _, slowest in taken.values()),
+                "bury, first dead letters": bury_first,
                 "bury, full": bury_full,
                 "bury, full to first": bury_full / bury_first,
                 "redrive, full": filling.redrive(sample // 2),
@@ -153,7 +153,7 @@ class _Filling:
         return spent / count
 
     def redrive(self, count: int) -> float:
-        """Redrive some by small plans; return the server's µs per letter, its part of the list included."""
+        """Redrive some by small plans; return the server's µs per dead letter, its part of the list included."""
         raw: Any = self._store.client.zrange(self._store.keys.dead, 0, count - 1)
         ids, fields = [identity.decode() for identity in raw], {"act": "redrive", "window_ms": "0", "limit": ""}
         before, made = _script_us(self._store.client), 0
@@ -173,5 +173,5 @@ class _Filling:
 
 
 def _script_us(client: redis.Redis) -> int:
-    told = client.info("commandstats")
-    return int(told["cmdstat_evalsha"]["usec"]) if "cmdstat_evalsha" in told else 0
+    stats = client.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["usec"]) if "cmdstat_evalsha" in stats else 0

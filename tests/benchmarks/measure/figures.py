@@ -78,7 +78,7 @@ class Figure:
 
 
 def collect(runs: int, once: Callable[[int], Mapping[str, float]]) -> dict[str, list[float]]:
-    """Run `once` several times (it is told which run it is) and gather each figure's values."""
+    """Run `once` several times (with the number of the run) and gather each figure's values."""
     gathered: dict[str, list[float]] = {}
     for number in range(runs):
         for name, value in once(number).items():

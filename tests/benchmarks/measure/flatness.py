@@ -61,15 +61,15 @@ def _measure(rig: Rig, runs: int, levels: Mapping[str, tuple[int, int]]) -> Runs
 
 
 def _compare(costs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    told: dict[str, float] = {}
+    figures: dict[str, float] = {}
     base = next(iter(costs.values()))
     for operation in OPERATIONS:
         for level, cost in costs.items():
-            told[f"{operation}, {level}"] = cost[operation]
-        told[f"{operation}, highest to first"] = max(cost[operation] for cost in costs.values()) / base[operation]
+            figures[f"{operation}, {level}"] = cost[operation]
+        figures[f"{operation}, highest to first"] = max(cost[operation] for cost in costs.values()) / base[operation]
         if {"100 tenants", "1,000 tenants"} <= costs.keys():
-            told[f"{operation}, {SAME_SPREAD}"] = costs["1,000 tenants"][operation] / costs["100 tenants"][operation]
-    return told
+            figures[f"{operation}, {SAME_SPREAD}"] = costs["1,000 tenants"][operation] / costs["100 tenants"][operation]
+    return figures
 
 
 def _medians(taken: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -93,5 +93,5 @@ def _round(client: redis.Redis, store: Store) -> dict[str, float]:
 
 
 def _script_us(client: redis.Redis) -> int:
-    told = client.info("commandstats")
-    return int(told["cmdstat_evalsha"]["usec"]) if "cmdstat_evalsha" in told else 0
+    stats = client.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["usec"]) if "cmdstat_evalsha" in stats else 0

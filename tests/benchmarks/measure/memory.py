@@ -39,6 +39,6 @@ def _used(client: redis.Redis) -> int:
     """Memory that is data: without the log of slow calls, the buffers of the append-only file and of connections."""
     client.slowlog_reset()
     client.execute_command("MEMORY", "PURGE")
-    told = client.info("memory")
+    memory = client.info("memory")
     buffers = ("mem_aof_buffer", "mem_clients_normal", "mem_replication_backlog")
-    return int(told["used_memory"]) - sum(int(told.get(name, 0)) for name in buffers)
+    return int(memory["used_memory"]) - sum(int(memory.get(name, 0)) for name in buffers)

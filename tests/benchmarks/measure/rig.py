@@ -1,4 +1,4 @@
-"""What a scenario stands on: a server, stubs and product processes of its own, all ended with it."""
+"""What a scenario runs on: a server, stubs and product processes of its own, all ended with it."""
 
 import contextlib
 import json

@@ -43,7 +43,7 @@ class Session:
 def measure(
     names: Sequence[str], *, runs: int, scale: Scale, notify: Callable[[str], None], found: Callable[[Figure], None]
 ) -> Session:
-    """Measure the scenarios of these names; `found` gets each figure as soon as it stands.
+    """Measure the scenarios of these names; `found` gets each figure as soon as it is measured.
 
     Raises:
         BenchFailed: when something could not be measured or an audit afterwards was not clean.

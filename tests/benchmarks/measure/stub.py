@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.measure.stub``: answers any request as Trackdesk would, after a delay.
 
 It has to cost far less than what it measures: it looks for the end of a request and nothing else, and one timer
-serves all answers. It tells its port on the first line of stdout and ends when its stdin does.
+serves all answers. It prints its port as the first line of stdout and ends when its stdin does.
 """
 
 import argparse
@@ -59,8 +59,8 @@ class Stub:
     def _notify(self, head: bytes) -> bytes:
         path = head.split(b" ", 2)[1].decode("ascii", "replace")
         if path == ARRIVALS_PATH:
-            told, self._arrivals = self._arrivals, []
-            body = json.dumps(told).encode()
+            arrivals, self._arrivals = self._arrivals, []
+            body = json.dumps(arrivals).encode()
         else:
             body = str(self.count).encode()
         return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
@@ -100,7 +100,7 @@ async def serve(*, delay_s: float, record: bool) -> None:
     server = await loop.create_server(lambda: _Connection(stub), "127.0.0.1", 0, backlog=2048)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
-    # Whoever started us holds the other end: even its crash ends us.
+    # The process that started us holds the other end: even its crash ends us.
     stdin = sys.stdin.fileno()
     loop.add_reader(stdin, lambda: None if os.read(stdin, 64) else ended.set())
     await ended.wait()

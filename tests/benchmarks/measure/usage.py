@@ -11,7 +11,7 @@ _PS_MEMORY_UNIT = 1024
 
 
 class UsageUnknown(Exception):
-    """This machine does not tell what a process used."""
+    """This machine does not report what a process used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _from_ps(groups: frozenset[int]) -> Usage:
             check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UsageUnknown("neither /proc nor ps tells what a process used") from error
+        raise UsageUnknown("neither /proc nor ps reports what a process used") from error
     cpu_s, resident = 0.0, 0
     for line in listed.splitlines():
         group, time, memory = line.split()

@@ -2,7 +2,7 @@
 
 Late acks, so that a crash loses nothing Celery can keep, and retries with backoff; remote control and results are
 off, else Celery's defaults. BENCH_STYLE says how it posts: ``post`` is `httpx.post`, which builds a client for each
-sale; ``client`` shares one, as somebody who has measured would.
+sale; ``client`` shares one, as a developer who has measured would.
 
     python celery_httpx.py enqueue N        celery -A celery_httpx worker --pool threads --concurrency 50
 """

@@ -87,7 +87,7 @@ class Stack:
 
     @contextlib.contextmanager
     def selling(self) -> Iterator[Callable[[], dict[str, Any]]]:
-        """Sell from a container of a shop's own; the yielded function ends it and tells what was accepted."""
+        """Sell from a container of a shop's own; the yielded function ends it and returns what was accepted."""
         command = [
             *("docker", "run", "--rm", "--interactive", "--network", f"{PROJECT}_store"),
             *("--volume", f"{Path(__file__).with_name('shop.py')}:/shop.py:ro", "--entrypoint", "python"),
@@ -173,7 +173,7 @@ def test_sales_survive_restarts_kills_and_an_absent_redis(stack: Stack) -> None:
 
         stack.kill_as_a_crash(stack.containers("worker")[0])
         stack.docker.docker("kill", stack.containers("worker")[1])
-        stack.up()  # an engine starts what crashed; what somebody killed by hand stays down until told
+        stack.up()  # an engine starts what crashed; what was killed by hand stays down until it is started
 
         stack.compose("stop", "redis")
         before = [stack.inspect(one, ".State.StartedAt") for one in stack.containers("worker")]

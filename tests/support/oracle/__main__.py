@@ -19,7 +19,7 @@ from tests.support.store import START_MS
 from trackdesk_worker.local.embedded import EmbeddedServer
 
 LIVES_A_WORLD = 20_000
-TELL_EVERY_S = 30.0
+REPORT_EVERY_S = 30.0
 SHOWN = 20
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     features = frozenset(FEATURES) - frozenset(options.without.split(","))
     worlds = -(-options.lives // options.lives_a_world)
     chosen = range(worlds) if options.world is None else [options.world]
-    total, began, told = Report(), time.monotonic(), time.monotonic()
+    total, began, reported = Report(), time.monotonic(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="oracle") as directory:
         server = EmbeddedServer(Path(directory), config={"appendonly": "no", "save": ""})
         server.start()
@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
                     except Violation as violation:
                         _explain(client, spec, violation)
                         return 1
-                    if time.monotonic() - told > TELL_EVERY_S:
-                        told = time.monotonic()
-                        print(f"{total.lives:,} lives, {total.lives / (told - began):,.0f} a second", flush=True)
+                    if time.monotonic() - reported > REPORT_EVERY_S:
+                        reported = time.monotonic()
+                        print(f"{total.lives:,} lives, {total.lives / (reported - began):,.0f} a second", flush=True)
         finally:
             server.stop()
     took_s = time.monotonic() - began

@@ -16,7 +16,7 @@ local function sampled(command, key, most)
   return found
 end
 """
-"""Stands for Redis' random samples, and for sets, whose order differs from server to server."""
+"""A substitute for Redis' random samples, and for sets, whose order differs from server to server."""
 _UNKNOWN = "0" * 40
 
 

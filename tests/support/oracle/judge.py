@@ -132,7 +132,7 @@ class Judge:
         life.doubted = life.doubted or ambiguous
 
     def sold_again(self, life: Life) -> None:
-        """The store forgot a sale that was over, and accepted it anew: a life of its own, of which nothing is known."""
+        """The store forgot a sale that was over, and accepted it again: a new life, of which nothing is known."""
         life.foreign = life.foreign or bool(life.rows)
         life.rows, life.doubted, life.refused_cleanly, life.credit = [], False, False, None
         life.over, life.plain, self.open[life.id] = False, False, life

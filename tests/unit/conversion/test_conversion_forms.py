@@ -171,9 +171,9 @@ def test_lists_of_one_are_read_as_parse_qs_gives_them() -> None:
     assert parse_query({name: [value] for name, value in SALE.items()}) == parse_query(SALE)
 
 
-@pytest.mark.parametrize(("text", "meant"), [("true", True), ("false", False), ("TRUE", True)])
-def test_qualified_is_true_or_false_in_a_query(text: str, meant: bool) -> None:
-    assert parse_query(SALE | {"qualified": text}).qualified is meant
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("false", False), ("TRUE", True)])
+def test_qualified_is_true_or_false_in_a_query(text: str, expected: bool) -> None:
+    assert parse_query(SALE | {"qualified": text}).qualified is expected
 
 
 @pytest.mark.parametrize(

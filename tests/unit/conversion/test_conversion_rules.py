@@ -191,7 +191,7 @@ def test_an_empty_optional_text_counts_as_absent(empty: str | None, wrap: Any) -
     assert parse_conversion(SALE | wrap(empty)) == parse_conversion(SALE)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     bad = {
         "conversionTypeCode": "",
         "externalCid": 5,

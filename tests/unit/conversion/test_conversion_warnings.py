@@ -1,4 +1,4 @@
-"""What looks like a mistake is told, and accepted."""
+"""What looks like a mistake brings a warning, and is accepted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Reading files that may be anything: each line is an item or a reason, told by its number."""
+"""Reading files that may be anything: each line is an item or a reason, reported with its number."""
 
 import io
 import json
@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_passed_over() -> None:
         (b"PK\x03\x04", "spreadsheet"),
     ],
 )
-def test_files_of_another_kind_are_told_as_a_whole(data: bytes, said: str) -> None:
+def test_files_of_another_kind_are_refused_as_a_whole(data: bytes, said: str) -> None:
     with pytest.raises(FileUnreadable, match=said):
         reader(data)
 
@@ -178,7 +178,7 @@ def test_an_over_long_line_is_refused_and_never_held() -> None:
         ('conversionTypeCode,"cid', "is not CSV"),
     ],
 )
-def test_a_bad_header_is_told_before_anything_is_read(header: str, said: str) -> None:
+def test_a_bad_header_is_refused_before_anything_is_read(header: str, said: str) -> None:
     with pytest.raises(FileUnreadable, match=said.replace("?", r"\?")) as error:
         csv_rows(ROW.format("o-1", ""), header=header)
     assert "jane" not in str(error.value)

@@ -34,7 +34,7 @@ def test_money_is_exact_with_the_digits_of_its_currency(amount: str, currency: s
     assert plain_amount(Decimal(amount), currency) == text
 
 
-def test_money_is_told_to_people_with_thousands_and_to_programs_without() -> None:
+def test_money_is_shown_to_people_with_thousands_and_to_programs_without() -> None:
     money = {"USD": Decimal(7), "EUR": Decimal("38210.5"), "XXX": Decimal("1.5")}
     assert readable_money(money) == "38,210.50 EUR + 7.00 USD + 1.5 without currency"
     assert plain_money(money) == {"EUR": "38210.50", "USD": "7.00", "XXX": "1.5"}
@@ -60,7 +60,7 @@ def test_a_time_without_its_offset_is_refused(text: str) -> None:
         parse_moment(text)
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_shown_in_utc() -> None:
     assert iso(1_767_225_600_123) == "2026-01-01T00:00:00.123Z"
     assert parse_moment("2026-01-01T01:00:00+01:00").isoformat() == "2026-01-01T00:00:00+00:00"
 
@@ -69,7 +69,7 @@ def test_times_are_told_in_utc() -> None:
     ("seconds", "text"),
     [(0.04, "0.0 s"), (12, "12 s"), (60, "1 min"), (11_520, "3 h 12 min"), (86_400, "1 d"), (90_061, "1 d 1 h")],
 )
-def test_an_age_is_told_by_its_two_largest_units(seconds: float, text: str) -> None:
+def test_an_age_is_shown_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert readable_age(seconds) == text
 
 

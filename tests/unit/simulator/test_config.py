@@ -47,9 +47,9 @@ def test_a_patch_merges_and_null_puts_the_default_back() -> None:
 def test_impossible_settings_are_refused_in_one_sentence(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         config(**settings)
-    told = explain(caught.value)
-    assert sentence in told
-    assert "\n" not in told
+    message = explain(caught.value)
+    assert sentence in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["port", "seed", "max_rows"])

@@ -60,7 +60,7 @@ def test_a_lost_lease_is_not_counted_as_settled(metrics: WorkerMetrics) -> None:
     assert value(metrics, "trackdesk_leases_lost_total") == 2
 
 
-def test_claims_slices_errors_requests_and_heartbeats_are_told(metrics: WorkerMetrics) -> None:
+def test_claims_slices_errors_requests_and_heartbeats_are_counted(metrics: WorkerMetrics) -> None:
     metrics.claimed(7, 0.002)
     metrics.in_flight(4)
     metrics.slice()

@@ -131,7 +131,7 @@ def test_tracing_is_asked_for_by_naming_a_collector_and_can_be_turned_off(enviro
     assert not tracing_wanted()
 
 
-def test_another_protocol_is_refused_with_the_line_that_mends_it(environment: pytest.MonkeyPatch) -> None:
+def test_another_protocol_is_refused_with_the_line_that_fixes_it(environment: pytest.MonkeyPatch) -> None:
     assert tracing_protocol() == "http/protobuf"
     environment.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(TracingUnavailable, match="OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"):

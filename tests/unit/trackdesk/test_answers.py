@@ -426,6 +426,6 @@ def test_half_a_surrogate_pair_cannot_spoil_what_is_stored() -> None:
     assert outcome.cid == "abcd"
 
 
-def test_every_row_of_the_specification_is_in_the_table_and_names_are_told_apart() -> None:
+def test_every_row_of_the_specification_is_in_the_table_and_names_are_distinct() -> None:
     assert {row.number for row in TABLE} == set(range(1, 14))
     assert len({row.name for row in TABLE}) == len(TABLE)

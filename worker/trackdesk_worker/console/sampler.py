@@ -1,4 +1,4 @@
-"""Samples the ledger's counters every `PERIOD_S` into a ring in memory, which is empty after a restart."""
+"""Samples the ledger's counters every `PERIOD_S` into a ring buffer in memory, which is empty after a restart."""
 
 import logging
 import threading
@@ -50,7 +50,7 @@ class Series:
 
 
 class Sampler:
-    """The ring of samples, and the thread that fills it: `with sampler:` runs it."""
+    """The ring buffer of samples, and the thread that fills it: `with sampler:` runs it."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Sampler:
 
     @property
     def span_s(self) -> float:
-        """Seconds that the ring covers."""
+        """Seconds that the ring buffer covers."""
         return max(0, len(self._ring) - 1) * self._period_s
 
     def _go(self) -> None:

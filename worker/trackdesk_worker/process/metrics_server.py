@@ -24,7 +24,7 @@ class WorkerServer:
 
     Args:
         host: interface.
-        port: port; 0 takes a free one, which `port` then tells.
+        port: port; 0 takes a free one, which `port` then names.
         registry: what ``/metrics`` shows.
         health: what ``/livez`` and ``/startupz`` ask.
         ready: what ``/readyz`` asks; it may block for as long as its own timeouts allow.

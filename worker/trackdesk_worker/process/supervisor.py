@@ -39,7 +39,7 @@ class _Running:
 
 
 class Supervisor:
-    """Runs children until a signal. `notify` gets one plain line per event worth a person's time."""
+    """Runs children until a signal. `notify` gets one plain line per event worth an operator's time."""
 
     def __init__(self, children: Sequence[Child], *, grace_s: float, notify: Callable[[str], None]) -> None:
         self._children = children

@@ -15,7 +15,7 @@ _NO_STRING = b"!"
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """One job as it stood. Ids are bytes: what is to be found may be anything."""
+    """One job as it was read. Ids are bytes: what is to be found may be anything."""
 
     id: bytes
     raw: bytes | None

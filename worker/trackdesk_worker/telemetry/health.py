@@ -1,6 +1,6 @@
 """Whether a process is alive and whether its store is fit: three questions that must not be mixed.
 
-Alive (``/livez``): its loops beat. Never asks Redis: a restart mends no store. Started (``/startupz``): every
+Alive (``/livez``): its loops beat. Never asks Redis: a restart fixes no store. Started (``/startupz``): every
 loop has beaten once. Ready (``/readyz``): the store can be reached, takes writes and keeps what it is given.
 """
 

@@ -1,4 +1,4 @@
-"""When a delivery tells Trackdesk the time of the sale.
+"""When a delivery sends Trackdesk the time of the sale.
 
 Without `createdAt` Trackdesk takes the time of arrival, which may lie in another month, or beyond the attribution
 window, than the sale.

@@ -1,7 +1,7 @@
 """Turning the transport's exceptions into failures, above all: may the request have reached Trackdesk?
 
-The exception types do not tell. The transport raises `ConnectError` for a connection reset after the request
-was sent, and `ConnectTimeout` for an answer that never came. What tells is the chain of causes in pyreqwest's
+The exception types do not show it. The transport raises `ConnectError` for a connection reset after the request
+was sent, and `ConnectTimeout` for an answer that never came. What shows it is the chain of causes in pyreqwest's
 details: only an error whose chain names the connect stage happened before a byte of the request left.
 Whatever is not recognised counts as sent: it is repeated either way, and the externalId makes that safe.
 tests/integration/test_trackdesk_client_failures.py pins each text against a real server.

@@ -79,10 +79,10 @@ func work(redis asynq.RedisClientOpt) {
 		if err != nil {
 			return err
 		}
-		var told struct {
+		var reply struct {
 			Cid string `json:"cid"`
 		}
-		if err := json.Unmarshal(read, &told); err != nil || answer.StatusCode != http.StatusOK || told.Cid == "" {
+		if err := json.Unmarshal(read, &reply); err != nil || answer.StatusCode != http.StatusOK || reply.Cid == "" {
 			return fmt.Errorf("answer %d", answer.StatusCode)
 		}
 		return nil

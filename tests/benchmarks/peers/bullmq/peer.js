@@ -36,8 +36,8 @@ function work() {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(job.data),
       })
-      const told = await answer.body.json()
-      if (answer.statusCode !== 200 || !told.cid) throw new Error('answer ' + answer.statusCode)
+      const reply = await answer.body.json()
+      if (answer.statusCode !== 200 || !reply.cid) throw new Error('answer ' + answer.statusCode)
     },
     { connection, concurrency: 256 },
   )
