@@ -281,7 +281,7 @@ class _Batch:
     def __init__(self, prepared: Sequence[_Prepared | Receipt]) -> None:
         self._prepared = prepared
         self.sound = [item for item in prepared if isinstance(item, _Prepared)]
-        self.talk: _RoundTrip[list[Receipt]] | None = None
+        self.flow: _RoundTrip[list[Receipt]] | None = None
         """While the store's answer is awaited."""
         self._stored: Sequence[Receipt] = ()
 
@@ -289,9 +289,9 @@ class _Batch:
         """Note that none of it is known to be stored."""
         self._stored = [_refused(item, error) for item in self.sound]
 
-    def go_on(self, step: Callable[[], object]) -> QueueUnavailable | None:
-        """Take the last step of the conversation; return the error if the store is not to be asked any more."""
-        self.talk = None
+    def finish(self, step: Callable[[], object]) -> QueueUnavailable | None:
+        """Take the last step of the flow; return the error if the store should not be asked any more."""
+        self.flow = None
         try:
             step()
         except StopIteration as end:
@@ -310,23 +310,23 @@ class _Batch:
 
 
 def _send_batch(batch: _Batch, flow: _RoundTrip[list[Receipt]]) -> Flow[QueueUnavailable | None]:
-    batch.talk = flow
+    batch.flow = flow
     try:
         yield Send(next(flow))
     except QueueUnavailable as error:
-        return batch.go_on(partial(flow.throw, error))
+        return batch.finish(partial(flow.throw, error))
     return None
 
 
 def _receive_batch(batch: _Batch) -> Flow[QueueUnavailable | None]:
-    flow = batch.talk
+    flow = batch.flow
     if flow is None:
         return None
     try:
         replies = yield Receive.NEXT
     except QueueUnavailable as error:
-        return batch.go_on(partial(flow.throw, error))
-    return batch.go_on(partial(flow.send, replies))
+        return batch.finish(partial(flow.throw, error))
+    return batch.finish(partial(flow.send, replies))
 
 
 def _each(items: Any) -> Iterator[Any]:

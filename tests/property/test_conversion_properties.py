@@ -197,11 +197,11 @@ nearly_sound = st.lists(
 
 
 @given(data=st.one_of(nearly_sound, junk_objects))
-def test_the_short_way_takes_nothing_that_the_long_way_would_not(data: dict[Any, Any]) -> None:
+def test_the_fast_path_takes_nothing_that_the_general_path_would_not(data: dict[Any, Any]) -> None:
     bare = Conversion.__new__(Conversion)
     taken = fill_from_guide_body(bare, data, NOW)
     if taken:
-        # The short way is for plain dicts only.
+        # The fast path is for plain dicts only.
         assert bare == parse_conversion(OrderedDict(data), now=NOW)
         assert bare.warnings() == parse_conversion(OrderedDict(data), now=NOW).warnings()
 

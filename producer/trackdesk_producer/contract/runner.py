@@ -48,7 +48,7 @@ def exchange(
 class Flight:
     """A round trip that was sent and not yet received."""
 
-    talk: Generator[Sequence[Command], Replies, Replies]
+    steps: Generator[Sequence[Command], Replies, Replies]
     calls: Sequence[ScriptCall[Any]]
     awaited: int
     """Replies to read."""
@@ -58,18 +58,18 @@ def begin_raw(
     write: Callable[[Sequence[Command]], None], calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()
 ) -> Flight:
     """Send what `run_raw` would, and do not wait for the replies; `finish_raw` does."""
-    talk = exchange(calls, also)
-    commands = next(talk)
+    steps = exchange(calls, also)
+    commands = next(steps)
     write(commands)
-    return Flight(talk, calls, len(commands))
+    return Flight(steps, calls, len(commands))
 
 
 def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Replies:
     """Return the raw replies of a flight; `send` repeats what Redis did not know."""
     try:
-        commands = flight.talk.send(read(flight.awaited))
+        commands = flight.steps.send(read(flight.awaited))
         while True:
-            commands = flight.talk.send(send(commands))
+            commands = flight.steps.send(send(commands))
     except StopIteration as end:
         replies: Replies = end.value
         return replies
@@ -77,11 +77,11 @@ def finish_raw(flight: Flight, read: Callable[[int], Replies], send: Send) -> Re
 
 def run_raw(send: Send, calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()) -> Replies:
     """Run script calls and, behind them on the same connection, plain commands; return the raw replies."""
-    talk = exchange(calls, also)
-    commands = next(talk)
+    steps = exchange(calls, also)
+    commands = next(steps)
     while True:
         try:
-            commands = talk.send(send(commands))
+            commands = steps.send(send(commands))
         except StopIteration as end:
             replies: Replies = end.value
             return replies
@@ -89,11 +89,11 @@ def run_raw(send: Send, calls: Sequence[ScriptCall[Any]], also: Sequence[Command
 
 async def arun_raw(send: AsyncSend, calls: Sequence[ScriptCall[Any]], also: Sequence[Command] = ()) -> Replies:
     """Do what `run_raw` does, on asyncio."""
-    talk = exchange(calls, also)
-    commands = next(talk)
+    steps = exchange(calls, also)
+    commands = next(steps)
     while True:
         try:
-            commands = talk.send(await send(commands))
+            commands = steps.send(await send(commands))
         except StopIteration as end:
             replies: Replies = end.value
             return replies

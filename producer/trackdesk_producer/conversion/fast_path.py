@@ -1,8 +1,9 @@
-"""The short way in: a body in the guide's own form that breaks no rule, which is what most callers send.
+"""The fast path: a body in the guide's own form that breaks no rule, which is what most callers send.
 
-pydantic reads the nested form itself, and the rules among fields are asked only whether all is well: half the time of
-the long way. Whatever is not plainly well is left to the long way, which knows every form and says what is wrong
-(``test_the_short_way_takes_nothing_that_the_long_way_would_not``).
+pydantic reads the nested form itself, and the rules among fields are asked only whether all is well. Without it
+`enqueue_many` took 1.27 times as long, and 1.33 times the processor time (median of 9 paired runs, 20,000 sales each).
+Whatever is not plainly well is left to the general path, which knows every form and says what is wrong
+(``test_the_fast_path_takes_nothing_that_the_general_path_would_not``).
 """
 
 from datetime import UTC, datetime

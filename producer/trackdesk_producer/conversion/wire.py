@@ -29,7 +29,8 @@ def fingerprint(conversion: ConversionFields) -> str:
 
 def body_and_fingerprint(conversion: ConversionFields) -> tuple[bytes, str]:
     """Return `post_body` and `fingerprint`, from one walk over the fields."""
-    # Written out, because it runs for every sale: each member with the comma behind it, or nothing.
+    # Each member with the comma behind it, or nothing. Written out, because it runs for every sale: with two calls of
+    # json.dumps, `enqueue_many` took 1.6 times as long, and a single enqueue 1.25 times (median of 9 paired runs).
     # encode_basestring is what json.dumps calls for a string when ensure_ascii is off.
     c = conversion
     kind = f'"conversionTypeCode":{_text(c.conversion_type_code)},'

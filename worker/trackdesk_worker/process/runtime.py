@@ -1,7 +1,6 @@
 """One worker process from the inside: the delivery loop on a thread of its own, and the maintenance beside it."""
 
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -26,9 +25,6 @@ from trackdesk_worker.telemetry.tracing import Tracing
 
 SLICE_S = 10.0
 """How long one Celery task may stay with the work before it wakes again and ends, so that Celery sees it move."""
-COLLECT_AFTER = (20_000, 20, 20)
-"""A delivery leaves no cycles behind. Looking for them after every 700 new objects, Python's default, costs 6 % of its
-processor time."""
 CONSUMER = "consumer"
 """Celery's part of the process, as the health check names it."""
 
@@ -127,8 +123,6 @@ class WorkerRuntime:
             self._ready.set()
 
     async def _deliver(self) -> None:
-        gc.freeze()  # what is loaded by now stays
-        gc.set_threshold(*COLLECT_AFTER)
         settings = self._settings
         store = bootstrap.open_async_store(settings)
         sender = bootstrap.open_trackdesk(settings, self._tenants)

@@ -27,7 +27,6 @@ from trackdesk_worker.telemetry.guard import guarded
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Link, Span, SpanContext, Tracer
 
@@ -96,40 +95,15 @@ class AttemptSpan:
 _UNRECORDED = AttemptSpan(None, {})
 
 
-class _DrawnIds:
-    """Ids of traces, of which the next may be drawn ahead: to ask the sampler about it before there is a span."""
-
-    def __init__(self, source: "IdGenerator") -> None:
-        self._source = source
-        self._drawn: int | None = None
-        self.generate_span_id = source.generate_span_id
-        self.is_trace_id_random = source.is_trace_id_random
-
-    def draw(self) -> int:
-        """Return the id that the next trace will have."""
-        self._drawn = self._source.generate_trace_id()
-        return self._drawn
-
-    def generate_trace_id(self) -> int:
-        """Return the id drawn ahead, or a new one."""
-        drawn, self._drawn = self._drawn, None
-        return self._source.generate_trace_id() if drawn is None else drawn
-
-
 class Tracing:
     """Starts the spans of one process, and hands them to the exporter's thread."""
 
     def __init__(self, provider: "TracerProvider", *, namespace: str, drop: Callable[[], None] = lambda: None) -> None:
         from opentelemetry import trace
         from opentelemetry.context import Context
-        from opentelemetry.sdk.trace.sampling import Decision
 
-        self._unwanted = Decision.DROP
         self._drop = drop
-        self._sampler = provider.sampler
-        self._ids = _DrawnIds(provider.id_generator)
         provider.sampler = _follow_links(provider.sampler)
-        provider.id_generator = self._ids  # type: ignore[assignment] # has what an IdGenerator has, and imports none
         self._trace = trace
         self._provider = provider
         self._tracer: Tracer = provider.get_tracer("trackdesk_worker")
@@ -151,16 +125,14 @@ class Tracing:
             return _UNRECORDED
 
     def _attempt(self, job: ClaimedJob, now_ms: int) -> AttemptSpan:
-        # What is not recorded is found out before anything is made for it: with sampling that is nearly every attempt.
-        origin = None
-        if sound_trace(job.trace) == NO_TRACE:
-            if not self._root_is_sampled():
-                return _UNRECORDED
-        elif int(job.trace[53:], 16) & self._trace.TraceFlags.SAMPLED:
-            origin = self._origin(job.trace)
-        else:
-            return AttemptSpan(None, {"trace_id": job.trace[3:35]})
+        origin, unrecorded = None, _UNRECORDED
+        if sound_trace(job.trace) != NO_TRACE:
+            origin, unrecorded = self._origin(job.trace), AttemptSpan(None, {"trace_id": job.trace[3:35]})
+            if not origin.trace_flags.sampled:
+                return unrecorded
         span = self._start(job, origin, now_ms)
+        if not span.is_recording():
+            return unrecorded
         context = span.get_span_context()
         ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
         return AttemptSpan(span, ids, self._drop)
@@ -199,10 +171,6 @@ class Tracing:
             attributes=attributes,
             links=links,
         )
-
-    def _root_is_sampled(self) -> bool:
-        asked = self._sampler.should_sample(self._nowhere, self._ids.draw(), self._name)
-        return asked.decision is not self._unwanted
 
     def _origin(self, trace: str) -> "SpanContext":
         return self._trace.SpanContext(
