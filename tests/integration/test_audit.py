@@ -151,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Shop], object], DiscrepancyKind, str | None]] 
         DiscrepancyKind.NOT_INDEXED,
         "acme/dead-2",
     ),
-    "a dead letter stands at another amount": (
+    "a dead letter is indexed with another amount": (
         lambda s: s.client.zadd(s.keys.cause(cause_number(s), "amount"), {"acme/dead-2": 7}),
         DiscrepancyKind.WRONG_SCORE,
         "acme/dead-2",

@@ -153,10 +153,12 @@ class DeliveryLoop:
                 pass
 
     async def _gather(self) -> None:
-        """Let ended requests gather, then look after all of them.
+        """Let ended requests gather, then handle all of them.
 
-        The thread rests, not only this task: meanwhile the transport's thread reads answers without asking for the
-        interpreter after each. A delivery costs 14 % less than when the event loop goes on.
+        The whole thread sleeps, not only this task, so that the transport's thread reads answers without asking for the
+        interpreter after each. On two idle cores a delivery cost 14 % less processor time than when the event loop went
+        on; on cores that other processes kept busy there was no difference, and without any gathering a delivery took
+        1.06 times the processor time (worker and store: 1.07; medians of 7 paired runs).
         """
         time.sleep(GATHER_S)  # noqa: ASYNC251 - nothing else lives on this event loop
         for _ in range(TURNS):

@@ -1,7 +1,7 @@
 """One round trip of the delivery loop, which makes hundreds a second with hundreds of words each.
 
-It uses redis-py's connections and pool, but neither its pipeline nor its packing in Python: with those a pipeline of
-seven settlements costs the process more than twice as much.
+It uses redis-py's connections and pool, but neither its pipeline nor its packing in Python: with those a delivery took
+1.08 times the processor time (median of 7 paired runs).
 """
 
 from collections.abc import Sequence

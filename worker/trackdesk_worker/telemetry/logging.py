@@ -110,8 +110,9 @@ class _NamedLogger(structlog.WriteLogger):
 
 
 class BufferedLog:
-    """The log of what happens thousands of times a second: the same lines as structlog's, at a quarter of the cost.
+    """The log of what happens thousands of times a second: the same lines as structlog's.
 
+    With structlog's logger a delivery took 1.42 times the processor time (median of 7 paired runs).
     Lines wait for `flush`; the caller must call it before the event has consequences. Not thread-safe.
     """
 
