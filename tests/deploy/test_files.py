@@ -2,27 +2,16 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.conftest import server_binary
+from tests.support.tools import run
 from trackdesk_worker.config.settings import Settings
 from trackdesk_worker.local.embedded import SAFE_CONFIG, EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
-
-
-def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command],
-        check=False,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_compose_accepts_its_file() -> None:

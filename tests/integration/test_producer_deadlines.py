@@ -14,6 +14,7 @@ from tests.support.frozen import resume, suspend
 from tests.support.producers import (
     KINDS,
     AnyProducer,
+    answering,
     closed_port,
     sale,
     silent_listener,
@@ -152,24 +153,15 @@ def test_a_name_with_many_addresses_that_cannot_be_reached_does_not_stretch_the_
     "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-5\r\n", b"-ERR DB index is out of range\r\n"]
 )
 def test_an_address_that_is_no_store_of_ours_is_reported_as_unavailable(kind: str, answer: bytes) -> None:
-    def serve(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        with AnyProducer(kind, f"redis://127.0.0.1:{listener.getsockname()[1]}/7", tenant="acme") as producer:
-            for call in calls(producer):
-                with pytest.raises(QueueUnavailable):
-                    call()
-            (receipt,) = producer.enqueue_many([sale("order-1")])
-            assert receipt.status is ReceiptStatus.REFUSED
+    with (
+        answering(answer) as port,
+        AnyProducer(kind, f"redis://127.0.0.1:{port}/7", tenant="acme") as producer,
+    ):
+        for call in calls(producer):
+            with pytest.raises(QueueUnavailable):
+                call()
+        (receipt,) = producer.enqueue_many([sale("order-1")])
+        assert receipt.status is ReceiptStatus.REFUSED
 
 
 def test_half_an_answer_is_no_answer(kind: str, half_open: str) -> None:

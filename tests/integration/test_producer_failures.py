@@ -2,15 +2,21 @@
 
 import asyncio
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.support.producers import KINDS, AnyProducer, closed_port, sale, silent_listener, unreachable_listener, within
+from tests.support.producers import (
+    KINDS,
+    AnyProducer,
+    answering,
+    closed_port,
+    sale,
+    silent_listener,
+    unreachable_listener,
+    within,
+)
 from trackdesk_producer import AsyncProducer, ProducerError, QueueUnavailable, Receipt, ReceiptStatus
 from trackdesk_producer.contract.keys import Keys
 from trackdesk_worker.local.embedded import EmbeddedServer
@@ -33,28 +39,6 @@ def what_is_said(kind: str, url: str) -> str:
         (receipt,) = producer.enqueue_many([sale("order-1")])
         assert isinstance(receipt.error, QueueUnavailable)
         return caught.value.what
-
-
-@contextmanager
-def answering(answer: bytes) -> Iterator[int]:
-    """Give the port of something that answers each connection with the same bytes."""
-
-    def serve(listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_refused_connection_names_the_address(kind: str) -> None:

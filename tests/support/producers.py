@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,3 +105,25 @@ def within(limit_s: float) -> Iterator[None]:
     yield
     took = time.monotonic() - start
     assert took < limit_s, f"took {took:.2f} s, allowed are {limit_s:g} s"
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """Give the port of something that answers each connection with the same bytes."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)

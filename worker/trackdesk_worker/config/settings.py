@@ -241,7 +241,7 @@ class Settings(BaseSettings):
 
     @property
     def proxies(self) -> tuple[Network, ...]:
-        """The proxies whose word on a console's user counts."""
+        """The trusted proxies: those that may name a console's user."""
         return _networks(self.console_proxies)
 
     @property
